@@ -1,0 +1,24 @@
+"""Federated parameter-efficient fine-tuning: many devices, one frozen base model, only small things on the wire.
+
+`import fedpeft` is light: it brings in neither torch nor Flower. `fedpeft.simulate` loads what it needs when called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fedpeft.api import RunResult, run, simulate
+
+__all__ = ["RunResult", "__version__", "run", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the notebook surface on first use, so that `fedpeft --help` does not pay for torch."""
+    if name in {"RunResult", "run", "simulate"}:
+        from fedpeft import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'fedpeft' has no attribute {name!r}")

@@ -1,0 +1,420 @@
+"""A run file (TOML) -> `RunConfig`. Every field says its unit and what it may be; every error names key, value, remedy.
+
+The classes below are the reference of the run file: one class a table, one field a key. `load_run_file` reads a file,
+applies overrides and returns a validated, frozen configuration; `RunConfig.to_toml` writes the resolved one back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedpeft.errors import ConfigError, closest
+
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+FaultKind = Literal["drop", "crash", "corrupt", "nan", "slow"]
+
+
+class Table(BaseModel):
+    """A table of the run file: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PluginTable(BaseModel):
+    """A table that names a plug-in; every further key is a parameter of that plug-in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The plug-in's own parameters."""
+        return dict(self.model_extra or {})
+
+
+class RunTable(Table):
+    """`[run]`: what is run and for how long."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # names the folder of the run
+    rounds: Positive
+    seed: Natural = 0  # fixes sampling, initialisation, data order; uint64
+    folder: str = "runs"  # results go to FOLDER/NAME; relative to the working folder
+
+
+class ModelTable(Table):
+    """`[model]`: the frozen base and how it is put to the task."""
+
+    source: str  # folder, hub id, or "package:NAME" for a Python package that carries a model folder
+    name: str | None = None  # hub id that the exported adapter names as its base; default: `source` unless a package
+    task: str = "label-names"  # label-names | linear-head
+    temperature: float = Field(20.0, gt=0)  # label-names: multiplies the cosine before the softmax
+    max_length: Positive = 64  # tokens a text is cut to
+
+
+class AdapterTable(Table):
+    """`[adapter]`: what is trained. Layers are HF peft's."""
+
+    type: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1)] = 8  # checked against the model's layers when the model is known
+    alpha: float = Field(16.0, gt=0)  # LoRA scaling is alpha / rank
+    target_modules: str | list[str] = "all-linear"  # names as peft takes them, or "all-linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class DataTable(Table):
+    """`[data]`: where the examples come from and how they are dealt to the clients."""
+
+    source: str = "assistant"  # assistant (generated) | csv
+    folder: str | None = None  # of csv files; default: the environment variable FEDPEFT_DATA
+    train: str | None = None  # csv: training file, relative to the folder
+    test: str | None = None  # csv: test file
+    text: str = "text"  # csv: column of the text
+    label: str = "label"  # csv: column of the label
+    partition: PluginTable | None = None  # csv: e.g. { name = "dirichlet", alpha = 0.5 }
+    client_test: float = Field(0.1, ge=0, lt=1)  # csv: share of a client's examples kept for its own evaluation
+
+
+class DeviceTable(Table):
+    """`[[devices]]`: a class of devices. Times are simulated on a virtual clock; they cost no waiting."""
+
+    name: str
+    clients: Positive  # how many clients are of this class
+    step_seconds: float = Field(0.5, gt=0)  # one optimizer step of the run's batch size
+    up_mbps: float = Field(10.0, gt=0)  # uplink, megabits per second
+    down_mbps: float = Field(50.0, gt=0)  # downlink
+    memory_mb: Positive = 4096
+    steps: Positive | None = None  # optimizer steps a round; default: local.steps
+
+
+class RoundTable(Table):
+    """`[round]`: whom to ask and how long to wait."""
+
+    ask: Positive  # clients whose updates make a round
+    over_select: Natural = 0  # asked beyond that; the round closes when `ask` have answered
+    min_replies: Positive = 1  # fewer than this and the round is attempted again
+    attempts: Positive = 3  # before the run stops with an error
+    deadline_s: float = Field(3600.0, gt=0)  # on the coordinator's monotonic clock
+    late: Literal["drop", "fold"] = "drop"  # a reply after its round closed: forget it, or fold it discounted
+    late_discount: Share = 0.5  # weight factor per round of lateness, for late = "fold"
+
+
+class LocalTable(Table):
+    """`[local]`: what each client does in a round."""
+
+    steps: Positive = 8
+    batch_size: Positive = 16
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)  # 0 = no clipping
+    optimizer: str = "adamw"
+
+
+class CodecTable(Table):
+    """`[codec]`: how deltas become bytes."""
+
+    up: str = "int8"  # any codec
+    down: Literal["int8", "fp32"] = "int8"  # versioned block-wise int8 codes, or the plain vector
+
+
+class EvaluationTable(Table):
+    """`[evaluation]`: on the coordinator every so many rounds; on the clients before and after."""
+
+    every: Positive = 1  # rounds
+    examples: Natural = 0  # of the test set in the rounds between first and last, a fixed sample; 0 = all
+    batch_size: Positive = 64
+    clients: bool = True  # each client evaluates the first and the last adapter on its own held-out examples
+    centralised: bool = True  # also train one adapter on the pooled data with the same number of example passes
+
+
+class LimitsTable(Table):
+    """`[limits]`: what the guards refuse."""
+
+    max_update_norm: float = Field(100.0, gt=0)  # L2 norm of a decoded delta
+    max_examples: Positive = 1_000_000  # that one client may claim
+    max_frame_mb: float = Field(256.0, gt=0)
+
+
+class EngineTable(Table):
+    """`[engine]`: where clients live."""
+
+    name: Literal["local"] = "local"  # all in this process
+    threads: Positive = 1  # of torch; one keeps runs equal bit by bit
+    wire: bool = True  # pass each message through Flower's wire format, to count its bytes
+    lookahead: Positive = 16  # clients handed to the trainer at once
+
+
+class FaultTable(Table):
+    """`[[faults]]`: a rehearsed failure of one client, for trying out what a run survives."""
+
+    client: str
+    rounds: list[Positive]
+    kind: FaultKind
+    factor: float = Field(10.0, gt=0)  # slow: how many times slower
+
+
+class RunConfig(Table):
+    """The whole run file."""
+
+    run: RunTable
+    model: ModelTable
+    adapter: AdapterTable = AdapterTable()
+    data: DataTable = DataTable()
+    devices: list[DeviceTable] = Field(min_length=1)
+    round: RoundTable
+    local: LocalTable = LocalTable()
+    strategy: PluginTable = PluginTable(name="fedavg")
+    codec: CodecTable = CodecTable()
+    evaluation: EvaluationTable = EvaluationTable()
+    limits: LimitsTable = LimitsTable()
+    engine: EngineTable = EngineTable()
+    faults: list[FaultTable] = []
+
+    @property
+    def clients(self) -> int:
+        """Number of clients over all device classes."""
+        return sum(device.clients for device in self.devices)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run keeps everything."""
+        return Path(self.run.folder) / self.run.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.round.ask + self.round.over_select > self.clients:
+            raise ValueError(
+                f"round.ask + round.over_select = {self.round.ask + self.round.over_select}, but [[devices]] has only "
+                f"{self.clients} clients: ask fewer or add clients"
+            )
+        if self.round.min_replies > self.round.ask:
+            raise ValueError(
+                f"round.min_replies = {self.round.min_replies} is more than round.ask = {self.round.ask}: lower it"
+            )
+        names = [device.name for device in self.devices]
+        if len(set(names)) < len(names):
+            raise ValueError(f"devices.name: {names} has a name twice: give each class its own")
+        if self.data.source == "csv":
+            for key in ("train", "test", "partition"):
+                if getattr(self.data, key) is None:
+                    raise ValueError(f'data.{key} is missing, and data.source = "csv" needs it: add it')
+        elif self.data.source == "assistant":
+            for key in ("train", "test", "partition", "folder"):
+                if getattr(self.data, key) is not None:
+                    raise ValueError(
+                        f'data.{key} contradicts data.source = "assistant", which generates its data: '
+                        f'remove it or set data.source = "csv"'
+                    )
+        return self
+
+    def to_toml(self) -> str:
+        """The resolved run file: every key with the value that was used."""
+        return tomlkit.dumps(_without_none(self.model_dump(mode="json")))
+
+
+SMOKE: dict[str, Any] = {
+    "run.rounds": 2,
+    "local.steps": 1,
+    "local.batch_size": 8,
+    "round.ask": 3,
+    "round.over_select": 0,
+    "round.min_replies": 1,
+    "evaluation.examples": 64,
+}
+"""`--smoke`: any run file in a few seconds, to see that it works; its figures mean nothing."""
+
+
+def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, smoke: bool = False) -> RunConfig:
+    """Read, override and validate a run file.
+
+    Args:
+        path: the TOML file. A relative `data.folder`, `model.source` folder or plug-in path in it is taken relative
+            to the file's own folder.
+        overrides: `table.key=value` texts, the value in TOML (bare words count as strings), or a mapping.
+        smoke: apply `SMOKE` before the overrides.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or does not validate.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"run file {path} does not exist",
+            code="config.no-file",
+            remedy="name a TOML run file, e.g. one of simulations/*.toml",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"run file {path} cannot be read: {error}", code="config.no-file", remedy="check the path") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"run file {path} is not valid TOML: {error}", code="config.syntax", remedy="correct the line that it names"
+        ) from error
+    pairs = overrides if isinstance(overrides, Mapping) else dict(map(_parse_override, overrides))
+    for key, value in {**(SMOKE if smoke else {}), **pairs}.items():
+        _set(table, key, value)
+    if smoke:  # a preset must not raise what the file keeps lower
+        for key in ("run.rounds", "round.ask"):
+            if key not in pairs:
+                _set(table, key, SMOKE[key])
+    return resolve_paths(parse_config(table, origin=str(path)), path.parent.resolve())
+
+
+def parse_config(table: Mapping[str, Any], *, origin: str) -> RunConfig:
+    """Validate a table of tables.
+
+    Raises:
+        ConfigError: naming each wrong key, its value, what is allowed and what to do.
+    """
+    try:
+        return RunConfig.model_validate(dict(table))
+    except ValidationError as error:
+        raise _explain(error, table, origin) from None
+
+
+def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
+    """Make relative paths absolute, so that the resolved run file works from anywhere."""
+    table = config.model_dump()
+    data = table["data"]
+    if data["source"] == "csv":
+        data["folder"] = str(_data_folder(config, folder))
+    source = config.model.source
+    if not source.startswith("package:") and (folder / source).is_dir():
+        table["model"]["source"] = str((folder / source).resolve())
+    for section, key in (("strategy", "name"), ("codec", "up"), ("local", "optimizer"), ("model", "task"), ("data", "source")):
+        value = table[section][key]
+        if ".py:" in value and not Path(value).is_absolute():
+            table[section][key] = str((folder / value).resolve())
+    return parse_config(table, origin="resolved run file")
+
+
+def _data_folder(config: RunConfig, folder: Path) -> Path:
+    named = config.data.folder or os.environ.get("FEDPEFT_DATA")
+    if not named:
+        raise ConfigError(
+            f"data.folder is not set, and neither is the environment variable FEDPEFT_DATA; {config.data.train} was "
+            "looked for",
+            code="config.no-data-folder",
+            allowed="the folder that holds the data files",
+            remedy="export FEDPEFT_DATA=/path/to/data, or set data.folder in the run file",
+        )
+    base = folder if config.data.folder else Path.cwd()
+    return (base / Path(named).expanduser()).resolve()
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", key.strip()):
+        raise ConfigError(
+            f'override "{text}" is not of the form table.key=value',
+            code="config.override",
+            allowed="e.g. run.rounds=3, strategy.name=fedprox",
+            remedy="write it so",
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return key.strip(), parsed
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"override {key}={value!r}: {parent} is not a table", code="config.override", remedy="override a key of a table"
+            )
+    table[last] = value
+
+
+def _explain(error: ValidationError, table: Mapping[str, Any], origin: str) -> ConfigError:
+    problems = [_problem(detail) for detail in error.errors()]
+    first = problems[0]
+    message = f"{origin}: {first['message']}"
+    if len(problems) > 1:
+        message += "".join(f"\n  also: {problem['message']}" for problem in problems[1:])
+    return ConfigError(message, code=first["code"], allowed=first["allowed"], remedy=first["remedy"])
+
+
+def _problem(detail: Any) -> dict[str, str]:
+    location = ".".join(str(part) for part in detail["loc"])
+    value, kind, text = detail["input"], detail["type"], detail["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, Mapping | BaseModel) else f" = {value!r}"
+    if kind == "extra_forbidden":
+        known = _known_keys(detail["loc"][:-1])
+        return {
+            "message": f"unknown key {location}{shown}",
+            "code": "config.unknown-key",
+            "allowed": ", ".join(known),
+            "remedy": closest(str(detail["loc"][-1]), known) or "remove it, or correct its name",
+        }
+    if kind == "missing":
+        return {
+            "message": f"key {location} is missing",
+            "code": "config.missing-key",
+            "allowed": _annotation(detail["loc"]),
+            "remedy": f"add {location} to the run file",
+        }
+    if kind == "value_error":
+        where = f"{location}{shown}: " if location and shown else (f"{location}: " if location else "")
+        return {"message": where + text, "code": "config.contradiction", "allowed": "", "remedy": "change one of them"}
+    return {
+        "message": f"{location}{shown}: {text[:1].lower()}{text[1:]}",
+        "code": "config.wrong-value",
+        "allowed": _annotation(detail["loc"]),
+        "remedy": f"correct {location}",
+    }
+
+
+def _tables(location: Sequence[Any]) -> type[BaseModel] | None:
+    model: Any = RunConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return None
+        candidates = [field.annotation, *get_args(field.annotation)]
+        tables = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
+        model = tables[0] if tables else field.annotation
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    model = _tables(location)
+    return list(model.model_fields) if model else []
+
+
+def _annotation(location: Sequence[Any]) -> str:
+    model = _tables(location[:-1])
+    field = model.model_fields.get(str(location[-1])) if model else None
+    if field is None:
+        return ""
+    options = get_args(field.annotation)
+    if options and all(isinstance(option, str) for option in options):
+        return ", ".join(f'"{option}"' for option in options)
+    name = getattr(field.annotation, "__name__", str(field.annotation))
+    bounds = " and ".join(str(item).replace("Gt(gt=", "> ").replace("Ge(ge=", ">= ").replace("Lt(lt=", "< ").replace(
+        "Le(le=", "<= ").rstrip(")") for item in field.metadata if re.match(r"G[te]|L[te]", str(item)))
+    words = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+    return f"{words.get(name, name)} {bounds}".strip()
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,174 @@
+"""The vocabulary of a federation, and nothing else: plain data, two protocols, no behaviour, no torch.
+
+Glossary
+    base        the frozen pretrained model that every client holds; never on the wire.
+    adapter     the small trainable part (LoRA and its kin), seen by all as one flat fp32 vector θ of shape (d,).
+    layout      which tensor lies where in that vector: tensors in sorted canonical name order.
+    delta       what local training changed: Δ = θ_after − θ_start, shape (d,), fp32.
+    update      what one client sends for one round: its delta, its weight (examples) and its metrics.
+    plan        all that one client is told for one round.
+    round       one commit of the coordinator. Round 0 is the untrained adapter.
+    attempt     a round that a crash or too few replies interrupted is attempted again, under a new number.
+    cohort      the clients asked in one round.
+    codec       how a vector becomes bytes.
+    version     the round whose broadcast a client holds; deltas and residuals refer to versions that both sides hold.
+    residual    what the codec lost, kept by the client and added to its next delta (error feedback).
+    frame       one message: a protobuf header and one opaque body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NewType, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+ClientId = NewType("ClientId", str)
+"""A client's stable name, e.g. `c07`: survives restarts, names its folder, appears in every error about it."""
+
+MessageId = NewType("MessageId", str)
+NodeId = NewType("NodeId", int)
+"""Flower's address of a node (uint64)."""
+
+MessageKind: TypeAlias = Literal["hello", "train", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One trainable tensor: its canonical name (adapter name and wrapper prefixes stripped), shape and place in θ."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int  # first index in the flat vector
+
+    @property
+    def size(self) -> int:
+        """Number of scalars."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each trainable tensor lies in the flat vector. Equal layouts have equal digests on every machine."""
+
+    tensors: tuple[TensorSpec, ...]
+    size: int  # d, number of trainable scalars
+    digest: str  # sha256 hex over (name, shape) in order
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one client is told for one round. Everything a client needs to repeat the round bit by bit is in here."""
+
+    run: str
+    round: int
+    attempt: int
+    client: ClientId
+    seed: int  # uint64; data order, dropout
+    steps: int  # optimizer steps
+    batch_size: int  # examples per step
+    learning_rate: float
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0  # 0 = no clipping
+    optimizer: str = "adamw"
+    objective: str = "plain"  # registered name of the client half of a strategy, e.g. "proximal"
+    objective_params: Mapping[str, float] = field(default_factory=dict)
+    rank: int = 8
+    codec: str = "int8"  # of the update
+    version: int = 0  # the broadcast that this round starts from
+    feedback: int = -1  # the round whose residual counts (the last of this client that was folded in); -1 = none
+    layout: str = ""  # digest of the layout that both sides must share
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What a client says of itself in its hello."""
+
+    client: ClientId
+    node: NodeId
+    examples: int  # number of local training examples; bounds the weight that it may claim
+    device: str = "default"  # device class, for display
+    memory_mb: int = 0  # 0 = not told
+    versions: tuple[int, ...] = ()  # broadcasts it holds on disk
+    codecs: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    layout: str = ""  # digest of the layout that its own model gives
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one client sends for one round, decoded and guarded."""
+
+    client: ClientId
+    round: int
+    delta: FloatArray  # shape (d,), finite
+    weight: float  # examples behind it, > 0
+    metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A frame on its way to a client."""
+
+    node: NodeId
+    client: ClientId
+    kind: MessageKind
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A reply: either a frame or the reason why there is none."""
+
+    message: MessageId
+    frame: bytes | None
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes moved so far, by message kind and direction, e.g. `train.down`."""
+
+    bytes: dict[str, int] = field(default_factory=dict)
+    messages: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, direction: Literal["up", "down"], count: int) -> None:
+        """Count one message of `count` bytes."""
+        key = f"{kind}.{direction}"
+        self.bytes[key] = self.bytes.get(key, 0) + count
+        self.messages[key] = self.messages.get(key, 0) + 1
+
+    def total(self, direction: Literal["up", "down"]) -> int:
+        """Bytes in one direction over all kinds."""
+        return sum(count for key, count in self.bytes.items() if key.endswith(f".{direction}"))
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Monotonic time in seconds. Simulations bring a virtual one, on which a slow device costs no waiting."""
+
+    def now(self) -> float:
+        """Seconds since an arbitrary start; never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let at least `seconds` pass."""
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Moves frames between the coordinator and the nodes. Knows nothing of what is in them."""
+
+    traffic: Traffic  # bytes at the transport's own wire, envelope included
+
+    def nodes(self) -> Sequence[NodeId]:
+        """The nodes that can be reached now, in a stable order."""
+
+    def send(self, messages: Iterable[Outgoing]) -> list[MessageId | None]:
+        """Send each; None in the place of one that could not be sent."""
+
+    def receive(self, messages: Collection[MessageId]) -> list[Incoming]:
+        """The replies that are here now, each delivered once; does not wait."""
