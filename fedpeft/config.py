@@ -255,10 +255,14 @@ def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (),
             remedy="name a TOML run file, e.g. one of simulations/*.toml",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"run file {path} cannot be read: {error}", code="config.no-file", remedy="check the path") from error
+        raise ConfigError(
+            f"run file {path} cannot be read: {error}", code="config.no-file", remedy="check the path"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"run file {path} is not valid TOML: {error}", code="config.syntax", remedy="correct the line that it names"
+            f"run file {path} is not valid TOML: {error}",
+            code="config.syntax",
+            remedy="correct the line that it names",
         ) from error
     pairs = overrides if isinstance(overrides, Mapping) else dict(map(_parse_override, overrides))
     for key, value in {**(SMOKE if smoke else {}), **pairs}.items():
@@ -291,7 +295,13 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     source = config.model.source
     if not source.startswith("package:") and (folder / source).is_dir():
         table["model"]["source"] = str((folder / source).resolve())
-    for section, key in (("strategy", "name"), ("codec", "up"), ("local", "optimizer"), ("model", "task"), ("data", "source")):
+    for section, key in (
+        ("strategy", "name"),
+        ("codec", "up"),
+        ("local", "optimizer"),
+        ("model", "task"),
+        ("data", "source"),
+    ):
         value = table[section][key]
         if ".py:" in value and not Path(value).is_absolute():
             table[section][key] = str((folder / value).resolve())
@@ -334,7 +344,9 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
             raise ConfigError(
-                f"override {key}={value!r}: {parent} is not a table", code="config.override", remedy="override a key of a table"
+                f"override {key}={value!r}: {parent} is not a table",
+                code="config.override",
+                remedy="override a key of a table",
             )
     table[last] = value
 
@@ -369,7 +381,12 @@ def _problem(detail: Any) -> dict[str, str]:
         }
     if kind == "value_error":
         where = f"{location}{shown}: " if location and shown else (f"{location}: " if location else "")
-        return {"message": where + text, "code": "config.contradiction", "allowed": "", "remedy": "change one of them"}
+        return {
+            "message": where + text,
+            "code": "config.contradiction",
+            "allowed": "",
+            "remedy": "change one of them",
+        }
     return {
         "message": f"{location}{shown}: {text[:1].lower()}{text[1:]}",
         "code": "config.wrong-value",
@@ -406,8 +423,16 @@ def _annotation(location: Sequence[Any]) -> str:
     if options and all(isinstance(option, str) for option in options):
         return ", ".join(f'"{option}"' for option in options)
     name = getattr(field.annotation, "__name__", str(field.annotation))
-    bounds = " and ".join(str(item).replace("Gt(gt=", "> ").replace("Ge(ge=", ">= ").replace("Lt(lt=", "< ").replace(
-        "Le(le=", "<= ").rstrip(")") for item in field.metadata if re.match(r"G[te]|L[te]", str(item)))
+    bounds = " and ".join(
+        str(item)
+        .replace("Gt(gt=", "> ")
+        .replace("Ge(ge=", ">= ")
+        .replace("Lt(lt=", "< ")
+        .replace("Le(le=", "<= ")
+        .rstrip(")")
+        for item in field.metadata
+        if re.match(r"G[te]|L[te]", str(item))
+    )
     words = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
     return f"{words.get(name, name)} {bounds}".strip()
 

@@ -1,13 +1,13 @@
 """Every error a person can meet: what is wrong, what is allowed, what to do.
 
 One class per kind of trouble, each with a stable code (`config.unknown-key`), so that a script can match it and a
-reader can look it up. The command line prints the message and exits with `exit_status`; only `--debug` shows a traceback.
+reader can look it up. The command line prints the message and exits with `exit_status`; a traceback needs `--debug`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class FedpeftError(Exception):

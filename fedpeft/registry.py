@@ -137,7 +137,8 @@ def _load_file(kind: Kind, name: str, folder: Path) -> Any:
     module = sys.modules.get(module_name)
     if module is None:
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         try:
@@ -150,7 +151,9 @@ def _load_file(kind: Kind, name: str, folder: Path) -> Any:
                 remedy="run the file with python and correct what it reports",
             ) from error
     if not hasattr(module, attribute):
-        classes = [key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name]
+        classes = [
+            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name
+        ]
         raise PluginError(
             f'{kind} "{name}": {path.name} has no {attribute}',
             code="plugin.no-class",

@@ -62,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that one client is told for one round. Everything a client needs to repeat the round bit by bit is in here."""
+    """All that one client is told for one round: enough to repeat the round bit by bit."""
 
     run: str
     round: int
