@@ -1,0 +1,278 @@
+"""What a notebook and the command line call: run, resume, validate, export, and `simulate` for one's own objects."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedpeft.config import RunConfig, parse_config
+from fedpeft.errors import ConfigError
+from fedpeft.journal import Event, Journal
+from fedpeft.report import write_report
+from fedpeft.report.summary import Progress, RunPlan, RunResult, summarise
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+    from fedpeft.simulation.run import Work
+
+Observers = Sequence[Callable[[Event], None]]
+
+
+def run(
+    config: RunConfig,
+    *,
+    observers: Observers = (),
+    fresh: bool = False,
+    on_plan: Callable[[RunPlan], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Run a run file to its end, in a folder of its own.
+
+    Args:
+        config: from `fedpeft.config.load_run_file`.
+        observers: called with each journal event once it is on disk.
+        fresh: remove an earlier run of the same name first.
+        on_plan: called with the plan before anything is trained.
+        on_progress: called as work is done.
+
+    Returns:
+        what the run came to; its files are in `result.folder`.
+
+    Raises:
+        FedpeftError: what is wrong and what to do.
+    """
+    from fedpeft.simulation.federation import assemble
+
+    federation = assemble(config)
+    return _perform(federation, _create(config, fresh), observers, on_plan, on_progress, separate=True)
+
+
+def resume(
+    folder: Path,
+    *,
+    observers: Observers = (),
+    on_plan: Callable[[RunPlan], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Go on with a run that was interrupted, from its last commit. A finished run is left as it is.
+
+    Raises:
+        JournalError: there is no run in the folder, it is in use, or it is damaged.
+    """
+    from fedpeft.simulation.federation import assemble
+
+    journal = Journal.open(folder)
+    try:
+        config = _config_of(journal)
+        if config.model.source == _OWN_OBJECTS:
+            raise ConfigError(
+                f"run {config.run.name} was made of Python objects: there is no run file to resume it from",
+                code="config.own-objects",
+                remedy="call fedpeft.simulate again with the same objects and resume=True",
+            )
+        federation = assemble(config)
+    except BaseException:
+        journal.close()
+        raise
+    return _perform(federation, journal, observers, on_plan, on_progress, separate=True)
+
+
+def validate(config: RunConfig) -> RunPlan:
+    """Build everything that a run file describes, run nothing, and say what it would cost.
+
+    Raises:
+        FedpeftError: what is wrong and what to do.
+    """
+    from fedpeft.simulation.federation import assemble
+    from fedpeft.simulation.plan import make_plan
+
+    return make_plan(assemble(config))
+
+
+def export(folder: Path, to: Path, *, merged: bool = False) -> Path:
+    """Write the last committed adapter of a run as a peft folder, or merged into its base model.
+
+    Args:
+        folder: of the run.
+        to: folder to write; created.
+        merged: write an ordinary `transformers` model instead.
+
+    Raises:
+        JournalError: nothing is committed yet, or the run is damaged.
+    """
+    from fedpeft.adapters import export_adapter, export_merged
+    from fedpeft.errors import JournalError
+    from fedpeft.journal.snapshot import unpack
+    from fedpeft.simulation.federation import assemble
+
+    with Journal.read(folder) as journal:
+        config = _config_of(journal)
+        commit = journal.last_commit()
+        if commit is None:
+            raise JournalError(
+                f"run {config.run.name} has committed no round yet",
+                code="journal.no-commit",
+                remedy=f"fedpeft resume {config.run.name}",
+            )
+        arrays, _ = unpack(journal.blob(commit.snapshot["adapter"]))
+    federation = assemble(config)
+    federation.adapter.set(arrays["theta"])
+    if merged:
+        return export_merged(federation.adapter, to, federation.tokenizer)
+    return export_adapter(federation.adapter, to, base_name=federation.base_name)
+
+
+_OWN_OBJECTS = "python-objects"
+
+
+def simulate(
+    *,
+    model: Any,
+    peft_config: Any,
+    clients: Mapping[str, Any],
+    loss: Callable[[Any, Any], Any],
+    test: Any = (),
+    correct: Callable[[Any, Any], Any] | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
+    client_test: Mapping[str, Any] | None = None,
+    strategy: Any = None,
+    name: str = "simulation",
+    rounds: int = 10,
+    ask: int | None = None,
+    base_name: str = "own-model",
+    options: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    observers: Observers = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Simulate a federation of one's own model, peft configuration, data sets and strategy.
+
+    Args:
+        model: a torch module; it is frozen, and wrapped in place by peft.
+        peft_config: any peft configuration whose parameters may be averaged, e.g. `peft.LoraConfig(...)`.
+        clients: client name -> data set with `len` and integer index.
+        loss: `(model, batch) -> tensor`, the loss per example, shape (n,), or their mean.
+        test: the coordinator's test set.
+        correct: `(model, batch) -> tensor of shape (n,)`, 1 where the prediction is right; gives accuracies.
+        collate: a list of items -> a batch; default: torch's.
+        client_test: client name -> its own held-out data set.
+        strategy: a `fedpeft.strategies.Strategy`; default: FedAvg.
+        name: of the run's folder under `runs/`.
+        rounds: to commit.
+        ask: clients asked a round; default: all.
+        base_name: what the exported adapter calls its base model.
+        options: any further keys of a run file, e.g. `{"local.steps": 4, "codec.up": "fp16", "run.seed": 1}`.
+        resume: go on with the interrupted run of this name.
+        fresh: remove an earlier run of this name first.
+        observers: called with each journal event once it is on disk.
+        on_progress: called as work is done.
+
+    Raises:
+        FedpeftError: what is wrong and what to do.
+
+    >>> import peft, tempfile, torch
+    >>> _ = torch.manual_seed(0)
+    >>> x = torch.randn(64, 8); y = (x[:, 0] > 0).long()
+    >>> items = [(x[i], y[i]) for i in range(64)]
+    >>> result = simulate(
+    ...     model=torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)),
+    ...     peft_config=peft.LoraConfig(r=2, target_modules=["0", "1"]),
+    ...     clients={"ann": items[:24], "ben": items[24:48]}, test=items[48:],
+    ...     loss=lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none"),
+    ...     correct=lambda model, batch: model(batch[0]).argmax(1) == batch[1],
+    ...     rounds=3, options={"local.learning_rate": 0.05, "run.folder": tempfile.mkdtemp()})
+    >>> result.rounds, result.federated > 0.8
+    (3, True)
+    """
+    from fedpeft.simulation.own import own_federation
+
+    federation = own_federation(
+        model=model,
+        peft_config=peft_config,
+        clients=clients,
+        loss=loss,
+        test=test,
+        correct=correct,
+        collate=collate,
+        client_test=client_test or {},
+        strategy=strategy,
+        base_name=base_name,
+        table={
+            "run": {"name": name, "rounds": rounds},
+            "model": {"source": _OWN_OBJECTS, "name": base_name},
+            "devices": [{"name": "default", "clients": max(1, len(clients))}],
+            "round": {"ask": ask or max(1, len(clients))},
+        },
+        options=options or {},
+    )
+    journal = Journal.open(federation.config.folder) if resume else _create(federation.config, fresh)
+    return _perform(federation, journal, observers, None, on_progress, separate=False)
+
+
+def _create(config: RunConfig, fresh: bool) -> Journal:
+    folder = config.folder
+    if fresh and (folder / "journal.sqlite").exists():
+        Journal.open(folder).close()  # refuses when another process runs it
+        shutil.rmtree(folder)
+    return Journal.create(folder, run=config.run.name, config_toml=config.to_toml())
+
+
+def _config_of(journal: Journal) -> RunConfig:
+    config = parse_config(tomllib.loads(journal.config_toml), origin=f"run file of {journal.run}")
+    return config.model_copy(
+        update={"run": config.run.model_copy(update={"folder": str(journal.folder.resolve().parent)})}
+    )
+
+
+def _perform(
+    federation: Federation,
+    journal: Journal,
+    observers: Observers,
+    on_plan: Callable[[RunPlan], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+    *,
+    separate: bool,
+) -> RunResult:
+    from fedpeft.simulation.plan import make_plan
+    from fedpeft.simulation.run import perform
+
+    with journal:
+        for observer in observers:
+            journal.subscribe(observer)
+        if on_plan is not None:
+            on_plan(make_plan(federation))
+        teller = _Teller(on_progress, federation.config.run.rounds)
+        journal.subscribe(teller.observe)
+        perform(federation, journal, on_work=teller.work, separate=separate)
+        result = summarise(journal)
+    write_report(result.folder)
+    return result
+
+
+class _Teller:
+    """Turns work and events into `Progress`."""
+
+    def __init__(self, on_progress: Callable[[Progress], None] | None, rounds: int) -> None:
+        self.on_progress = on_progress
+        self.rounds = rounds
+        self.round = 0
+        self.text = "zero-shot"
+
+    def observe(self, event: Event) -> None:
+        if event.kind.value == "round_opened" and event.round is not None:
+            self.round = event.round
+            self.text = f"round {event.round} of {self.rounds}"
+
+    def work(self, work: Work) -> None:
+        if self.on_progress is None:
+            return
+        phase: Any = "zero-shot" if work.phase == "round" and self.round == 0 else work.phase
+        text = {"centralised": "centralised comparison", "exporting": "writing the adapter"}.get(work.phase, self.text)
+        self.on_progress(Progress(phase, work.done, work.total, text))
+
+
+__all__ = ["Progress", "RunPlan", "RunResult", "export", "resume", "run", "simulate", "validate"]

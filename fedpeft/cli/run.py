@@ -1,0 +1,92 @@
+"""`fedpeft run FILE`: the plan, one bar, the result, the paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from fedpeft.cli.output import Format, FormatOption, Session, console, print_json
+
+if TYPE_CHECKING:
+    from fedpeft.report.summary import RunResult
+
+FileArgument: TypeAlias = Annotated[Path, typer.Argument(help="A run file (TOML), e.g. one of simulations/.")]
+SetOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a key of the run file; may be given often."),
+]
+SmokeOption: TypeAlias = Annotated[
+    bool, typer.Option("--smoke", help="A few seconds, to see that it works; the figures mean nothing.")
+]
+NameOption: TypeAlias = Annotated[
+    str | None, typer.Option("--name", help="Name of the run and its folder; instead of run.name.")
+]
+
+
+def run(
+    context: typer.Context,
+    file: FileArgument,
+    overrides: SetOption = None,
+    smoke: SmokeOption = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier run of the same name first.")] = False,
+    name: NameOption = None,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """Run a federation to its end; everything it makes goes to runs/NAME."""
+    from fedpeft.config import load_run_file
+
+    config = load_run_file(file, with_name(overrides, name), smoke=smoke)
+    from fedpeft import api
+
+    def work(**watching: Any) -> RunResult:
+        return api.run(config, fresh=fresh, **watching)
+
+    perform(context.ensure_object(Session), config.folder, config.run.rounds, work, format)
+
+
+def with_name(overrides: Sequence[str] | None, name: str | None) -> list[str]:
+    """The overrides, with `--name` as one of them."""
+    return [*(overrides or ()), *([f"run.name={json.dumps(name)}"] if name is not None else ())]
+
+
+def perform(
+    session: Session, folder: Path, rounds: int, work: Callable[..., RunResult], format: Format, *, resumed: bool = False
+) -> None:
+    """Do the work of `run` or `resume` with a screen around it.
+
+    Args:
+        session: told the run as soon as there is something to resume.
+        folder: of the run.
+        rounds: of the run file.
+        work: called with `observers`, `on_plan` and `on_progress`.
+        format: what the result is printed as; with JSON everything else goes to stderr.
+        resumed: the journal already holds a part of the run.
+    """
+    from fedpeft.cli.progress import Screen
+    from fedpeft.cli.tables import plan_table, print_result
+    from fedpeft.journal import Event
+    from fedpeft.report.summary import RunPlan
+
+    screen = Screen(console(stderr=format is Format.JSON), rounds, folder if resumed else None)
+
+    def started(_: Event) -> None:
+        session.run = run_argument(folder)
+
+    def show_plan(plan: RunPlan) -> None:
+        screen.console.print(plan_table(plan, screen.console.width))
+
+    with screen:
+        result = work(observers=[started, screen.observe], on_plan=show_plan, on_progress=screen.progress)
+    if format is Format.JSON:
+        print_json(result.to_json())
+    else:
+        print_result(screen.console, result)
+
+
+def run_argument(folder: Path) -> str:
+    """What a person types for a run: its name when it lies under runs/, its folder otherwise."""
+    return folder.name if folder.parent == Path("runs") else str(folder)

@@ -1,0 +1,29 @@
+"""`fedpeft validate FILE`: build everything, run nothing, show the plan."""
+
+from __future__ import annotations
+
+from fedpeft.cli.output import Format, FormatOption, console, print_json
+from fedpeft.cli.run import FileArgument, NameOption, SetOption, SmokeOption, with_name
+
+
+def validate(
+    file: FileArgument,
+    overrides: SetOption = None,
+    smoke: SmokeOption = False,
+    name: NameOption = None,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """Check a run file: load its model and data, build every part, run nothing, show what it would cost."""
+    from fedpeft.config import load_run_file
+
+    config = load_run_file(file, with_name(overrides, name), smoke=smoke)
+    from fedpeft import api
+    from fedpeft.cli.tables import plan_table
+
+    plan = api.validate(config)
+    if format is Format.JSON:
+        print_json(plan.to_payload())
+        return
+    out = console()
+    out.print(plan_table(plan, out.width))
+    out.print(f"{file} can be run: fedpeft run {file}")

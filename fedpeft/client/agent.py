@@ -1,0 +1,206 @@
+"""The agent: a frame in, a frame out. One agent may stand for many clients, each with its own home.
+
+A round on the device, as data flows:
+
+    frame -> difference -> codes of version v (kept) -> θ = θ_0 + decode(codes) -> trainer -> Δ
+    Δ + residual of the round that the plan names -> codec -> body;  the new residual is kept under this round
+
+Whatever goes wrong on one client comes back as a refusal that says why; nothing raises for bad input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedpeft.client.store import ClientStore
+from fedpeft.codecs.broadcast import decode_difference, dequantise, zero_codes
+from fedpeft.codecs.feedback import compensate
+from fedpeft.codecs.fp32 import Fp32
+from fedpeft.errors import ClientFault, PluginError
+from fedpeft.evaluation import Evaluation
+from fedpeft.registry import load, names
+from fedpeft.training import Trainer, TrainingJob, TrainingResult
+from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
+from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What is a client's own: its data, its disk, its device."""
+
+    train: Any  # data sets as `Task.encode` returns them
+    test: Any
+    store: ClientStore
+    device: str = "default"
+    memory_mb: int = 0
+
+
+class Agent:
+    """Serves the clients at home on this device.
+
+    Args:
+        trainer: trains many clients at once.
+        evaluate: θ, data -> evaluation.
+        initial: θ_0, shape (d,), derived from the run's seed on both sides.
+        layout: of the adapter.
+        homes: the clients served here.
+        limits: on frames that come in.
+        downlink: "int8" or "fp32", as the run file says.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        evaluate: Callable[[FloatArray, Any], Evaluation],
+        initial: FloatArray,
+        layout: Layout,
+        homes: Mapping[ClientId, Home],
+        limits: FrameLimits,
+        downlink: str = "int8",
+    ) -> None:
+        self.trainer = trainer
+        self.evaluate = evaluate
+        self.initial = initial
+        self.layout = layout
+        self.homes = homes
+        self.limits = limits
+        self.downlink = downlink
+        self._ahead: dict[tuple[ClientId, int, int], TrainingResult] = {}
+
+    def handle(self, client: ClientId, data: bytes) -> bytes:
+        """Answer one frame for one client."""
+        try:
+            frame = decode_frame(data, self.limits)
+        except ClientFault as fault:
+            return encode_frame(_refuse(Frame(FrameKind.REFUSAL, "", 0, 0, client), fault))
+        try:
+            stranger = (
+                frame.kind is FrameKind.HELLO and not frame.client
+            )  # the coordinator does not know who lives here
+            if frame.client != client and not stranger:
+                raise ClientFault(
+                    f"client {client} was sent a frame for client {frame.client}",
+                    code="client.other-client",
+                    remedy="check how nodes are mapped to clients",
+                )
+            return encode_frame(self._answer(client, frame))
+        except ClientFault as fault:
+            return encode_frame(_refuse(frame, fault))
+
+    def train_ahead(self, requests: Sequence[tuple[ClientId, bytes]]) -> None:
+        """Train the clients of several frames together; `handle` then finds their results.
+
+        Frames that are not sound are left for `handle` to refuse.
+        """
+        jobs = []
+        for client, data in requests:
+            try:
+                frame = decode_frame(data, self.limits)
+                if frame.kind is FrameKind.TRAIN and frame.client == client:
+                    jobs.append(self._job(client, frame))
+            except ClientFault:
+                continue
+        for result in self.trainer.run(jobs):
+            self._ahead[(result.plan.client, result.plan.round, result.plan.attempt)] = result
+
+    def _answer(self, client: ClientId, frame: Frame) -> Frame:
+        home = self.homes[client]
+        if frame.kind is FrameKind.HELLO:
+            info = ClientInfo(
+                client=client,
+                node=NodeId(0),  # the coordinator knows the node that it asked
+                examples=len(home.train),
+                device=home.device,
+                memory_mb=home.memory_mb,
+                versions=home.store.versions(),
+                codecs=tuple(names("codec")),
+                objectives=tuple(names("objective")),
+                layout=self.layout.digest,
+            )
+            return _reply(frame, FrameKind.HELLO_REPLY, info=info)
+        if frame.kind is FrameKind.EVALUATE:
+            result = self.evaluate(self._start(client, frame), home.test)
+            metrics = {"loss": result.loss} | ({} if result.accuracy is None else {"accuracy": result.accuracy})
+            return _reply(frame, FrameKind.EVALUATION, weight=float(result.examples), metrics=metrics)
+        if frame.kind is FrameKind.TRAIN:
+            return self._train(client, frame)
+        raise ClientFault(
+            f"client {client} does not answer frames of kind {frame.kind}",
+            code="client.kind",
+            allowed="hello, train, evaluate",
+            remedy="install the same fedpeft on both sides",
+        )
+
+    def _train(self, client: ClientId, frame: Frame) -> Frame:
+        plan = frame.plan
+        result = self._ahead.pop((client, frame.round, frame.attempt), None)
+        if result is None:
+            (result,) = self.trainer.run([self._job(client, frame)])
+        if result.fault is not None:
+            raise result.fault
+        assert plan is not None
+        assert result.delta is not None
+        store, codec = self.homes[client].store, load("codec", plan.codec)()
+        residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
+        if residual is None:
+            residual = np.zeros(self.layout.size, dtype=np.float32)
+        body, left = compensate(codec, result.delta, residual)
+        if left.any():
+            store.keep_residual(plan.round, left, also={plan.feedback})
+        return _reply(
+            frame,
+            FrameKind.UPDATE,
+            body=body,
+            codec=plan.codec,
+            weight=float(len(self.homes[client].train)),
+            metrics=result.metrics,
+        )
+
+    def _job(self, client: ClientId, frame: Frame) -> TrainingJob:
+        plan = frame.plan
+        if plan is None:
+            raise ClientFault(f"client {client} was asked to train without a plan", code="client.no-plan")
+        if plan.layout != self.layout.digest:
+            raise ClientFault(
+                f"client {client} has an adapter of layout {self.layout.digest[:12]}, the plan is for {plan.layout[:12]}",
+                code="client.layout",
+                remedy="use the same model, adapter settings and library versions on both sides",
+            )
+        try:
+            load("codec", plan.codec)
+            load("objective", plan.objective)
+            load("optimizer", plan.optimizer)
+        except PluginError as error:
+            raise ClientFault(
+                f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
+            ) from error
+        return TrainingJob(plan, self._start(client, frame), self.homes[client].train)
+
+    def _start(self, client: ClientId, frame: Frame) -> FloatArray:
+        """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
+        if self.downlink == "fp32":
+            return Fp32().decode(frame.body, self.layout.size)
+        store = self.homes[client].store
+        base = zero_codes(self.layout.size) if frame.base == 0 else store.broadcast(frame.base)
+        if base is None:
+            raise ClientFault(
+                f"client {client} no longer holds broadcast {frame.base}",
+                code="client.base-lost",
+                remedy="none needed: it is given a snapshot the next time it is asked",
+            )
+        codes = decode_difference(frame.body, base)
+        if frame.version > 0 and frame.version not in store.versions():
+            store.keep_broadcast(frame.version, codes, also={frame.base})
+        return self.initial + dequantise(codes) if frame.version > 0 else self.initial
+
+
+def _reply(frame: Frame, kind: FrameKind, **fields: Any) -> Frame:
+    return Frame(kind, frame.run, frame.round, frame.attempt, frame.client, **fields)
+
+
+def _refuse(frame: Frame, fault: ClientFault) -> Frame:
+    return _reply(frame, FrameKind.REFUSAL, refusal=Refusal(fault.code, fault.message))

@@ -1,0 +1,5 @@
+"""Vectors to bytes and back: one codec a file, error feedback around any of them, and the versioned downlink."""
+
+from fedpeft.codecs.base import Codec, MalformedPayload
+
+__all__ = ["Codec", "MalformedPayload"]

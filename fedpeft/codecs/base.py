@@ -1,0 +1,58 @@
+"""The contract of a codec."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from fedpeft.errors import ClientFault
+from fedpeft.types import FloatArray
+
+
+class MalformedPayload(ClientFault):
+    """A body that no honest codec makes."""
+
+    def __init__(self, codec: str, message: str, allowed: str | None = None) -> None:
+        super().__init__(f"malformed {codec} payload: {message}", code="codec.malformed", allowed=allowed)
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns a vector into bytes and back (registry kind `codec`). Stateless; error feedback is put around it.
+
+    A toy that sends signs and one scale:
+
+    >>> import numpy as np
+    >>> class Sign:
+    ...     name = "sign"
+    ...     def encode(self, values):
+    ...         scale = np.abs(values).mean(dtype=np.float32, keepdims=True)
+    ...         return scale.astype("<f4").tobytes() + np.packbits(values > 0).tobytes()
+    ...     def decode(self, body, size):
+    ...         bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=4), count=size)
+    ...         return np.frombuffer(body, "<f4", count=1) * (2.0 * bits - 1.0).astype(np.float32)
+    ...     def max_bytes(self, size):
+    ...         return 4 + (size + 7) // 8
+    ...     nominal_bytes = max_bytes
+    >>> codec = Sign()
+    >>> body = codec.encode(np.array([1.0, -3.0, 2.0], dtype=np.float32))
+    >>> len(body), codec.decode(body, 3).tolist()
+    (5, [2.0, -2.0, 2.0])
+    """
+
+    name: ClassVar[str]
+
+    def encode(self, values: FloatArray) -> bytes:
+        """The bytes of a finite fp32 vector, shape (d,); `values` is not changed."""
+
+    def decode(self, body: bytes, size: int) -> FloatArray:
+        """The vector, shape (size,), finite.
+
+        Raises:
+            MalformedPayload: the body is of another length or holds what no encoder writes.
+        """
+
+    def max_bytes(self, size: int) -> int:
+        """The most bytes an honest body of `size` values has; checked before decoding."""
+
+    def nominal_bytes(self, size: int) -> int:
+        """The bytes to expect, for the plan before a run."""

@@ -1,0 +1,67 @@
+"""Block-wise int8: each block of 64 values shares one fp32 scale, its largest magnitude over 127.
+
+    s_b = max |x_i| / 127 over block b,    q_i = round(x_i / s_b),    x̂_i = s_b · q_i
+
+(absmax quantisation as in Dettmers et al. 2022, arXiv 2110.02861, with linear codes). 8.5 bits a value. On Gaussian
+values the relative L2 error is about 0.006. An fp16 scale would save 0.25 bit a value, but underflows for deltas below
+1e-5, which late rounds do reach.
+
+    body = scales, fp32 LE, ⌈d/64⌉ of them ‖ codes, int8, d of them
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fedpeft.codecs.base import MalformedPayload
+from fedpeft.types import FloatArray
+
+BLOCK = 64
+
+
+class Int8:
+    """8.5 bits a value, relative error about 0.006."""
+
+    name: ClassVar[str] = "int8"
+
+    def encode(self, values: FloatArray) -> bytes:
+        """See `Codec.encode`."""
+        blocks = blocks_of(values)
+        scales = (np.abs(blocks).max(axis=1) / np.float32(127)).astype(np.float32)
+        # A scale below fp32's normal range would lose its own precision: such a block is sent as zeros.
+        scales[scales < np.finfo(np.float32).tiny] = 0.0
+        safe = np.where(scales > 0, scales, np.float32(1))[:, None]
+        codes = np.clip(np.rint(blocks / safe), -127, 127) * (scales > 0)[:, None]
+        return scales.astype("<f4").tobytes() + codes.astype(np.int8).reshape(-1)[: values.size].tobytes()
+
+    def decode(self, body: bytes, size: int) -> FloatArray:
+        """See `Codec.decode`."""
+        if len(body) != self.max_bytes(size):
+            raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"{self.max_bytes(size)} bytes")
+        count = -(-size // BLOCK)
+        scales = np.frombuffer(body, dtype="<f4", count=count).astype(np.float32)
+        codes = np.frombuffer(body, dtype=np.int8, offset=4 * count)
+        if not (np.isfinite(scales).all() and (scales >= 0).all()):
+            raise MalformedPayload(self.name, "a scale is negative or not finite", allowed="finite scales, 0 or more")
+        if (codes == -128).any():
+            raise MalformedPayload(self.name, "a code is -128", allowed="-127 to 127")
+        with np.errstate(over="ignore"):
+            values = blocks_of(codes.astype(np.float32)) * scales[:, None]
+        if not np.isfinite(values).all():
+            raise MalformedPayload(self.name, "a scale times its code overflows", allowed="finite values")
+        return values.reshape(-1)[:size]
+
+    def max_bytes(self, size: int) -> int:
+        """See `Codec.max_bytes`."""
+        return 4 * -(-size // BLOCK) + size
+
+    nominal_bytes = max_bytes
+
+
+def blocks_of(values: FloatArray) -> FloatArray:
+    """Values in rows of one block, shape (⌈d/64⌉, 64), the last padded with zeros."""
+    padding = -values.size % BLOCK
+    padded = np.concatenate([values, np.zeros(padding, dtype=values.dtype)]) if padding else values
+    return padded.reshape(-1, BLOCK)

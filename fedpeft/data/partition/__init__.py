@@ -1,0 +1,9 @@
+"""Partitioners deal the examples of one data set to clients: evenly (`iid`) or with label skew (`dirichlet`).
+
+A partitioner (registry kind `partitioner`) is one function; `contract.py` says what it must keep, `deal.py` checks it.
+"""
+
+from fedpeft.data.partition.contract import Partitioner
+from fedpeft.data.partition.deal import deal
+
+__all__ = ["Partitioner", "deal"]

@@ -1,0 +1,70 @@
+"""The only file that touches Flower's internals, and the versions they were checked with.
+
+Flower moves its internals every few weeks. What we need of them is small: an identity without which `Message` refuses
+to be built outside a Flower process, a message's id, and the wire format, to count its bytes. When a symbol moves,
+the tests of this file fail by name.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedpeft.errors import ConfigError
+
+SUPPORTED = (1, 41)
+"""Flower's (major, minor) that the internals below were checked with."""
+
+
+def check_version() -> str:
+    """The installed version of Flower.
+
+    Raises:
+        ConfigError: it is not the supported minor version.
+    """
+    installed = version("flwr")
+    if tuple(int(part) for part in installed.split(".")[:2]) != SUPPORTED:
+        wanted = ".".join(map(str, SUPPORTED))
+        raise ConfigError(
+            f"Flower {installed} is installed, fedpeft needs {wanted}.x",
+            code="flower.version",
+            allowed=f"flwr>={wanted},<{SUPPORTED[0]}.{SUPPORTED[1] + 1}",
+            remedy=f"pip install 'flwr~={wanted}.0'",
+        )
+    return installed
+
+
+def assume_identity(run_id: int) -> None:
+    """Give this process the identity that Flower sets in its own processes."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, 1
+
+
+def empty_run(run_id: int) -> Run:
+    """A run description for a Grid that no SuperLink stands behind."""
+    return Run.create_empty(run_id)
+
+
+def set_message_id(message: Message, message_id: str) -> None:
+    """Give a message the id that a SuperLink would give it."""
+    message.metadata.__dict__["_message_id"] = message_id
+
+
+def through_wire(message: Message) -> tuple[Message, int]:
+    """Deflate a message to Flower's wire objects and inflate it again.
+
+    Returns:
+        the message as the other side gets it, and the bytes of all its objects.
+    """
+    message_id = message.metadata.message_id
+    with no_object_id_recompute():
+        object_id = message.object_id
+        contents = {key: nested.deflate() for key, nested in get_all_nested_objects(message).items()}
+    received = inflate_object_from_contents(object_id, contents)
+    assert isinstance(received, Message)
+    set_message_id(received, message_id)
+    return received, sum(map(len, contents.values()))

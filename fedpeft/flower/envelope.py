@@ -1,0 +1,37 @@
+"""One frame in one Flower message: a single `Array` of opaque bytes with our own `stype`.
+
+Never one Array per tensor (each costs about 440 bytes and two objects) and never a large `bytes` in a ConfigRecord
+(that is not chunked). Flower splits an Array at 5 MiB, so a frame may be of any size.
+"""
+
+from __future__ import annotations
+
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+
+from fedpeft.errors import ClientFault
+
+STYPE = "fedpeft/1"
+_RECORD, _ARRAY = "f", "f"  # names travel too: keep them short
+
+
+def pack(frame: bytes) -> RecordDict:
+    """A frame as the content of a message."""
+    array = Array(dtype="uint8", shape=(len(frame),), stype=STYPE, data=frame)
+    return RecordDict({_RECORD: ArrayRecord({_ARRAY: array})})
+
+
+def unpack(message: Message) -> bytes:
+    """The frame in a message.
+
+    Raises:
+        ClientFault: the content is not one Array of ours.
+    """
+    record = message.content.get(_RECORD)
+    if not isinstance(record, ArrayRecord) or list(record) != [_ARRAY] or record[_ARRAY].stype != STYPE:
+        raise ClientFault(
+            f"the message holds no frame: records {sorted(message.content)}",
+            code="flower.no-frame",
+            allowed=f"one Array with stype {STYPE}",
+            remedy="install the same fedpeft on both sides",
+        )
+    return record[_ARRAY].data

@@ -1,0 +1,66 @@
+"""The coordinator's `Transport` over any Flower `Grid`: SuperLink's, Ray's or our own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from flwr.app import Message, MessageType
+from flwr.serverapp import Grid
+
+from fedpeft.errors import ClientFault
+from fedpeft.flower.envelope import pack, unpack
+from fedpeft.types import Incoming, MessageId, MessageKind, NodeId, Outgoing, Traffic
+
+MESSAGE_TYPES: dict[MessageKind, str] = {
+    "hello": MessageType.QUERY,
+    "train": MessageType.TRAIN,
+    "evaluate": MessageType.EVALUATE,
+}
+"""Our message kinds in Flower's words."""
+
+
+class GridTransport:
+    """Frames over a Grid.
+
+    Replies are matched by the id of the message they answer, never by their source: Flower's error replies may carry
+    the SuperLink's own node id.
+
+    Args:
+        grid: any Flower Grid.
+        ttl: seconds after which Flower itself forgets a message; a backstop far behind the coordinator's deadlines.
+    """
+
+    def __init__(self, grid: Grid, *, ttl: float) -> None:
+        self.grid = grid
+        self.ttl = ttl
+        self.traffic: Traffic = getattr(grid, "traffic", Traffic())  # a Grid that cannot count leaves it empty
+
+    def nodes(self) -> Sequence[NodeId]:
+        """See `Transport.nodes`."""
+        return sorted(NodeId(node) for node in self.grid.get_node_ids())
+
+    def send(self, messages: Iterable[Outgoing]) -> list[MessageId | None]:
+        """See `Transport.send`."""
+        batch = [
+            Message(pack(out.frame), dst_node_id=int(out.node), message_type=MESSAGE_TYPES[out.kind], ttl=self.ttl)
+            for out in messages
+        ]
+        ids: list[str | None] = list(self.grid.push_messages(batch))
+        ids += [None] * (len(batch) - len(ids))  # a Grid that refused the whole batch answers with an empty list
+        return [MessageId(name) if name else None for name in ids]
+
+    def receive(self, messages: Collection[MessageId]) -> list[Incoming]:
+        """See `Transport.receive`."""
+        return [self._incoming(reply) for reply in self.grid.pull_messages(list(messages))]
+
+    @staticmethod
+    def _incoming(reply: Message) -> Incoming:
+        message = MessageId(reply.metadata.reply_to_message_id)
+        if reply.has_error():
+            return Incoming(
+                message, None, f"{reply.error.reason or 'no reason given'} (Flower code {reply.error.code})"
+            )
+        try:
+            return Incoming(message, unpack(reply))
+        except ClientFault as fault:
+            return Incoming(message, None, fault.message)

@@ -1,0 +1,105 @@
+"""What the journal holds: one event per decision of the coordinator, and the kinds there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from fedpeft.errors import JournalError
+from fedpeft.types import ClientId
+
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+"""What a payload may hold; numbers are finite."""
+
+
+class EventKind(StrEnum):
+    """The kinds of events. Readers rely on these payload keys; a writer may add more.
+
+    "r", "a", "c" say whether an event of the kind carries a round, an attempt and a client. Sizes are in bytes of
+    frames unless they say wire, times in seconds of the coordinator's clock, losses in nats, accuracies from 0 to 1.
+
+    =================  =====  ==================================================================================
+    kind               scope  payload
+    =================  =====  ==================================================================================
+    run_started        ---    version (of fedpeft), resumed (bool)
+    hello              --c    examples, device
+    hello_failed       --c    reason
+    evaluated          r--    split ("test" or "centralised"), accuracy, loss, examples; round 0 is zero-shot
+    client_evaluated   r-c    accuracy, loss, examples (on the client's own held-out data)
+    round_opened       ra-    cohort (client ids)
+    asked              rac    bytes, version (the broadcast), base (what its delta refers to), steps
+    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last
+    refused            rac    code, reason, bytes
+    failed             rac    reason: no reply, e.g. a transport error or a device that dropped out
+    late               rac    rule ("drop" or "fold"), age (rounds), bytes
+    abandoned          rac    (none): still out when the round closed at its deadline
+    round_short        ra-    accepted, needed: the attempt failed
+    committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds
+    exported           ---    path
+    run_finished       ---    adapter (sha256 hex), rounds
+    =================  =====  ==================================================================================
+    """
+
+    RUN_STARTED = "run_started"
+    HELLO = "hello"
+    HELLO_FAILED = "hello_failed"
+    EVALUATED = "evaluated"
+    CLIENT_EVALUATED = "client_evaluated"
+    ROUND_OPENED = "round_opened"
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LATE = "late"
+    ABANDONED = "abandoned"
+    ROUND_SHORT = "round_short"
+    COMMITTED = "committed"
+    EXPORTED = "exported"
+    RUN_FINISHED = "run_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision of the coordinator, as it is on disk."""
+
+    seq: int  # 1, 2, 3, ... without gaps: the order of the run
+    at: float  # unix seconds; the wall clock may jump, so order by seq
+    kind: EventKind
+    round: int | None
+    attempt: int | None  # 1, 2, ... within the round
+    client: ClientId | None
+    payload: Mapping[str, Any]  # JSON values, by the key of the kind's table
+
+
+Observer: TypeAlias = Callable[[Event], None]
+"""Called with each event once it is durable, in order, on the thread that recorded it. What it raises reaches the
+caller of `record` or `commit`; the event stays."""
+
+
+def encode_payload(kind: EventKind, payload: Mapping[str, JSON]) -> str:
+    """A payload as JSON text, ASCII only.
+
+    Raises:
+        JournalError: code `journal.payload`; a value is not JSON or not finite; names the kind, the key and the value.
+    """
+    try:
+        return json.dumps(payload, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        key = next((key for key, value in payload.items() if not _encodes(value)), "?")
+        raise JournalError(
+            f"event {kind}: {key} = {payload.get(key)!r} cannot be kept: {error}",
+            code="journal.payload",
+            allowed="JSON: None, bool, int, finite float, str, and lists and string-keyed mappings of them",
+            remedy="convert it before recording, e.g. float(x) for a NumPy scalar, None for a missing number",
+        ) from error
+
+
+def _encodes(value: JSON) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

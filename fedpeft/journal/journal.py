@@ -1,0 +1,359 @@
+"""One run's journal: record events, commit rounds, read both back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock
+
+from fedpeft.errors import JournalError
+from fedpeft.journal import database
+from fedpeft.journal.commits import KEPT_SNAPSHOTS, Commit, insert_commit, select_last_commit
+from fedpeft.journal.diagnosis import corrupt, diagnosed, read_only
+from fedpeft.journal.events import JSON, Event, EventKind, Observer, encode_payload
+from fedpeft.journal.lock import take_lock
+from fedpeft.types import ClientId
+
+_PAGE = 512  # events fetched at a time
+
+
+class Journal:
+    """The event log and the commits of one run, in `FOLDER/journal.sqlite`.
+
+    One process writes, held to it by `FOLDER/lock`; any number read. Use a journal on the thread that opened it.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "demo"
+    >>> with Journal.create(folder, run="demo", config_toml="[run]") as journal:
+    ...     journal.subscribe(lambda event: print(event.seq, event.kind, event.client))
+    ...     _ = journal.record(EventKind.ROUND_OPENED, round=1, attempt=journal.next_attempt(1), cohort=["c00"])
+    ...     _ = journal.record(EventKind.ACCEPTED, round=1, attempt=1, client=ClientId("c00"), weight=8.0)
+    ...     _ = journal.commit(1, {"theta": b"bytes of the adapter"}, adapter="5e1f", accepted=1)
+    1 round_opened None
+    2 accepted c00
+    3 committed None
+    >>> with Journal.read(folder) as journal:
+    ...     last = journal.last_commit()
+    ...     print(last.round, journal.blob(last.snapshot["theta"]))
+    1 b'bytes of the adapter'
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock | None) -> None:
+        """Use `create`, `open` or `read` instead."""
+        self._path = path
+        self._connection: sqlite3.Connection | None = connection
+        self._lock = lock  # None: read-only
+        self._observers: list[Observer] = []
+        with self._database() as opened:
+            meta = database.read_meta(opened, path)
+        if not {"run", "config_toml"} <= meta.keys():
+            raise corrupt(path, f"table meta has only {sorted(meta)}")
+        self._run: str = meta["run"]
+        self._config_toml: str = meta["config_toml"]
+
+    @classmethod
+    def create(cls, folder: Path, *, run: str, config_toml: str) -> Self:
+        """Begin a run's journal in `folder`, which is made if it is missing, and take the run's lock.
+
+        Args:
+            folder: the run's folder, `runs/NAME`.
+            run: the run's name.
+            config_toml: the resolved run file, kept for `resume` and for the report.
+
+        Raises:
+            JournalError: `journal.exists`, `journal.in-use`, `journal.disk-full`, `journal.read-only`.
+        """
+        path = folder / database.FILE
+        with diagnosed(path):
+            folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            lock = take_lock(folder)
+            stack.callback(lock.release)
+            if path.exists():
+                raise JournalError(
+                    f"run folder {folder} already holds a run",
+                    code="journal.exists",
+                    allowed="a folder without a journal",
+                    remedy=f"`fedpeft resume {folder.name}` goes on with it; or choose another name with "
+                    "--set run.name=NAME, or replace it with --fresh",
+                )
+            database.make(path, {"run": run, "config_toml": config_toml})
+            return cls._writable(path, lock, stack)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Go on writing: take the run's lock, and check the schema stamp and the integrity of the whole file.
+
+        Raises:
+            JournalError: `journal.missing`, `journal.in-use`, `journal.corrupt`, `journal.newer`, `journal.read-only`,
+                `journal.disk-full`.
+        """
+        path = _existing(folder)
+        with ExitStack() as stack:
+            lock = take_lock(folder)
+            stack.callback(lock.release)
+            return cls._writable(path, lock, stack)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """A view that cannot write and takes no lock; each call sees what the running run has made durable so far.
+
+        Checks the whole file as `open` does.
+
+        Raises:
+            JournalError: `journal.missing`, `journal.corrupt`, `journal.newer`.
+        """
+        path = _existing(folder)
+        with ExitStack() as stack:
+            connection = database.open_readable(path)
+            stack.callback(connection.close)
+            journal = cls(path, connection, lock=None)
+            stack.pop_all()
+            return journal
+
+    @classmethod
+    def _writable(cls, path: Path, lock: FileLock, stack: ExitStack) -> Self:
+        connection = database.open_writable(path)
+        stack.callback(connection.close)
+        journal = cls(path, connection, lock)
+        stack.pop_all()  # from here on `close` lets go of both
+        return journal
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self._run
+
+    @property
+    def config_toml(self) -> str:
+        """The resolved run file that the run began with."""
+        return self._config_toml
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self._path.parent
+
+    def subscribe(self, observer: Observer) -> None:
+        """Call `observer` with each event from now on, once it is durable."""
+        self._observers.append(observer)
+
+    def record(
+        self,
+        kind: EventKind,
+        /,
+        *,
+        round: int | None = None,
+        attempt: int | None = None,
+        client: ClientId | None = None,
+        **payload: JSON,
+    ) -> Event:
+        """Append one event; it is on disk when this returns.
+
+        Raises:
+            JournalError: `journal.payload` (not JSON, or not finite); `journal.counted-twice` (an update of the same
+                client was accepted in this attempt before); `journal.read-only`, `journal.disk-full` and the like, and
+                then nothing was written.
+        """
+        with self._writing() as connection:
+            event = _insert(connection, kind, round, attempt, client, payload)
+        self._notify(event)
+        return event
+
+    def next_attempt(self, round: int) -> int:
+        """The number for a new attempt at this round: 1 + the highest that was opened."""
+        with self._database() as connection:
+            (highest,) = connection.execute(
+                "SELECT coalesce(max(attempt), 0) FROM event WHERE kind = ? AND round = ?",
+                (EventKind.ROUND_OPENED, round),
+            ).fetchone()
+        return int(highest) + 1
+
+    def commit(
+        self, round: int, snapshot: Mapping[str, bytes], *, adapter: str, attempt: int | None = None, **payload: JSON
+    ) -> Commit:
+        """Finish a round in one transaction: the snapshot, the commit and the `committed` event, or nothing of them.
+
+        Snapshots older than the last two commits are dropped.
+
+        Args:
+            round: the last committed round + 1. A run's first commit may be round 0 (the untrained adapter) or 1.
+            snapshot: part name -> bytes; all that a resumed run needs.
+            adapter: sha256 hex of the adapter's bytes.
+            attempt: the attempt that succeeded.
+            payload: the other keys of the `committed` event.
+
+        Raises:
+            JournalError: `journal.commit-order`, and as for `record`.
+        """
+        with self._writing() as connection, database.transaction(connection):
+            commit = insert_commit(connection, round, snapshot, adapter=adapter)
+            event = _insert(connection, EventKind.COMMITTED, round, attempt, None, {"adapter": adapter, **payload})
+        self._notify(event)
+        return commit
+
+    def last_commit(self) -> Commit | None:
+        """The round to go on from; None before the first commit."""
+        with self._database() as connection:
+            return select_last_commit(connection, self._path)
+
+    def blob(self, digest: str) -> bytes:
+        """The bytes with this sha256, checked against it.
+
+        Raises:
+            JournalError: `journal.no-blob`, `journal.corrupt`.
+        """
+        with self._database() as connection:
+            row = connection.execute("SELECT content FROM blob WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            raise JournalError(
+                f"journal {self._path} has no snapshot part {digest}",
+                code="journal.no-blob",
+                allowed=f"the digests of the last {KEPT_SNAPSHOTS} commits",
+                remedy="ask for a part of `last_commit().snapshot`",
+            )
+        content: bytes = row[0]
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise corrupt(self._path, f"snapshot part {digest} has changed: its bytes now hash to {found}")
+        return content
+
+    def events(self, kind: EventKind | None = None, *, after: int = 0) -> Iterator[Event]:
+        """Events in order, those of one kind or all, from the one behind seq `after` to the last one there is now.
+
+        Holds at most a few hundred in memory, and no lock in between.
+
+        Raises:
+            JournalError: `journal.corrupt`, naming the event.
+        """
+        with self._database() as connection:
+            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
+        columns = "SELECT seq, at, kind, round, attempt, client, payload, crc FROM event WHERE seq > ? AND seq <= ?"
+        while True:
+            with self._database() as connection:
+                if kind is None:
+                    rows = connection.execute(f"{columns} ORDER BY seq LIMIT {_PAGE}", (after, last)).fetchall()
+                else:
+                    rows = connection.execute(
+                        f"{columns} AND kind = ? ORDER BY seq LIMIT {_PAGE}", (after, last, kind)
+                    ).fetchall()
+            for row in rows:
+                yield self._event(*row)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    def close(self) -> None:
+        """Let go of the file and of the run's lock. Closing twice is fine."""
+        try:
+            if self._connection is not None:
+                with diagnosed(self._path):
+                    self._connection.close()
+        finally:
+            self._connection = None
+            if self._lock is not None:
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _event(
+        self,
+        seq: int,
+        at: float,
+        kind: str,
+        round: int | None,
+        attempt: int | None,
+        client: ClientId | None,
+        payload: str,
+        crc: int,
+    ) -> Event:
+        if database.checksum(seq, at, kind, round, attempt, client, payload) != crc:
+            raise corrupt(self._path, f"event {seq} does not match its checksum")
+        return Event(seq, at, EventKind(kind), round, attempt, client, json.loads(payload))
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        if self._connection is None:
+            raise JournalError(
+                f"journal {self._path} is closed",
+                code="journal.closed",
+                remedy="open it again with Journal.open or Journal.read",
+            )
+        with diagnosed(self._path):
+            yield self._connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self._lock is None:
+            raise read_only(self._path, "it was opened with Journal.read")
+        with self._database() as connection:
+            yield connection
+
+    def _notify(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    kind: EventKind,
+    round: int | None,
+    attempt: int | None,
+    client: ClientId | None,
+    payload: Mapping[str, JSON],
+) -> Event:
+    text = encode_payload(kind, payload)
+    (seq,) = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM event").fetchone()  # the lock: one writer
+    try:
+        row = (seq, time.time(), EventKind(kind), _whole(round), _whole(attempt), client, text)
+        connection.execute(
+            "INSERT INTO event (seq, at, kind, round, attempt, client, payload, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, database.checksum(*row)),
+        )
+    except (sqlite3.IntegrityError, TypeError, ValueError, OverflowError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+            raise JournalError(
+                f"client {client}: an update for round {round}, attempt {attempt} was accepted before",
+                code="journal.counted-twice",
+                allowed="one accepted update per client and attempt",
+                remedy="drop the second reply",
+            ) from error
+        raise JournalError(
+            f"event {kind}: round = {round!r}, attempt = {attempt!r}, client = {client!r} do not fit: {error}",
+            code="journal.payload",
+            allowed="integers for round and attempt, Unicode text for client; an accepted update has all three",
+            remedy="record the event with them",
+        ) from error
+    # What a reader will see, not what was passed: a tuple has become a list.
+    return Event(*row[:-1], json.loads(text))
+
+
+def _whole(number: int | None) -> int | None:
+    # SQLite would store 1.0 and True as 1, and the checksum of what is read would differ.
+    return None if number is None else operator.index(number) + 0
+
+
+def _existing(folder: Path) -> Path:
+    path = folder / database.FILE
+    if not path.is_file():
+        raise JournalError(
+            f"run folder {folder} holds no journal ({path} does not exist)",
+            code="journal.missing",
+            remedy="name the folder of a run; `fedpeft ls` lists them, `fedpeft run FILE` begins one",
+        )
+    return path

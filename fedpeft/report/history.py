@@ -1,0 +1,170 @@
+"""A run round by round, read from the journal: what the plots and tables of the report are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fedpeft.journal import Event, EventKind
+from fedpeft.report.summary import BYTE_KEYS
+from fedpeft.types import ClientId
+
+INCIDENTS = {
+    EventKind.HELLO_FAILED: "cannot take part",
+    EventKind.REFUSED: "refused",
+    EventKind.FAILED: "failed",
+    EventKind.LATE: "late",
+    EventKind.ABANDONED: "abandoned",
+    EventKind.ROUND_SHORT: "round short",
+}
+"""Kinds of events that a person should see, and their names. A resume is one too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation on the coordinator."""
+
+    round: int
+    split: str  # "test" or "centralised"
+    accuracy: float | None
+    loss: float | None
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One folded update."""
+
+    round: int
+    client: ClientId
+    device: str
+    seconds: float  # of the coordinator's clock, between asking and answering
+    weight: float  # examples
+    loss_first: float | None
+    loss_last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One commit."""
+
+    round: int
+    accepted: int
+    seconds: float  # of the coordinator's clock
+    moved: Mapping[str, int]  # bytes by the names in BYTE_KEYS, since the commit before; the last: to the run's end
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that did not go as planned."""
+
+    at: float  # unix seconds
+    round: int | None
+    attempt: int | None
+    client: ClientId | None
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class History:
+    """The events of a run, sorted by what they tell."""
+
+    rounds: list[RoundRow] = field(default_factory=list)
+    evaluated: list[Evaluated] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    devices: dict[ClientId, str] = field(default_factory=dict)
+    sessions: int = 0
+
+    @property
+    def tests(self) -> list[Evaluated]:
+        """Evaluations of the federated adapter, in round order; each round once."""
+        return [item for item in self.evaluated if item.split == "test"]
+
+    @property
+    def centralised(self) -> Evaluated | None:
+        """The evaluation of the adapter trained on the pooled data."""
+        return next((item for item in reversed(self.evaluated) if item.split == "centralised"), None)
+
+
+def read_history(events: Sequence[Event]) -> History:
+    """Sort the events of a run.
+
+    Updates of an attempt that was not committed are left out: they are in no adapter.
+    """
+    history = History()
+    pending: list[Reply] = []
+    for event in events:
+        payload = event.payload
+        match event.kind:
+            case EventKind.RUN_STARTED:
+                history.sessions += 1
+                pending.clear()
+                if payload.get("resumed"):
+                    history.incidents.append(_incident(event, "resumed", "the run went on after an interruption"))
+            case EventKind.HELLO if event.client is not None:
+                history.devices[event.client] = str(payload["device"])
+            case EventKind.EVALUATED:
+                history.evaluated.append(
+                    Evaluated(
+                        event.round or 0, payload["split"], payload["accuracy"], payload["loss"], payload["examples"]
+                    )
+                )
+            case EventKind.ACCEPTED if event.client is not None:
+                pending.append(
+                    Reply(
+                        event.round or 0,
+                        event.client,
+                        history.devices.get(event.client, "default"),
+                        payload["seconds"],
+                        payload["weight"],
+                        payload.get("loss_first"),
+                        payload.get("loss_last"),
+                    )
+                )
+            case EventKind.COMMITTED:
+                history.replies += pending
+                pending.clear()
+                history.rounds.append(_row(event))
+            case EventKind.RUN_FINISHED if history.rounds:
+                last = history.rounds[-1]  # what moved after it, e.g. the last evaluation on clients, is shown with it
+                total = {key: last.moved[key] + payload.get(key, 0) for key in BYTE_KEYS}
+                history.rounds[-1] = replace(last, moved=total)
+            case EventKind.ROUND_SHORT:
+                pending.clear()
+        if event.kind in INCIDENTS:
+            history.incidents.append(_incident(event, INCIDENTS[event.kind], describe(event)))
+    return history
+
+
+def describe(event: Event) -> str:
+    """One event in words, without its round and client."""
+    payload = event.payload
+    match event.kind:
+        case EventKind.REFUSED:
+            return f"{payload['reason']} [{payload['code']}]"
+        case EventKind.FAILED | EventKind.HELLO_FAILED:
+            return str(payload["reason"])
+        case EventKind.LATE:
+            age = int(payload["age"])
+            when = "after enough others" if age == 0 else f"{age} round{'s' if age > 1 else ''} late"
+            return f"{when}; {'folded in, discounted' if payload['rule'] == 'fold' else 'dropped'}"
+        case EventKind.ABANDONED:
+            return "no reply within the deadline"
+        case EventKind.ROUND_SHORT:
+            return f"{payload['accepted']} usable replies, {payload['needed']} needed: attempted again"
+        case _:
+            return ", ".join(f"{key} {value}" for key, value in payload.items() if not isinstance(value, Mapping))
+
+
+def _incident(event: Event, kind: str, text: str) -> Incident:
+    return Incident(event.at, event.round, event.attempt, event.client, kind, text)
+
+
+def _row(event: Event) -> RoundRow:
+    payload: Mapping[str, Any] = event.payload
+    return RoundRow(
+        event.round or 0, payload["accepted"], payload["seconds"], {key: payload.get(key, 0) for key in BYTE_KEYS}
+    )

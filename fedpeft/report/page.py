@@ -1,0 +1,137 @@
+"""`write_report`: one HTML file with everything in it, so that it opens offline and can be sent to someone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from fedpeft.errors import JournalError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.paths import write_atomically
+from fedpeft.report import plots, sections
+from fedpeft.report.history import History, read_history
+from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
+
+FILE = "report.html"
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run's folder from its journal; works while the run is going on, and after a crash.
+
+    The file is about 5 MB, most of it Plotly's own script.
+
+    Args:
+        folder: the run's folder, `runs/NAME`.
+
+    Returns:
+        The file.
+
+    Raises:
+        JournalError: the journal is missing or corrupt, or the folder cannot be written (`report.not-written`).
+    """
+    with Journal.read(folder) as journal:
+        page = _page(journal)
+    path = folder / FILE
+    try:
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise JournalError(
+            f"report {path} cannot be written: {error}",
+            code="report.not-written",
+            remedy="free some space or make the folder writable, then: fedpeft report " + folder.name,
+        ) from error
+    return path
+
+
+def _page(journal: Journal) -> str:
+    events = list(journal.events())
+    result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
+    version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
+    figures: dict[str, plots.Figure] = {}
+    body = "\n".join(_body(result, plan, history, journal.config_toml, version, figures))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(result.name)} · fedpeft</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n{_scripts(figures)}</body>\n</html>\n"
+    )
+
+
+def _body(
+    result: RunResult,
+    plan: RunPlan | None,
+    history: History,
+    config_toml: str,
+    version: str,
+    figures: dict[str, plots.Figure],
+) -> Iterator[str]:
+    """The sections in order; adds to `figures` those that the page draws."""
+
+    def figure(name: str, drawn: plots.Figure | None, caption: str) -> str:
+        if drawn is None:
+            return ""
+        figures[name] = drawn
+        height = drawn["layout"]["height"]
+        return (
+            f'<figure><figcaption>{escape(caption)}</figcaption><div class="plot" id="{name}" '
+            f'style="height: {height}px"></div></figure>'
+        )
+
+    yield sections.heading(result, plan, history, version)
+    yield sections.headline(result)
+    learning = figure("accuracy", plots.accuracy_plot(history), "Accuracy on the coordinator's test set.")
+    learning += figure(
+        "loss", plots.loss_plot(history), "Loss on the test set, and the clients' own before and after local training."
+    )
+    if learning:
+        yield f'<section><h2>Learning</h2><div class="pair">{learning}</div></section>'
+    yield "<section><h2>Bytes</h2>"
+    yield sections.traffic_table(result)
+    yield (
+        '<div class="pair">'
+        + figure(
+            "bytes",
+            plots.bytes_plot(history),
+            "Each round, up from the clients and down to them. The first and the last round include the greetings and "
+            "the evaluations on the clients.",
+        )
+        + figure(
+            "cumulative", plots.cumulative_plot(history), "Since the start: frames, and Flower's wire around them."
+        )
+        + "</div></section>"
+    )
+    clients = figure("clients", plots.clients_plot(result), "Each client before and after the run.")
+    if clients:
+        yield f"<section><h2>Clients</h2>{clients}</section>"
+    devices = figure(
+        "devices",
+        plots.devices_plot(history),
+        "From asking to the reply, on the coordinator's clock; lines join each class's median.",
+    )
+    if devices:
+        yield f"<section><h2>Devices</h2>{devices}</section>"
+    yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"
+    if plan is not None:
+        yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"
+    yield f"<section><h2>Repeat it</h2>{sections.repeat_section(result, config_toml)}</section>"
+
+
+def _scripts(figures: dict[str, plots.Figure]) -> str:
+    """Plotly once, the figures as data, and the script that draws them; nothing where there is nothing to draw."""
+    if not figures:
+        return ""
+    from plotly.offline import get_plotlyjs  # only here: reading 5 MB is no part of starting the command line
+
+    data = json.dumps(figures, allow_nan=False).replace("<", "\\u003c")  # so that no text can end the script
+    return (
+        f"<script>{get_plotlyjs()}</script>\n"
+        f'<script type="application/json" id="figures">{data}</script>\n'
+        f"<script>\n{_asset('page.js')}</script>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("fedpeft.report") / name).read_text(encoding="utf-8")

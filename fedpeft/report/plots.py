@@ -1,0 +1,306 @@
+"""The plots of the report, each a function from a run's history to a Plotly figure as plain data, or None without data.
+
+Colours are names of the page's own variables (`@up`), so that one figure serves the light and the dark page; page.js
+puts in their values. The palette is Okabe and Ito's, and no plot tells by colour alone: series differ in dash, symbol
+or fill too.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from statistics import median
+from typing import Any, TypeAlias
+
+from fedpeft.report.history import History, Reply, RoundRow
+from fedpeft.report.summary import BYTE_KEYS, RunResult, wilson
+
+Figure: TypeAlias = dict[str, Any]
+
+_LABELLED_CLIENTS = 40  # with more, names would overlap
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+_HUES = ("@federated", "@centralised", "@before", "@fourth", "@fifth", "@sixth")
+
+
+def accuracy_plot(history: History) -> Figure | None:
+    """Accuracy over rounds with its 95 % interval, against the adapter trained on pooled data."""
+    points = [item for item in history.tests if item.accuracy is not None]
+    if not points:
+        return None
+    rounds = [item.round for item in points]
+    shares = [item.accuracy or 0.0 for item in points]
+    ends = [wilson(share, item.examples) for share, item in zip(shares, points, strict=True)]
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": rounds + rounds[::-1],
+            "y": [100 * high for _, high in ends] + [100 * low for low, _ in reversed(ends)],
+            "fill": "toself",
+            "fillcolor": "@band",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "name": "95 % interval",
+        },
+        _line("federated", rounds, [100 * share for share in shares], "@federated", symbol="circle"),
+    ]
+    traces[1]["customdata"] = [
+        [100 * low, 100 * high, item.examples] for (low, high), item in zip(ends, points, strict=True)
+    ]
+    traces[1]["hovertemplate"] = (
+        "round %{x}: %{y:.1f} %<br>95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f} %"
+        "<br>%{customdata[2]} examples<extra></extra>"
+    )
+    pooled = history.centralised
+    if pooled is not None and pooled.accuracy is not None:
+        ends_of_line = [min(rounds), max([*rounds, min(rounds) + 1])]
+        traces.append(_line("centralised", ends_of_line, [100 * pooled.accuracy] * 2, "@centralised", dash="dash"))
+    return _figure(traces, "round", "accuracy, %", whole_x=True)
+
+
+def loss_plot(history: History) -> Figure | None:
+    """Test loss over rounds, and the clients' own loss at the first and at the last step of each round."""
+    points = [(item.round, item.loss) for item in history.tests if item.loss is not None]
+    traces = []
+    if points:
+        traces.append(_line("test", [x for x, _ in points], [y for _, y in points], "@federated", symbol="circle"))
+    for name, pick, symbol, dash in (
+        ("clients, first step", lambda reply: reply.loss_first, "triangle-down-open", "dot"),
+        ("clients, last step", lambda reply: reply.loss_last, "triangle-up", "dash"),
+    ):
+        series = _weighted_by_round(history.replies, pick)
+        if series:
+            xs, ys = [x for x, _ in series], [y for _, y in series]
+            traces.append(_line(name, xs, ys, "@centralised", symbol=symbol, dash=dash))
+    return _figure(traces, "round", "loss, nats", whole_x=True) if traces else None
+
+
+def bytes_plot(history: History) -> Figure | None:
+    """Bytes of each round: bars are frames, rings are the same messages in Flower's wire format."""
+    rows = _moving(history)
+    if not rows:
+        return None
+    traces: list[Figure] = []
+    for direction in ("up", "down"):
+        color = f"@{direction}"
+        traces.append(
+            {
+                "type": "bar",
+                "name": f"{direction}, frames",
+                "x": [row.round for row in rows],
+                "y": [row.moved[f"frame_{direction}"] / 1e6 for row in rows],
+                "offsetgroup": direction,
+                "marker": {
+                    "color": color,
+                    "line": {"width": 0},
+                    "pattern": {
+                        "shape": "/" if direction == "down" else "",
+                        "fgcolor": "@paper",
+                        "fillmode": "overlay",
+                        "size": 6,
+                        "solidity": 0.2,
+                    },
+                },
+                "hovertemplate": "round %{x}: %{y:.3f} MB<extra>" + f"{direction}, frames</extra>",
+            }
+        )
+    for direction in ("up", "down"):
+        shift = -0.2 if direction == "up" else 0.2
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"{direction}, wire",
+                "x": [row.round + shift for row in rows],
+                "y": [row.moved[f"wire_{direction}"] / 1e6 for row in rows],
+                "customdata": [row.round for row in rows],
+                "marker": {
+                    "symbol": "circle-open" if direction == "up" else "diamond-open",
+                    "color": "@ink",
+                    "size": 7,
+                },
+                "hovertemplate": "round %{customdata}: %{y:.3f} MB<extra>" + f"{direction}, wire</extra>",
+            }
+        )
+    figure = _figure(traces, "round", "MB a round", whole_x=True)
+    figure["layout"] |= {"barmode": "group", "bargap": 0.2}
+    figure["layout"]["yaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def cumulative_plot(history: History) -> Figure | None:
+    """Bytes so far: frames solid, Flower's wire dashed."""
+    rows = _moving(history)
+    if not rows:
+        return None
+    rounds = [0, *(row.round for row in rows)]
+    names = {"up": "up", "down": "down", "frame": "frames", "wire": "wire"}
+    traces = []
+    for key in BYTE_KEYS:
+        level, direction = key.split("_")
+        sums = [0.0, *accumulate(row.moved[key] / 1e6 for row in rows)]
+        trace = _line(
+            f"{names[direction]}, {names[level]}",
+            rounds,
+            sums,
+            f"@{direction}",
+            symbol="circle" if direction == "up" else "diamond",
+            dash="solid" if level == "frame" else "dot",
+        )
+        traces.append(trace)
+    figure = _figure(traces, "round", "MB so far", whole_x=True)
+    figure["layout"]["yaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def clients_plot(result: RunResult) -> Figure | None:
+    """Each client's accuracy on its own held-out examples before and after, sorted: who gained, who was left behind."""
+    before, after = result.client_accuracy_before, result.client_accuracy_after
+    clients = sorted({*before, *after}, key=lambda client: (after.get(client, before.get(client, 0.0)), client))
+    if not clients:
+        return None
+    links_x: list[float | None] = []
+    links_y: list[int | None] = []
+    for place, client in enumerate(clients):
+        if client in before and client in after:
+            links_x += [100 * before[client], 100 * after[client], None]
+            links_y += [place, place, None]
+    traces: list[Figure] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": links_x,
+            "y": links_y,
+            "line": {"color": "@rule", "width": 2},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+    ]
+    for name, known, color, symbol in (
+        ("before (zero-shot)", before, "@before", "circle-open"),
+        ("after", after, "@federated", "circle"),
+    ):
+        places = [place for place, client in enumerate(clients) if client in known]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [100 * known[clients[place]] for place in places],
+                "y": places,
+                "text": [html.escape(clients[place], quote=False) for place in places],
+                "marker": {"color": color, "symbol": symbol, "size": 9, "line": {"width": 2, "color": color}},
+                "hovertemplate": "%{text}: %{x:.1f} %<extra>" + name + "</extra>",
+            }
+        )
+    figure = _figure(traces, "accuracy on the client's own held-out examples, %", "")
+    labelled = len(clients) <= _LABELLED_CLIENTS
+    figure["layout"]["yaxis"] |= {
+        "tickvals": list(range(len(clients))) if labelled else [],
+        "ticktext": [html.escape(_short(client)) for client in clients] if labelled else [],
+        "range": [-0.7, len(clients) - 0.3],
+        "showgrid": False,
+        "title": {"text": "" if labelled else f"{len(clients)} clients, sorted"},
+    }
+    figure["layout"]["height"] = 120 + (20 * len(clients) if labelled else 560)
+    return figure
+
+
+def devices_plot(history: History) -> Figure | None:
+    """Seconds from asking to the reply, each reply a mark, each class's median a line."""
+    classes = sorted({reply.device for reply in history.replies})
+    replies = [reply for reply in history.replies if reply.seconds > 0]
+    if not replies:
+        return None
+    traces: list[Figure] = []
+    for place, device in enumerate(classes):
+        own = [reply for reply in replies if reply.device == device]
+        color, symbol = _HUES[place % len(_HUES)], _SYMBOLS[place % len(_SYMBOLS)]
+        shift = 0.5 * ((place + 0.5) / len(classes) - 0.5)
+        group = f"class{place}"
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": html.escape(device, quote=False),
+                "legendgroup": group,
+                "x": [reply.round + shift for reply in own],
+                "y": [reply.seconds for reply in own],
+                "text": [f"{html.escape(reply.client, quote=False)}, round {reply.round}" for reply in own],
+                "marker": {"color": color, "symbol": symbol, "size": 7, "opacity": 0.75},
+                "hovertemplate": "%{text}: %{y:.2f} s<extra>" + html.escape(device, quote=False) + "</extra>",
+            }
+        )
+        rounds = sorted({reply.round for reply in own})
+        line = _line(
+            html.escape(device, quote=False),
+            [number + shift for number in rounds],
+            [median(reply.seconds for reply in own if reply.round == number) for number in rounds],
+            color,
+        )
+        traces.append(line | {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.6})
+    figure = _figure(traces, "round", "seconds a reply", whole_x=True)
+    times = [reply.seconds for reply in replies]
+    if max(times) > 20 * min(times):
+        figure["layout"]["yaxis"] |= {"type": "log", "title": {"text": "seconds a reply (log)"}}
+    else:
+        figure["layout"]["yaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def _line(
+    name: str, x: Sequence[float], y: Sequence[float], color: str, *, symbol: str | None = None, dash: str = "solid"
+) -> Figure:
+    trace: Figure = {
+        "type": "scatter",
+        "mode": "lines+markers" if symbol else "lines",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": color, "width": 2, "dash": dash},
+    }
+    if symbol:
+        trace["marker"] = {"symbol": symbol, "color": color, "size": 7}
+    return trace
+
+
+def _figure(traces: list[Figure], x: str, y: str, *, whole_x: bool = False) -> Figure:
+    """Axes and legend as all plots have them; page.js adds fonts and colours."""
+    x_axis: Figure = {"title": {"text": x, "standoff": 8}, "automargin": True}
+    if whole_x:
+        x_axis |= {"tickformat": "d", "tick0": 0}
+        numbers = [value for trace in traces for value in trace["x"]]
+        if numbers and max(numbers) - min(numbers) <= 12:
+            x_axis["dtick"] = 1
+    return {
+        "data": traces,
+        "layout": {
+            "xaxis": x_axis,
+            "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True},
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+            "margin": {"l": 8, "r": 12, "t": 48, "b": 8},
+            "hovermode": "closest",
+            "height": 340,
+        },
+    }
+
+
+def _weighted_by_round(replies: Sequence[Reply], pick: Callable[[Reply], float | None]) -> list[tuple[int, float]]:
+    """Mean over each round's replies, weighted by their examples; rounds without a value are left out."""
+    sums: dict[int, tuple[float, float]] = {}
+    for reply in replies:
+        value = pick(reply)
+        if value is not None and reply.weight > 0:
+            total, weight = sums.get(reply.round, (0.0, 0.0))
+            sums[reply.round] = (total + reply.weight * value, weight + reply.weight)
+    return [(number, total / weight) for number, (total, weight) in sorted(sums.items())]
+
+
+def _moving(history: History) -> list[RoundRow]:
+    """Commits in which something moved: round 0 is committed before anyone is met."""
+    return [row for row in history.rounds if any(row.moved.values())]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:27] + "…"

@@ -1,0 +1,196 @@
+"""The sections of the report as HTML. Whatever comes from a client, a run file or an error goes through `escape`."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from fedpeft.report.history import History, Incident
+from fedpeft.report.summary import RunPlan, RunResult
+from fedpeft.report.units import (
+    MISSING,
+    bytes_text,
+    count_text,
+    interval_text,
+    percent_text,
+    points_text,
+    ratio_text,
+    seconds_text,
+)
+
+_MOST_INCIDENTS = 500  # rows of the events table; `fedpeft show` has them all
+
+
+def heading(result: RunResult, plan: RunPlan | None, history: History, version: str) -> str:
+    """Name, data line, and how the run stands."""
+    lines = [f"<h1>{escape(result.name)}</h1>"]
+    if plan is not None:
+        lines.append(f'<p class="soft">{escape(plan.description)} · base model {escape(plan.model)}</p>')
+    rounds = f"{result.rounds} of {result.rounds_asked} rounds"
+    if result.finished:
+        lines.append(f"<p>{rounds} in {seconds_text(result.seconds)} · fedpeft {escape(version)}</p>")
+    else:
+        resume = escape(f"fedpeft resume {shlex.quote(result.name)}")
+        lines.append(
+            f'<p><span class="state">Not finished:</span> {rounds} are committed after '
+            f"{seconds_text(result.seconds)}. <code>{resume}</code> goes on.</p>"
+        )
+    if history.sessions > 1:
+        lines.append(f'<p class="soft">In {history.sessions} sessions; what was committed was kept.</p>')
+    return "\n".join(lines)
+
+
+def headline(result: RunResult) -> str:
+    """The figures that the run is about, as tiles; only those that there are."""
+    n, tiles = result.test_examples, []
+    best = result.federated if result.federated is not None else result.zero_shot
+    if best is not None:
+        name = "federated accuracy" if result.federated is not None else "zero-shot accuracy"
+        tiles.append(
+            _tile(name, percent_text(best), f"95 % interval {interval_text(best, n)}, {count_text(n)} examples")
+        )
+    if result.federated is not None and result.zero_shot is not None:
+        note = f"zero-shot {percent_text(result.zero_shot)} ({interval_text(result.zero_shot, n)})"
+        tiles.append(_tile("against zero-shot", points_text(result.federated - result.zero_shot), note))
+    if result.federated is not None and result.centralised is not None:
+        note = (
+            f"centralised {percent_text(result.centralised)} ({interval_text(result.centralised, n)}), "
+            f"{count_text(result.centralised_passes)} example passes; federated {count_text(result.example_passes)}"
+        )
+        tiles.append(_tile("against centralised", points_text(result.federated - result.centralised), note))
+    if result.saving is not None:
+        note = (
+            f"{bytes_text(result.frame_bytes)} in frames against {bytes_text(result.full_model_bytes)} of fp32 FedAvg "
+            "of the whole model"
+        )
+        tiles.append(_tile("fewer bytes", ratio_text(result.saving), note))
+    if not tiles:
+        return '<p class="soft">Nothing was evaluated and nothing was moved yet.</p>'
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def traffic_table(result: RunResult) -> str:
+    """Bytes up and down at both levels against the whole model."""
+    full = result.full_model_bytes / 2
+    rows = []
+    for name, up, down in (
+        ("fedpeft frames", result.frame_up, result.frame_down),
+        ("Flower's wire", result.wire_up, result.wire_down),
+    ):
+        ratio = ratio_text(result.full_model_bytes / (up + down)) + " less" if full and up + down else MISSING
+        rows.append([name, bytes_text(up), bytes_text(down), bytes_text(up + down), ratio])
+    if full:
+        rows.append(["fp32 FedAvg, whole model", bytes_text(full), bytes_text(full), bytes_text(2 * full), "1×"])
+    return table(["", "up", "down", "both", "against fp32 FedAvg"], rows, numbers={1, 2, 3, 4})
+
+
+def incidents_table(history: History) -> str:
+    """Refusals, failures, late and abandoned replies, short rounds and resumes, in the order of the run."""
+    if not history.incidents:
+        return "<p>None: every client that was asked answered in time, and every update was accepted.</p>"
+    counts: dict[str, int] = {}
+    for incident in history.incidents:
+        counts[incident.kind] = counts.get(incident.kind, 0) + 1
+    line = ", ".join(f"{count} {escape(kind)}" for kind, count in counts.items())
+    rows = [_incident_row(incident) for incident in history.incidents[:_MOST_INCIDENTS]]
+    more = len(history.incidents) - len(rows)
+    note = f'<p class="soft">{more} more are in the journal: fedpeft show.</p>' if more else ""
+    head = ["time (UTC)", "round", "client", "kind", "what happened"]
+    return f"<p>{line}.</p>" + table(head, rows, numbers={1}, texts={2, 4}) + note
+
+
+def plan_section(plan: RunPlan) -> str:
+    """What the run set out to do."""
+    share = plan.trainable_parameters / plan.base_parameters if plan.base_parameters else 0.0
+    facts = [
+        ("data", plan.description),
+        ("base model", f"{plan.model}, {count_text(plan.base_parameters)} parameters, frozen"),
+        ("trained", f"{count_text(plan.trainable_parameters)} parameters, {100 * share:.2f} % of the base"),
+        ("labels", count_text(plan.labels)),
+        ("test examples", count_text(plan.test_examples)),
+        ("rounds", f"{plan.rounds}, {plan.ask} of {plan.clients} clients asked in each"),
+        ("one update", bytes_text(plan.update_bytes)),
+        ("one broadcast", bytes_text(plan.broadcast_bytes)),
+        ("whole model, fp32", bytes_text(plan.full_model_bytes)),
+        ("example passes", count_text(plan.example_passes)),
+        *(("note", note) for note in plan.notes),
+    ]
+    devices = [
+        [
+            device.name,
+            count_text(device.clients),
+            count_text(device.examples),
+            bytes_text(device.memory_mb_needed * 1e6),
+            bytes_text(device.memory_mb_available * 1e6),
+        ]
+        for device in plan.devices
+    ]
+    head = ["devices", "clients", "examples", "memory needed", "memory there"]
+    return definitions(facts) + table(head, devices, numbers={1, 2, 3, 4})
+
+
+def repeat_section(result: RunResult, config_toml: str) -> str:
+    """The adapter's hash, the command that repeats the run, and the resolved run file."""
+    file = f"{result.name}.toml"
+    encoded = base64.b64encode(config_toml.encode()).decode()
+    command = f"fedpeft run {shlex.quote(file)} --name {shlex.quote(result.name + '-again')}"
+    facts = definitions(
+        [("adapter hash", result.adapter_hash or "nothing committed yet"), ("command", command)], code=True
+    )
+    return (
+        "<p>One seed fixes the run: saved as "
+        f'<a download="{escape(file)}" href="data:text/plain;base64,{encoded}">{escape(file)}</a>, the run file below '
+        "gives the same adapter, bit by bit, on the same versions and machine type.</p>"
+        f"{facts}<details><summary>run file, with every default written out</summary>"
+        f"<pre>{escape(config_toml)}</pre></details>"
+    )
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Collection[int] = (),
+    texts: Collection[int] = (),
+) -> str:
+    """An HTML table of plain texts, each escaped here; columns in `numbers` are set right, in `texts` may wrap."""
+
+    def kind(column: int) -> str:
+        return ' class="number"' if column in numbers else ' class="text"' if column in texts else ""
+
+    top = "".join(f"<th{kind(column)}>{escape(name)}</th>" for column, name in enumerate(head))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind(column)}>{escape(cell)}</td>" for column, cell in enumerate(row)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def definitions(facts: Iterable[tuple[str, str]], *, code: bool = False) -> str:
+    """A list of names and values, each escaped here."""
+    opened, closed = ("<code>", "</code>") if code else ("", "")
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(name)}</dt><dd>{opened}{escape(value)}{closed}</dd>" for name, value in facts)
+        + "</dl>"
+    )
+
+
+def _tile(name: str, value: str, note: str) -> str:
+    number, _, unit = value.partition(" ")
+    small = f" <small>{escape(unit)}</small>" if unit else ""
+    return (
+        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{escape(number)}{small}</div>'
+        f'<div class="note soft">{escape(note)}</div></div>'
+    )
+
+
+def _incident_row(incident: Incident) -> list[str]:
+    time = datetime.fromtimestamp(incident.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    number = MISSING if incident.round is None else str(incident.round)
+    if incident.attempt is not None and incident.attempt > 1:
+        number += f", attempt {incident.attempt}"
+    return [time, number, incident.client or MISSING, incident.kind, incident.text]

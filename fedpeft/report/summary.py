@@ -1,0 +1,282 @@
+"""What a person wants to know of a run, as plain data: the plan before it, the progress in it, the result after it.
+
+`summarise` reads a result from the journal alone, so that the screen after a run, `fedpeft show` and the report can
+never disagree. Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from fedpeft.config import RunConfig, parse_config
+from fedpeft.journal import Event, EventKind, Journal
+from fedpeft.types import ClientId
+
+Phase: TypeAlias = Literal["zero-shot", "round", "evaluating", "centralised", "exporting"]
+
+BYTE_KEYS = ("frame_up", "frame_down", "wire_up", "wire_down")
+"""Payload keys of `committed` (and of `run_finished`): bytes moved since the event of these kinds before it."""
+
+
+class DevicePlan(NamedTuple):
+    """One class of devices in a plan."""
+
+    name: str
+    clients: int
+    examples: int  # training examples over all its clients
+    memory_mb_available: float
+    memory_mb_needed: float  # estimated for one client in training
+
+
+class Refusal(NamedTuple):
+    """An update that a guard refused."""
+
+    client: ClientId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run is about to do and to cost. Kept in the journal as `plan` of `run_started`."""
+
+    name: str
+    description: str  # one line on the data
+    model: str
+    clients: int
+    devices: tuple[DevicePlan, ...]
+    rounds: int
+    ask: int  # clients asked a round
+    base_parameters: int
+    trainable_parameters: int
+    update_bytes: int  # frame of one update, nominal
+    broadcast_bytes: int  # frame of one broadcast, nominal
+    full_model_bytes: int  # the whole model in fp32, one way
+    example_passes: int  # training examples seen over the whole run, repeats counted
+    labels: int
+    test_examples: int
+    notes: tuple[str, ...] = ()
+
+    def to_payload(self) -> dict[str, Any]:
+        """The plan as JSON values, for `run_started`."""
+        return {**dataclasses.asdict(self), "devices": [list(device) for device in self.devices]}
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> RunPlan:
+        """The plan that `to_payload` wrote; keys of newer versions are dropped."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        values = {key: value for key, value in payload.items() if key in known}
+        values["devices"] = tuple(DevicePlan(*device) for device in values["devices"])
+        values["notes"] = tuple(values.get("notes", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, fine-grained enough that a bar moves within a round."""
+
+    phase: Phase
+    done: float  # of `total`, in whatever unit the phase counts; never goes back within a phase
+    total: float
+    text: str  # what is happening now, e.g. "round 3 of 20: 5 of 8 clients"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to. Bytes are sums over the run; accuracies are from 0 to 1."""
+
+    name: str
+    folder: Path
+    rounds: int  # committed
+    adapter_hash: str  # sha256 hex of the last commit; empty before the first
+    zero_shot: float | None  # accuracy of the untrained adapter
+    federated: float | None  # accuracy of the last evaluated adapter
+    centralised: float | None  # accuracy of one adapter trained on the pooled data
+    example_passes: int  # training examples behind the folded updates, repeats counted
+    centralised_passes: int
+    test_examples: int  # behind `federated` (behind `zero_shot` where there is no later evaluation)
+    frame_up: int  # bytes of fedpeft's frames, clients to coordinator
+    frame_down: int
+    wire_up: int  # the same messages in Flower's wire format
+    wire_down: int
+    full_model_bytes: int  # fp32 FedAvg of the whole model with as many asks, up + down
+    seconds: float  # wall clock, time between interruption and resume left out
+    refused: tuple[Refusal, ...] = ()
+    client_accuracy_before: Mapping[ClientId, float] = field(default_factory=dict)
+    client_accuracy_after: Mapping[ClientId, float] = field(default_factory=dict)
+    rounds_asked: int = 0  # of the run file
+    finished: bool = True
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of frames, both ways."""
+        return self.frame_up + self.frame_down
+
+    @property
+    def saving(self) -> float | None:
+        """How many times less than fp32 FedAvg of the whole model the frames moved; None before anything moved."""
+        return self.full_model_bytes / self.frame_bytes if self.frame_bytes and self.full_model_bytes else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values, with the 95 % intervals of the accuracies."""
+        intervals = {
+            name: list(wilson(value, self.test_examples)) if value is not None and self.test_examples else None
+            for name, value in (
+                ("zero_shot", self.zero_shot),
+                ("federated", self.federated),
+                ("centralised", self.centralised),
+            )
+        }
+        return {
+            **dataclasses.asdict(self),
+            "folder": str(self.folder),
+            "refused": [refusal._asdict() for refusal in self.refused],
+            "intervals": intervals,
+        }
+
+
+def wilson(accuracy: float, examples: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a share: honest near 0 and 1 and for few examples (Wilson 1927, eq. 5).
+
+    Args:
+        accuracy: share predicted right, from 0 to 1.
+        examples: behind it, > 0.
+        z: quantile of the normal distribution; the default gives 95 %.
+
+    Returns:
+        The lower and the upper end, from 0 to 1.
+    """
+    if examples <= 0:
+        raise ValueError(f"examples = {examples}: an interval needs at least one")
+    denominator = 1 + z * z / examples
+    centre = (accuracy + z * z / (2 * examples)) / denominator
+    half = z * math.sqrt(accuracy * (1 - accuracy) / examples + z * z / (4 * examples * examples)) / denominator
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def stored_plan(journal: Journal) -> RunPlan | None:
+    """The plan that the run's first start kept, or None when it kept none."""
+    for event in journal.events(EventKind.RUN_STARTED):
+        if event.payload.get("plan"):
+            return RunPlan.from_payload(event.payload["plan"])
+    return None
+
+
+def stored_config(journal: Journal) -> RunConfig:
+    """The resolved run file that the journal keeps.
+
+    Raises:
+        ConfigError: it was written by a version with other keys.
+    """
+    return parse_config(tomllib.loads(journal.config_toml), origin=f"run file of {journal.run}")
+
+
+def summarise(journal: Journal) -> RunResult:
+    """The result of a run, or of as much of it as there is, from the journal alone.
+
+    What an interrupted attempt asked and moved is not counted: its counters went with the process. An attempt that got
+    too few replies counts, because its bytes were moved.
+    """
+    events = list(journal.events())
+    config, plan, tally = stored_config(journal), stored_plan(journal), _Tally()
+    for event in events:
+        tally.add(event)
+    passes = tally.examples(config.local.batch_size)
+    tests = [event for event in events if event.kind == EventKind.EVALUATED and event.payload["split"] == "test"]
+    pooled = [event for event in events if event.kind == EventKind.EVALUATED and event.payload["split"] != "test"]
+    later = [event for event in tests if event.round]
+    commit = journal.last_commit()
+    before, after = _client_accuracies(events)
+    return RunResult(
+        name=journal.run,
+        folder=journal.folder,
+        rounds=commit.round if commit else 0,
+        adapter_hash=commit.adapter if commit else "",
+        zero_shot=next((event.payload["accuracy"] for event in tests if event.round == 0), None),
+        federated=later[-1].payload["accuracy"] if later else None,
+        centralised=pooled[-1].payload["accuracy"] if pooled else None,
+        example_passes=passes,
+        centralised_passes=int(pooled[-1].payload.get("passes", passes)) if pooled else 0,
+        test_examples=tests[-1].payload["examples"] if tests else 0,
+        frame_up=tally.bytes["frame_up"],
+        frame_down=tally.bytes["frame_down"],
+        wire_up=tally.bytes["wire_up"],
+        wire_down=tally.bytes["wire_down"],
+        full_model_bytes=2 * tally.asks * plan.full_model_bytes if plan else 0,
+        seconds=_seconds(events),
+        refused=tuple(
+            Refusal(event.client or ClientId("?"), str(event.payload["reason"]))
+            for event in events
+            if event.kind == EventKind.REFUSED
+        ),
+        client_accuracy_before=before,
+        client_accuracy_after=after,
+        rounds_asked=config.run.rounds,
+        finished=_finished(events),
+    )
+
+
+class _Tally:
+    """Bytes, asks and steps of what was committed, read in the order of the run."""
+
+    def __init__(self) -> None:
+        self.bytes = dict.fromkeys(BYTE_KEYS, 0)
+        self.asks = 0
+        self._steps = 0  # optimizer steps behind committed updates
+        self._asks_open = 0  # since the last commit
+        self._steps_open = 0
+        self._planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}
+
+    def add(self, event: Event) -> None:
+        key = (event.round, event.attempt, event.client)
+        match event.kind:
+            case EventKind.RUN_STARTED:
+                self._asks_open = self._steps_open = 0
+            case EventKind.ASKED:
+                self._asks_open += 1
+                self._planned[key] = event.payload["steps"]
+            case EventKind.ACCEPTED:
+                self._steps_open += self._planned.get(key, 0)
+            case EventKind.ROUND_SHORT:
+                self._steps_open = 0
+            case EventKind.COMMITTED | EventKind.RUN_FINISHED:
+                for name in BYTE_KEYS:
+                    self.bytes[name] += event.payload.get(name, 0)
+                self.asks += self._asks_open
+                self._steps += self._steps_open
+                self._asks_open = self._steps_open = 0
+
+    def examples(self, batch_size: int) -> int:
+        return self._steps * batch_size
+
+
+def _client_accuracies(events: list[Event]) -> tuple[dict[ClientId, float], dict[ClientId, float]]:
+    before: dict[ClientId, float] = {}
+    after: dict[ClientId, float] = {}
+    for event in events:
+        accuracy = event.payload.get("accuracy")
+        if event.kind == EventKind.CLIENT_EVALUATED and event.client is not None and accuracy is not None:
+            (after if event.round else before)[event.client] = accuracy
+    return before, after
+
+
+def _finished(events: list[Event]) -> bool:
+    """Whether the last session came to its end; an export after it changes nothing."""
+    marks = [event.kind for event in events if event.kind in (EventKind.RUN_STARTED, EventKind.RUN_FINISHED)]
+    return bool(marks) and marks[-1] == EventKind.RUN_FINISHED
+
+
+def _seconds(events: list[Event]) -> float:
+    """Wall clock over all sessions; a session is what follows one `run_started`."""
+    total, began, last = 0.0, None, 0.0
+    for event in events:
+        if event.kind == EventKind.RUN_STARTED or began is None:
+            total += last - began if began is not None else 0.0
+            began = event.at
+        last = event.at
+    return max(0.0, total + (last - began if began is not None else 0.0))

@@ -1,0 +1,50 @@
+"""What is out: one entry for each message that has not been answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedpeft.types import ClientId, MessageId, MessageKind
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message that awaits its reply."""
+
+    client: ClientId
+    kind: MessageKind
+    round: int
+    attempt: int
+    sent_at: float  # seconds, the coordinator's clock
+
+
+class InFlight:
+    """Messages by id. A client with a message out is busy and is not asked again."""
+
+    def __init__(self) -> None:
+        self._asked: dict[MessageId, Asked] = {}
+
+    def add(self, message: MessageId, asked: Asked) -> None:
+        """Note a message that was sent."""
+        self._asked[message] = asked
+
+    def pop(self, message: MessageId) -> Asked | None:
+        """Take out the entry of a message that was answered; None for one that is unknown or already answered."""
+        return self._asked.pop(message, None)
+
+    def messages(self) -> list[MessageId]:
+        """Ids of everything that is out."""
+        return list(self._asked)
+
+    def busy(self) -> set[ClientId]:
+        """Clients with a message out."""
+        return {asked.client for asked in self._asked.values()}
+
+    def of_round(self, round_number: int, attempt: int) -> list[Asked]:
+        """What is out for one attempt of one round."""
+        return [a for a in self._asked.values() if (a.round, a.attempt) == (round_number, attempt)]
+
+    def give_up(self, now: float, patience: float) -> list[Asked]:
+        """Remove and return what has been out for more than `patience` seconds: those devices are taken for gone."""
+        old = [message for message, asked in self._asked.items() if now - asked.sent_at > patience]
+        return [self._asked.pop(message) for message in old]

@@ -1,0 +1,163 @@
+"""Frames out, frames in: addresses, limits, byte counts. Used by the rounds and by the two simple exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fedpeft.errors import ClientFault
+from fedpeft.types import (
+    ClientId,
+    ClientInfo,
+    Clock,
+    Incoming,
+    MessageId,
+    MessageKind,
+    NodeId,
+    Outgoing,
+    Traffic,
+    Transport,
+)
+from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, decode_frame, encode_frame
+from fedpeft.wire.guard import check_reply
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one message of an exchange: a frame, or the reason why there is none."""
+
+    client: ClientId
+    frame: Frame | None
+    info: ClientInfo | None = None
+    reason: str = ""
+
+
+class Post:
+    """The coordinator's post office.
+
+    Args:
+        run: the run's name, in every frame.
+        transport: moves frames.
+        clock: for the deadlines of exchanges.
+        limits: on frames that come in.
+    """
+
+    def __init__(self, run: str, transport: Transport, clock: Clock, limits: FrameLimits) -> None:
+        self.run = run
+        self.transport = transport
+        self.clock = clock
+        self.limits = limits
+        self.traffic = Traffic()  # bytes of frames
+        self._told: dict[tuple[str, str], int] = {}
+
+    def send(self, kind: MessageKind, frames: Sequence[tuple[ClientInfo, Frame]]) -> list[tuple[MessageId | None, int]]:
+        """Send frames; for each its message id (None: could not be sent) and its bytes."""
+        outgoing = [Outgoing(info.node, info.client, kind, encode_frame(frame)) for info, frame in frames]
+        for out in outgoing:
+            self.traffic.add(kind, "down", len(out.frame))
+        ids = self.transport.send(outgoing)
+        return [(name, len(out.frame)) for name, out in zip(ids, outgoing, strict=True)]
+
+    def receive(self, messages: Iterable[MessageId]) -> list[Incoming]:
+        """Replies that are here now."""
+        return self.transport.receive(list(messages))
+
+    def open(
+        self,
+        incoming: Incoming,
+        kind: MessageKind,
+        expect: FrameKind,
+        round_number: int,
+        attempt: int,
+        client: ClientId,
+    ) -> Frame:
+        """Count, decode and guard a reply.
+
+        Raises:
+            ClientFault: no frame, a malformed one, one that does not answer what was asked, or the client's refusal.
+        """
+        if incoming.frame is None:
+            raise ClientFault(f"client {client}: {incoming.failure}", code="transport.failed")
+        self.traffic.add(kind, "up", len(incoming.frame))
+        frame = decode_frame(incoming.frame, self.limits)
+        if frame.kind is FrameKind.REFUSAL and frame.refusal is not None:
+            raise ClientFault(frame.refusal.reason, code=frame.refusal.code)
+        check_reply(frame, expect=expect, run=self.run, round=round_number, attempt=attempt, client=client)
+        return frame
+
+    def exchange_hello(self, deadline_s: float, poll_s: float) -> Iterator[Reply]:
+        """Ask every node who it is. In simulation a node's first frame tells it nothing but the run's name."""
+        nodes = self.transport.nodes()
+        infos = [ClientInfo(ClientId(""), node, 0) for node in nodes]
+        frames = [(info, Frame(FrameKind.HELLO, self.run, 0, 0, info.client)) for info in infos]
+        for info, reply in self._exchange("hello", FrameKind.HELLO_REPLY, frames, deadline_s, poll_s):
+            if reply.frame is None or reply.frame.info is None:
+                yield replace(reply, client=ClientId(f"node {info.node}"), reason=reply.reason or "empty hello")
+            else:
+                met = replace(reply.frame.info, node=NodeId(info.node))
+                yield Reply(met.client, reply.frame, met)
+
+    def exchange_evaluate(
+        self,
+        clients: Sequence[tuple[ClientInfo, int, bytes]],
+        round_number: int,
+        version: int,
+        deadline_s: float,
+        poll_s: float,
+    ) -> Iterator[Reply]:
+        """Ask clients to evaluate a version, given as (client, base, body)."""
+        frames = [
+            (
+                info,
+                Frame(
+                    FrameKind.EVALUATE, self.run, round_number, 0, info.client, body=body, version=version, base=base
+                ),
+            )
+            for info, base, body in clients
+        ]
+        for _, reply in self._exchange("evaluate", FrameKind.EVALUATION, frames, deadline_s, poll_s):
+            yield reply
+
+    def moved_since_last(self, *kinds: MessageKind) -> dict[str, int]:
+        """Bytes of messages of these kinds since the last call that named them, at the frame and at Flower's wire."""
+        moved = {}
+        for name, traffic in (("frame", self.traffic), ("wire", self.transport.traffic)):
+            for direction in ("up", "down"):
+                keys = [f"{kind}.{direction}" for kind in kinds]
+                total = sum(traffic.bytes.get(key, 0) - self._told.get((name, key), 0) for key in keys)
+                self._told.update({(name, key): traffic.bytes.get(key, 0) for key in keys})
+                moved[f"{name}_{direction}"] = total
+        return moved
+
+    def _exchange(
+        self,
+        kind: MessageKind,
+        expect: FrameKind,
+        frames: Sequence[tuple[ClientInfo, Frame]],
+        deadline_s: float,
+        poll_s: float,
+    ) -> Iterator[tuple[ClientInfo, Reply]]:
+        """Send, then yield replies as they come until all are here or the deadline passes."""
+        waiting: dict[MessageId, tuple[ClientInfo, Frame]] = {}
+        for (info, frame), (name, _) in zip(frames, self.send(kind, frames), strict=True):
+            if name is None:
+                yield info, Reply(info.client, None, reason="the message could not be sent")
+            else:
+                waiting[name] = (info, frame)
+        deadline = self.clock.now() + deadline_s
+        while waiting:
+            for incoming in self.receive(waiting):
+                if incoming.message not in waiting:
+                    continue
+                info, asked = waiting.pop(incoming.message)
+                try:
+                    frame = self.open(incoming, kind, expect, asked.round, asked.attempt, asked.client)
+                    yield info, Reply(info.client, frame)
+                except ClientFault as fault:
+                    yield info, Reply(info.client, None, reason=fault.message)
+            if waiting and self.clock.now() >= deadline:
+                break
+            if waiting:
+                self.clock.sleep(poll_s)
+        for info, _ in waiting.values():
+            yield info, Reply(info.client, None, reason=f"no reply within {deadline_s:g} s")

@@ -1,0 +1,79 @@
+"""Who takes part, and what each client is known to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedpeft.types import ClientId, ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a client holds as far as the coordinator has committed to it."""
+
+    version: int = 0  # the last broadcast that it acknowledged
+    feedback: int = -1  # the round whose residual counts: the last one folded in; -1 = none
+
+
+class Roster:
+    """The clients of a run, by id.
+
+    What a round learns (`learn`) becomes part of the roster's state only when that round is committed (`commit`):
+    a round that is attempted again starts from what was known before it.
+    """
+
+    def __init__(self) -> None:
+        self.clients: dict[ClientId, ClientInfo] = {}
+        self._holdings: dict[ClientId, Holding] = {}
+        self._learned: dict[ClientId, Holding] = {}
+
+    def welcome(self, info: ClientInfo) -> None:
+        """Take a client in after its hello; what it no longer has on disk is forgotten."""
+        self.clients[info.client] = info
+        holding = self._holdings.get(info.client, Holding())
+        if holding.version and holding.version not in info.versions:
+            self._holdings[info.client] = replace(holding, version=0)
+
+    def available(self, busy: Iterable[ClientId]) -> list[ClientInfo]:
+        """Clients that may be asked, in id order."""
+        out = set(busy)
+        return [self.clients[client] for client in sorted(self.clients) if client not in out]
+
+    def holding(self, client: ClientId) -> Holding:
+        """What `client` holds, as of the last commit."""
+        return self._holdings.get(client, Holding())
+
+    def learn(self, client: ClientId, holding: Holding) -> None:
+        """Note what a reply says about its client, for the next commit."""
+        self._learned[client] = holding
+
+    def commit(self) -> None:
+        """Make what was learned known."""
+        self._holdings.update(self._learned)
+        self._learned = {}
+
+    def forget_lessons(self) -> None:
+        """Drop what was learned in an attempt that came to nothing."""
+        self._learned = {}
+
+    def lost_base(self, client: ClientId) -> None:
+        """The client has lost what it held: start it from the initial adapter again."""
+        self._holdings[client] = Holding()
+        self._learned.pop(client, None)
+
+    def held_versions(self) -> set[int]:
+        """All versions that some client holds."""
+        return {holding.version for holding in self._holdings.values()}
+
+    def state(self) -> dict[str, Any]:
+        """For the snapshot: client -> [version, feedback]."""
+        return {client: [holding.version, holding.feedback] for client, holding in sorted(self._holdings.items())}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a committed state."""
+        self._holdings = {
+            ClientId(client): Holding(int(version), int(feedback)) for client, (version, feedback) in state.items()
+        }
+        self._learned = {}

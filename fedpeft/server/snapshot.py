@@ -1,0 +1,59 @@
+"""The coordinator's whole state at a commit, as parts of a snapshot, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedpeft.errors import JournalError
+from fedpeft.journal import Commit, Journal
+from fedpeft.journal.snapshot import pack, unpack
+from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.server.roster import Roster
+from fedpeft.strategies import Strategy
+from fedpeft.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Where a run goes on from."""
+
+    round: int
+    theta: FloatArray  # shape (d,)
+
+
+def take(
+    theta: FloatArray, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: str
+) -> dict[str, bytes]:
+    """The state after a round, as named parts."""
+    return {
+        "adapter": pack({"theta": theta}, {"layout": layout}),
+        "strategy": pack(strategy.state(), {}),
+        "broadcasts": pack(broadcasts.state(), {}),
+        "roster": pack({}, {"holdings": roster.state()}),
+    }
+
+
+def restore(
+    journal: Journal, commit: Commit, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: str
+) -> Restored:
+    """Bring strategy, broadcasts and roster back to a commit.
+
+    Raises:
+        JournalError: a part is missing or corrupt, or was made with another adapter.
+    """
+    parts: dict[str, tuple[Any, Any]] = {name: unpack(journal.blob(key)) for name, key in commit.snapshot.items()}
+    arrays, meta = parts["adapter"]
+    if meta["layout"] != layout:
+        raise JournalError(
+            f"round {commit.round} was committed with another adapter than the run file describes now",
+            code="journal.other-adapter",
+            remedy="resume with the run file in the run's folder, or start a new run under another name",
+        )
+    theta = arrays["theta"].astype(np.float32, copy=False)
+    strategy.restore(parts["strategy"][0])
+    broadcasts.restore(commit.round, theta, parts["broadcasts"][0])
+    roster.restore(parts["roster"][1]["holdings"])
+    return Restored(commit.round, theta)

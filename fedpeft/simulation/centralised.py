@@ -1,0 +1,181 @@
+"""The comparison every federated result stands beside: one adapter, all the data in one place, as many example passes.
+
+`python -m fedpeft.simulation.centralised RUN_FOLDER PASSES` trains it in a process of its own beside the federated run
+and leaves `centralised.json` in the run's folder. Same base, adapter, optimizer, learning rate and batch size; the
+optimizer keeps its moments, and what a task prepares (label embeddings) is renewed as often as a federated round would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpeft.config import parse_config
+from fedpeft.evaluation import Evaluation
+from fedpeft.paths import write_atomically
+from fedpeft.randomness.streams import derive_seed
+from fedpeft.registry import load
+from fedpeft.simulation.federation import Federation, assemble
+from fedpeft.training import batch_order, gradient_step
+from fedpeft.training.objectives.plain import Plain
+from fedpeft.types import ClientId, Plan
+
+RESULT = "centralised.json"
+
+
+def train_centralised(
+    federation: Federation, passes: int, on_examples: Callable[[int], None] | None = None
+) -> tuple[Evaluation, int]:
+    """Train on the pooled data of all clients for about `passes` examples, then evaluate on the test set.
+
+    Args:
+        federation: its adapter is trained from θ_0, and left trained.
+        passes: examples to pass; the last batch is whole.
+        on_examples: called with the examples of each step, for progress.
+
+    Returns:
+        the evaluation, and the examples really passed.
+    """
+    config, adapter, task = federation.config, federation.adapter, federation.task
+    local = config.local
+    pooled = task.pool(list(federation.train.values()))
+    steps = max(1, -(-passes // local.batch_size))
+    plan = Plan(
+        run=config.run.name,
+        round=0,
+        attempt=0,
+        client=ClientId("centralised"),
+        seed=derive_seed(config.run.seed, "centralised"),
+        steps=steps,
+        batch_size=local.batch_size,
+        learning_rate=local.learning_rate,
+        weight_decay=local.weight_decay,
+        optimizer=local.optimizer,
+    )
+    adapter.set(federation.initial)
+    optimizer = load("optimizer", plan.optimizer)(adapter.theta, plan)
+    start, objective = adapter.theta.clone(), Plain()
+    renewal = max(1, steps // config.run.rounds)
+    prepared: Any = None
+    done = 0
+    for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps)):
+        if step % renewal == 0:
+            prepared = task.prepare(adapter.model)
+        batch = task.batch(pooled, indices)
+        gradient_step(adapter, task, batch, prepared, optimizer, objective, start, local.max_grad_norm)
+        done += len(indices)
+        if on_examples is not None:
+            on_examples(len(indices))
+    return federation.evaluate(adapter.get(), federation.test), done
+
+
+class CentralisedProcess:
+    """The comparison as a child process.
+
+    It ends with its parent: a child whose parent is gone stops by itself.
+
+    Args:
+        folder: of the run; holds `run.toml`.
+        passes: examples to pass.
+    """
+
+    def __init__(self, folder: Path, passes: int) -> None:
+        self.folder = folder
+        self.passes = passes
+        self.done = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start, unless the result is already there."""
+        if self.result() is not None:
+            self.done = self.passes
+            return
+        log = (self.folder / "centralised.log").open("w", encoding="utf-8")
+        with log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fedpeft.simulation.centralised", str(self.folder), str(self.passes)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds`; True when it has ended."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        if self._reader is not None:
+            self._reader.join()
+        return True
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def result(self) -> tuple[Evaluation, int] | None:
+        """What it left behind: the evaluation and the examples passed; None when there is nothing sound."""
+        try:
+            table = json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
+            if table["wanted"] != self.passes:
+                return None
+            return Evaluation(table["accuracy"], table["loss"], table["examples"]), table["passes"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip().isdigit():
+                self.done = int(line)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of the child process."""
+    folder, passes, parent = Path(arguments[0]), int(arguments[1]), os.getppid()
+    config = parse_config(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")), origin="run.toml")
+    federation = assemble(config)
+    done = 0
+
+    def tell(examples: int) -> None:
+        nonlocal done
+        done += examples
+        sys.stdout.write(f"{done}\n")
+        sys.stdout.flush()
+        if os.getppid() != parent:
+            sys.exit(1)
+
+    evaluation, count = train_centralised(federation, passes, tell)
+    if not np.isfinite(evaluation.loss):
+        sys.stderr.write(f"the loss is {evaluation.loss}\n")
+        return 1
+    table = asdict(evaluation) | {"passes": count, "wanted": passes}
+    write_atomically(folder / RESULT, json.dumps(table).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The time model of a fleet: how long a device takes from being asked to having answered.
+
+    seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed  +  bytes_up · 8 / up_rate
+
+`speed` is fixed for each client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05,
+both drawn from the run's seed, so two runs of one seed see the same times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedpeft.config import DeviceTable, RunConfig
+from fedpeft.randomness.streams import Stream, derive
+from fedpeft.types import ClientId, MessageKind
+
+_EVALUATION_STEP = 0.35
+"""A forward pass alone costs about this share of a training step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One client's device."""
+
+    table: DeviceTable
+    speed: float  # multiplies step_seconds
+
+
+def assign_devices(config: RunConfig, clients: list[ClientId]) -> Mapping[ClientId, Device]:
+    """Deal the device classes to the clients, seeded, so that data and device are independent."""
+    classes = [table for table in config.devices for _ in range(table.clients)]
+    order = Stream(derive(config.run.seed, "devices")).permutation(len(classes))
+    return {
+        client: Device(classes[int(place)], math.exp(0.15 * _normal(config.run.seed, "speed", client)))
+        for client, place in zip(clients, order, strict=True)
+    }
+
+
+def reply_seconds(
+    device: Device,
+    kind: MessageKind,
+    *,
+    bytes_down: int,
+    bytes_up: int,
+    steps: int,
+    seed: int,
+    round_number: int,
+    client: ClientId,
+) -> float:
+    """Simulated seconds from a message's sending to its reply's arrival.
+
+    Args:
+        device: of the client.
+        kind: an evaluation's steps are forward passes.
+        bytes_down: of the frame.
+        bytes_up: of the reply, nominal.
+        steps: optimizer steps, or batches to evaluate.
+        seed: the run's.
+        round_number: varies the draw.
+        client: varies the draw.
+    """
+    table = device.table
+    jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
+    share = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
+    network = bytes_down * 8 / (table.down_mbps * 1e6) + bytes_up * 8 / (table.up_mbps * 1e6)
+    return network + steps * share * table.step_seconds * device.speed * jitter
+
+
+def _normal(seed: int, label: str, *parts: int | str) -> float:
+    """One standard normal draw (Box and Muller)."""
+    u, v = Stream(derive(seed, label, *parts)).uniform(2)
+    return math.sqrt(-2.0 * math.log(1.0 - u)) * math.cos(2.0 * math.pi * v)

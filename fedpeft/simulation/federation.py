@@ -1,0 +1,123 @@
+"""A federation ready to run: model, adapter, task and every client's data, built from a run file.
+
+The same object serves the federated run, its centralised comparison, evaluation and export. `fedpeft.simulate` builds
+one from the user's own objects instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fedpeft.adapters import BaseModel, FlatAdapter, build_adapter, load_base, lora_config
+from fedpeft.config import RunConfig
+from fedpeft.data import load_corpus
+from fedpeft.errors import ConfigError
+from fedpeft.evaluation import Evaluation, evaluate
+from fedpeft.randomness.streams import Stream, derive
+from fedpeft.registry import load
+from fedpeft.strategies import Strategy
+from fedpeft.training import Task
+from fedpeft.types import ClientId, FloatArray
+
+
+@dataclass(frozen=True)
+class Federation:
+    """All parts of a run."""
+
+    config: RunConfig
+    adapter: FlatAdapter  # holds θ_0 until something trains it
+    initial: FloatArray  # θ_0, shape (d,)
+    task: Task
+    strategy: Strategy
+    train: Mapping[ClientId, Any]  # data sets as `Task.encode` returns them
+    held_out: Mapping[ClientId, Any]  # each client's own test examples; may be empty
+    test: Any  # the coordinator's test set; may be empty
+    description: str  # of the data, one line
+    labels: int  # 0 where the task has none
+    base_name: str  # what an exported adapter calls its base
+    base_parameters: int
+    tokenizer: Any = None
+
+    def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
+        """Evaluate θ, shape (d,), on a data set."""
+        self.adapter.set(theta)
+        return evaluate(self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size)
+
+    def steps(self, device: str) -> int:
+        """Optimizer steps a round of a device class."""
+        own = {table.name: table.steps for table in self.config.devices}.get(device)
+        return own or self.config.local.steps
+
+    def example_passes(self) -> int:
+        """Training examples that the whole run is expected to pass through the model, over all clients."""
+        steps = [self.steps(table.name) for table in self.config.devices for _ in range(table.clients)]
+        return round(
+            self.config.run.rounds * self.config.round.ask * self.config.local.batch_size * sum(steps) / len(steps)
+        )
+
+
+def assemble(config: RunConfig) -> Federation:
+    """Build everything that a run file describes.
+
+    Raises:
+        FedpeftError: data, model, adapter or a plug-in is wrong; names the key and the remedy.
+    """
+    torch.set_num_threads(config.engine.threads)
+    strategy = load_strategy(config)
+    task_class = load("task", config.model.task)
+    corpus = load_corpus(config)
+    base = load_base(
+        config.model.source, name=config.model.name, labels=len(corpus.label_names) if task_class.head else None
+    )
+    parameters = base.parameters
+    adapter = build_adapter(base.model, lora_config(config.adapter, classifier=task_class.head), seed=config.run.seed)
+    task = task_class(base.tokenizer, corpus.label_names, config.model.temperature, config.model.max_length)
+    return Federation(
+        config=config,
+        adapter=adapter,
+        initial=adapter.get(),
+        task=task,
+        strategy=strategy,
+        train={client: task.encode(data.train) for client, data in corpus.clients.items()},
+        held_out={client: task.encode(data.test) for client, data in corpus.clients.items()},
+        test=task.encode(corpus.test),
+        description=corpus.description,
+        labels=len(corpus.label_names),
+        base_name=base.name,
+        base_parameters=parameters,
+        tokenizer=base.tokenizer,
+    )
+
+
+def load_strategy(config: RunConfig) -> Strategy:
+    """The strategy of a run file.
+
+    Raises:
+        PluginError: there is none of that name, or it refuses its parameters.
+        ConfigError: what the name stands for is not a Strategy.
+    """
+    from fedpeft.registry import build
+
+    strategy = build("strategy", config.strategy.name, config.strategy.params)
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(
+            f'strategy.name = "{config.strategy.name}" is a {type(strategy).__name__}, not a Strategy',
+            code="config.not-a-strategy",
+            allowed="a class derived from fedpeft.strategies.Strategy",
+            remedy="derive it, or name another class",
+        )
+    return strategy
+
+
+def evaluation_sample(examples: int, wanted: int, seed: int) -> list[int]:
+    """Indices of the fixed sample that the rounds between first and last are evaluated on; 0 wanted = all."""
+    if wanted == 0 or wanted >= examples:
+        return list(range(examples))
+    return sorted(Stream(derive(seed, "evaluation-sample")).sample(examples, wanted))
+
+
+__all__ = ["BaseModel", "Federation", "assemble", "evaluation_sample", "load_strategy"]

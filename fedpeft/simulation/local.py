@@ -1,0 +1,92 @@
+"""The `local` engine: ServerApp and ClientApp over an in-process Grid, on a virtual clock.
+
+All clients share one model and one trainer; each has its own data, disk folder and device. The apps, the coordinator
+and the agent are those of a deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fedpeft.errors import ClientFault
+from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
+from fedpeft.journal import Journal
+from fedpeft.registry import build
+from fedpeft.simulation.clock import VirtualClock
+from fedpeft.simulation.devices import assign_devices, reply_seconds
+from fedpeft.simulation.faults import Faults
+from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
+from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
+from fedpeft.wire.frame import decode_frame
+
+POLL_S = 1.0
+"""Virtual seconds between two looks of the coordinator: replies that fall due in between are trained together."""
+
+
+def run_local(
+    federation: Federation, journal: Journal, on_examples: Callable[[float], None]
+) -> tuple[FloatArray, dict[str, int]]:
+    """Run the federation to its last round.
+
+    Args:
+        federation: ready to run.
+        journal: open for writing; the run goes on from its last commit.
+        on_examples: called with the work done since the last call, in examples.
+
+    Returns:
+        θ, shape (d,), and the bytes that moved since the last commit or outside of rounds, as `committed` names them.
+    """
+    config = federation.config
+    clients = list(federation.train)
+    nodes = {NodeId(index + 1): client for index, client in enumerate(clients)}
+    devices = assign_devices(config, clients)
+    faults = Faults(config.faults, clients)
+    limits = frame_limits(config)
+    up_bytes = build("codec", config.codec.up, {}).nominal_bytes(federation.adapter.layout.size)
+    agent = make_agent(federation, devices, journal.folder / "clients", on_examples)
+
+    def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
+        frame, client = decode_frame(data, limits), nodes[node]
+        batches = -(-len(federation.held_out[client]) // config.local.batch_size)
+        plain = reply_seconds(
+            devices[client],
+            kind,
+            bytes_down=len(data),
+            bytes_up=up_bytes if kind == "train" else 0,
+            steps=frame.plan.steps if frame.plan else batches,
+            seed=config.run.seed,
+            round_number=frame.round,
+            client=client,
+        )
+        return faults.seconds(client, frame, plain)
+
+    def look_ahead(requests: Sequence[tuple[NodeId, bytes]]) -> None:
+        agent.train_ahead([(nodes[node], data) for node, data in requests])
+
+    def distort(node: NodeId, asked: bytes, reply: bytes) -> bytes:
+        try:
+            return faults.distort(nodes[node], decode_frame(asked, limits), reply)
+        except ClientFault:
+            return reply
+
+    clock = VirtualClock()
+    grid = LocalGrid(
+        make_client_app(lambda node, run: (agent, ClientId(str(node["client"])))),
+        {node: {"client": client} for node, client in nodes.items()},
+        clock=clock,
+        seconds=seconds,
+        through_wire=config.engine.wire,
+        look_ahead=look_ahead,
+        cohort=config.engine.lookahead,
+        distort=distort if config.faults else None,
+    )
+    reached: list[tuple[FloatArray, dict[str, int]]] = []
+
+    def main(transport: Transport, run: object) -> None:
+        coordinator = make_coordinator(federation, transport, clock, journal, poll_s=POLL_S, on_examples=on_examples)
+        theta = coordinator.run()
+        reached.append((theta, coordinator.post.moved_since_last("hello", "train", "evaluate")))
+
+    run_server_app(make_server_app(main), grid, {})
+    return reached[0]

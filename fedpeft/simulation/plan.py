@@ -1,0 +1,46 @@
+"""The plan that is shown before a run: what it will do, move and need."""
+
+from __future__ import annotations
+
+from fedpeft.registry import build
+from fedpeft.report.summary import DevicePlan, RunPlan
+from fedpeft.simulation.devices import assign_devices
+from fedpeft.simulation.federation import Federation
+from fedpeft.training.memory import step_memory
+
+
+def make_plan(federation: Federation) -> RunPlan:
+    """Count, and measure one training step's memory; nothing is trained."""
+    config, size = federation.config, federation.adapter.layout.size
+    devices = assign_devices(config, list(federation.train))
+    examples = dict.fromkeys((table.name for table in config.devices), 0)
+    for client, data in federation.train.items():
+        examples[devices[client].table.name] += len(data)
+    largest = max(federation.train.values(), key=len)
+    needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size) / 1e6
+    notes = [
+        f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"
+        for table in config.devices
+        if table.memory_mb < needed
+    ]
+    return RunPlan(
+        name=config.run.name,
+        description=federation.description,
+        model=federation.base_name,
+        clients=len(federation.train),
+        devices=tuple(
+            DevicePlan(table.name, table.clients, examples[table.name], table.memory_mb, needed)
+            for table in config.devices
+        ),
+        rounds=config.run.rounds,
+        ask=config.round.ask,
+        base_parameters=federation.base_parameters,
+        trainable_parameters=size,
+        update_bytes=build("codec", config.codec.up, {}).nominal_bytes(size),
+        broadcast_bytes=build("codec", config.codec.down, {}).nominal_bytes(size),
+        full_model_bytes=4 * federation.base_parameters,
+        example_passes=federation.example_passes(),
+        labels=federation.labels,
+        test_examples=len(federation.test),
+        notes=tuple(notes),
+    )

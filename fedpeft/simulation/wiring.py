@@ -1,0 +1,118 @@
+"""From a federation to the two sides that talk: an agent for its clients, a coordinator for its rounds.
+
+Every engine wires the same parts; engines differ in Grid and clock only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpeft.client import Agent, ClientStore, Home
+from fedpeft.config import RunConfig
+from fedpeft.evaluation import Evaluation
+from fedpeft.journal import Journal
+from fedpeft.server import Coordinator, Settings
+from fedpeft.simulation.devices import Device
+from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.training import SequentialTrainer
+from fedpeft.types import ClientId, Clock, FloatArray, Transport
+from fedpeft.wire.frame import FrameLimits
+
+FORWARD = 0.35
+"""Work of passing an example forward only, where forward and backward is 1."""
+
+
+def frame_limits(config: RunConfig) -> FrameLimits:
+    """What either side accepts of a frame."""
+    return FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
+
+
+def make_agent(
+    federation: Federation,
+    devices: Mapping[ClientId, Device],
+    folder: Path,
+    on_examples: Callable[[float], None] = lambda examples: None,
+) -> Agent:
+    """An agent for the clients in `devices`; their state goes to `folder`, a folder each.
+
+    Args:
+        federation: ready to run.
+        devices: the clients to serve, and their devices.
+        folder: created when something is first kept.
+        on_examples: called with the work done, in examples.
+    """
+    batch = federation.config.local.batch_size
+    size = federation.adapter.layout.size
+    homes = {
+        client: Home(
+            federation.train[client],
+            federation.held_out[client],
+            ClientStore(folder / client, size),
+            device.table.name,
+            device.table.memory_mb,
+        )
+        for client, device in devices.items()
+    }
+    return Agent(
+        SequentialTrainer(federation.adapter, federation.task, on_step=lambda: on_examples(batch)),
+        counted_evaluation(federation, on_examples),
+        federation.initial,
+        federation.adapter.layout,
+        homes,
+        frame_limits(federation.config),
+        federation.config.codec.down,
+    )
+
+
+def make_coordinator(
+    federation: Federation,
+    transport: Transport,
+    clock: Clock,
+    journal: Journal,
+    *,
+    poll_s: float,
+    on_examples: Callable[[float], None] = lambda examples: None,
+) -> Coordinator:
+    """A coordinator that goes on from the journal's last commit.
+
+    Args:
+        federation: ready to run.
+        transport: moves frames.
+        clock: measures deadlines.
+        journal: open for writing.
+        poll_s: between looks at the transport, in seconds of `clock`.
+        on_examples: called with the work done, in examples.
+    """
+    config, test = federation.config, federation.test
+    evaluate = counted_evaluation(federation, on_examples)
+    sample = evaluation_sample(len(test), config.evaluation.examples, config.run.seed)
+    part = federation.task.select(test, sample) if len(sample) < len(test) else test
+    return Coordinator(
+        config,
+        Settings(
+            layout=federation.adapter.layout,
+            initial=federation.initial,
+            steps={table.name: federation.steps(table.name) for table in config.devices},
+            poll_s=poll_s,
+        ),
+        transport,
+        clock,
+        federation.strategy,
+        journal,
+        lambda theta, whole: evaluate(theta, test if whole else part) if len(test) else None,
+    )
+
+
+def counted_evaluation(
+    federation: Federation, on_examples: Callable[[float], None]
+) -> Callable[[FloatArray, Any], Evaluation]:
+    """`Federation.evaluate` that tells how much work it was."""
+
+    def evaluate(theta: FloatArray, data: Any) -> Evaluation:
+        result = federation.evaluate(theta, data)
+        on_examples(FORWARD * result.examples)
+        return result
+
+    return evaluate

@@ -1,0 +1,147 @@
+"""The plug-in surface of a strategy, and what every strategy gets for nothing: seeded sampling and the client half."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedpeft.errors import PluginError
+from fedpeft.randomness.streams import Stream, derive
+from fedpeft.types import ClientId, ClientInfo, FloatArray, Plan, Update
+
+State = dict[str, npt.NDArray[Any]]
+"""What a strategy keeps from round to round: numeric arrays by name, as the snapshot stores them."""
+
+
+class Strategy(ABC):
+    """Whom to ask, for what, and how to fold the answers.
+
+    The coordinator calls, in each round, `begin`, `select`, `plan` once per client, `accept` once per reply that
+    passed the guard, `finish`; between rounds `state`, and `restore` after a restart. A round that too few clients
+    answer is attempted again from `begin`, without `finish`. Subclass, write three methods, name the class in a run
+    file as `strategy.name = "my/rule.py:PlainMean"`:
+
+    >>> import numpy as np
+    >>> from fedpeft.types import ClientId, Update
+    >>> class PlainMean(Strategy):
+    ...     '''Every client counts the same, however many examples it has.'''
+    ...     def begin(self, theta):
+    ...         self.theta, self.total, self.count = theta, np.zeros(theta.shape, dtype=np.float64), 0
+    ...     def accept(self, update, weight):
+    ...         self.total += update.delta
+    ...         self.count += 1
+    ...     def finish(self):
+    ...         return (self.theta + self.total / max(self.count, 1)).astype(np.float32)
+    >>> rule = PlainMean()
+    >>> rule.begin(np.zeros(2, dtype=np.float32))
+    >>> rule.accept(Update(ClientId("c00"), 1, np.array([1, 2], dtype=np.float32), weight=900), weight=900)
+    >>> rule.accept(Update(ClientId("c01"), 1, np.array([3, 0], dtype=np.float32), weight=100), weight=100)
+    >>> rule.finish()
+    array([2., 1.], dtype=float32)
+
+    `FedAvg` is the base to take when the rule is a step along the weighted mean.
+    """
+
+    objective: str = "plain"
+    """Registered name of the local objective: this strategy's client half."""
+
+    objective_params: Mapping[str, float] = MappingProxyType({})
+    """Parameters of the local objective."""
+
+    def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
+        """Choose the cohort: here uniformly, without replacement.
+
+        Args:
+            available: the clients that can be asked now, each once, in any order; the draw does not depend on it.
+            count: how many are wanted, >= 0.
+            seed: of this round and attempt, uint64; equal seeds give equal cohorts.
+
+        Returns:
+            Distinct ids from `available`: `count` of them, or all when there are fewer.
+
+        Raises:
+            ValueError: count is negative.
+        """
+        if count < 0:
+            raise ValueError(f"count = {count} must be 0 or more")
+        ids = sorted(info.client for info in available)
+        stream = Stream(derive(seed, "select"))
+        return [ids[index] for index in stream.sample(len(ids), min(count, len(ids)))]
+
+    def plan(self, plan: Plan, client: ClientInfo) -> Plan:
+        """Set what this strategy owns in one client's plan: here the local objective. All else stays as it was."""
+        return replace(plan, objective=self.objective, objective_params=dict(self.objective_params))
+
+    @abstractmethod
+    def begin(self, theta: FloatArray) -> None:
+        """Start a round, or another attempt at one: whatever an attempt without `finish` left behind is forgotten.
+
+        Args:
+            theta: the adapter that the round starts from, shape (d,), fp32; not to be modified.
+        """
+
+    @abstractmethod
+    def accept(self, update: Update, weight: float) -> None:
+        """Take one reply. Called at most once per client and round, in order of arrival, which must not matter.
+
+        Args:
+            update: delta of shape (d,), fp32, finite; not to be modified, nor kept unless the rule needs all replies.
+            weight: what the guard lets it count, > 0; less than the client's claim if it is late and folded in.
+
+        Raises:
+            ClientFault: this rule cannot take the reply. The client is refused, and the round goes on as if it had
+                sent nothing; any other error ends the run.
+        """
+
+    @abstractmethod
+    def finish(self) -> FloatArray:
+        """End the round.
+
+        Returns:
+            The new adapter, shape (d,), fp32, sharing no memory with what `begin` was given. With no accepted update
+            it equals that, and the strategy's state stays as it was.
+        """
+
+    def state(self) -> State:
+        """A copy of what this strategy keeps between rounds; empty when there is nothing (yet)."""
+        return {}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `state` returned, bit by bit as if there had been no interruption.
+
+        Raises:
+            PluginError: the state is not one that this strategy wrote (code `strategy.state`).
+        """
+        self.read_state(state, {})
+
+    def read_state(self, state: Mapping[str, npt.NDArray[Any]], dtypes: Mapping[str, type]) -> State | None:
+        """Copies of the arrays of a saved state, checked by name and dtype: what `restore` is written with.
+
+        Args:
+            state: as a snapshot gave it back.
+            dtypes: the arrays that this strategy writes, by name.
+
+        Returns:
+            The arrays, or None when the state is empty: nothing was kept yet.
+
+        Raises:
+            PluginError: other names or dtypes (code `strategy.state`).
+        """
+        if not state:
+            return None
+        found = {name: array.dtype.name for name, array in state.items()}
+        wanted = {name: np.dtype(dtype).name for name, dtype in dtypes.items()}
+        if found != wanted:
+            raise PluginError(
+                f"strategy {type(self).__name__} cannot go on from a saved state with the arrays {found}",
+                code="strategy.state",
+                allowed=f"the arrays {wanted}, or none" if wanted else "no arrays: this strategy keeps no state",
+                remedy="resume with the strategy that the run was started with, or start a fresh run",
+            )
+        return {name: np.array(array) for name, array in state.items()}

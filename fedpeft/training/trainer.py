@@ -1,0 +1,181 @@
+"""The trainer takes many clients at once and yields each one's delta as it is done.
+
+`SequentialTrainer` trains them one after the other on one model. The interface does not say so: a trainer that puts
+many clients into one forward and backward pass of the frozen base takes the same jobs and yields the same results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.errors import ClientFault
+from fedpeft.randomness.streams import Stream, derive
+from fedpeft.registry import build, load
+from fedpeft.training.objectives import Objective
+from fedpeft.training.task import Task
+from fedpeft.types import FloatArray, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One client's work of one round."""
+
+    plan: Plan
+    start: FloatArray  # θ the round starts from, shape (d,)
+    data: Any  # the client's examples, as `Task.encode` returned them
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What came of a job: a delta, or a fault that names the client."""
+
+    plan: Plan
+    delta: FloatArray | None = None  # shape (d,)
+    metrics: dict[str, float] = field(default_factory=dict)  # loss_first, loss_last, seconds
+    fault: ClientFault | None = None
+
+
+class Trainer(Protocol):
+    """The contract of a trainer."""
+
+    def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
+        """Train every job; one result a job, in the order of the jobs. A client's fault never ends the others' work."""
+
+
+def batch_order(seed: int, examples: int, batch_size: int, steps: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The example indices of each step: seeded permutations of the client's data, one after another.
+
+    Every batch has min(batch_size, examples) examples, so a client with little data repeats it more often.
+    """
+    size = min(batch_size, examples)
+    stream = Stream(derive(seed, "data-order"))
+    pending: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        while len(pending) < size:
+            pending = np.concatenate([pending, stream.permutation(examples)])
+        yield pending[:size]
+        pending = pending[size:]
+
+
+class SequentialTrainer:
+    """One client at a time on one model.
+
+    Args:
+        adapter: the model; its θ is overwritten by each job.
+        task: what is trained.
+        on_step: called after each optimizer step, for progress.
+    """
+
+    def __init__(self, adapter: FlatAdapter, task: Task, on_step: Callable[[], None] | None = None) -> None:
+        self.adapter = adapter
+        self.task = task
+        self.on_step = on_step
+        self._prepared_for: FloatArray | None = None
+        self._prepared: Any = None
+
+    def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
+        """See `Trainer.run`."""
+        for job in jobs:
+            try:
+                yield self._train(job)
+            except ClientFault as fault:
+                yield TrainingResult(job.plan, fault=fault)
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
+        plan, adapter = job.plan, self.adapter
+        began = time.perf_counter()
+        adapter.set(job.start)
+        prepared = self._prepare(job.start)
+        _dropout(adapter.model, train=True)
+        torch.manual_seed(plan.seed % 2**63)  # dropout
+        objective = build("objective", plan.objective, plan.objective_params)
+        optimizer = load("optimizer", plan.optimizer)(adapter.theta, plan)
+        start = adapter.theta.clone()
+        losses: list[float] = []
+        try:
+            for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps):
+                batch = self.task.batch(job.data, indices)
+                loss = gradient_step(
+                    adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm
+                )
+                if not np.isfinite(loss):
+                    raise ClientFault(
+                        f"client {plan.client}: the training loss is {loss} at step {len(losses) + 1} of round {plan.round}",
+                        code="training.loss-not-finite",
+                        allowed="a finite loss",
+                        remedy="lower local.learning_rate or look at this client's data",
+                    )
+                losses.append(loss)
+                if self.on_step is not None:
+                    self.on_step()
+        finally:
+            _dropout(adapter.model, train=False)
+        delta = (adapter.theta - start).cpu().numpy()
+        metrics = {"loss_first": losses[0], "loss_last": losses[-1], "seconds": time.perf_counter() - began}
+        return TrainingResult(plan, delta, metrics)
+
+    def _prepare(self, start: FloatArray) -> Any:
+        """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""
+        if self._prepared_for is None or not np.array_equal(self._prepared_for, start):
+            self._prepared = self.task.prepare(self.adapter.model)
+            self._prepared_for = start.copy()
+        return self._prepared
+
+
+def gradient_step(
+    adapter: FlatAdapter,
+    task: Task,
+    batch: Any,
+    prepared: Any,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    start: torch.Tensor,
+    max_norm: float,
+) -> float:
+    """One optimizer step on one batch; returns the mean loss before it.
+
+    With a loss that is not finite nothing is changed.
+
+    Args:
+        adapter: holds θ, which `optimizer` steps.
+        task: what is trained.
+        batch: from `task.batch`.
+        prepared: from `task.prepare`.
+        optimizer: over `adapter.theta`.
+        objective: adds to the gradient.
+        start: θ as the round started, shape (d,).
+        max_norm: L2 norm that the gradient is clipped to; 0 = no clipping.
+    """
+    adapter.gradient.zero_()
+    loss = task.outcomes(adapter.model, batch, prepared).losses.mean()
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        return value
+    loss.backward()  # type: ignore[no-untyped-call]
+    adapter.theta.grad = adapter.gradient
+    with torch.no_grad():
+        objective.add_gradient(adapter.gradient, adapter.theta, start)
+        clip_gradient(adapter.gradient, max_norm)
+        optimizer.step()
+    return value
+
+
+def clip_gradient(gradient: torch.Tensor, max_norm: float) -> None:
+    """Scale `gradient`, shape (d,), in place to an L2 norm of at most `max_norm`; 0 = leave it."""
+    if max_norm > 0:
+        gradient.mul_((max_norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp(max=1.0))
+
+
+def _dropout(model: torch.nn.Module, *, train: bool) -> None:
+    """Switch the adapter's own dropout; the frozen base stays in eval mode, where its features are at their best."""
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.train(train)

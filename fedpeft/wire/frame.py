@@ -1,0 +1,275 @@
+"""A frame: a protobuf header and one opaque body, and the limits that are checked before anything is believed.
+
+    "FPF1" | header length, u32 LE | header | body
+
+Names, shapes and dtypes of tensors are not in it: both sides know them from the job. Any bytes decode to a frame or to
+a `MalformedFrame` that says what is wrong; nothing else is raised, and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from google.protobuf.message import DecodeError
+
+from fedpeft.errors import ClientFault
+from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
+from fedpeft.wire import fedpeft_pb2 as pb
+
+_MAGIC = b"FPF1"
+_PREFIX = struct.Struct("<4sI")
+
+
+class FrameKind(StrEnum):
+    """What a frame is for. Coordinator to client: hello, train, evaluate. Back: the others."""
+
+    HELLO = "hello"
+    HELLO_REPLY = "hello_reply"
+    TRAIN = "train"
+    UPDATE = "update"
+    EVALUATE = "evaluate"
+    EVALUATION = "evaluation"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a client did not do what it was asked."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message."""
+
+    kind: FrameKind
+    run: str
+    round: int
+    attempt: int
+    client: ClientId
+    body: bytes = b""
+    codec: str = ""  # of the body
+    version: int = 0  # broadcast that the body brings
+    base: int = 0  # broadcast that the body is a difference from
+    plan: Plan | None = None
+    info: ClientInfo | None = None
+    weight: float = 0.0  # examples behind a reply
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What a frame may be at most. Sizes in bytes, names in characters."""
+
+    max_body_bytes: int
+    max_header_bytes: int = 64 * 1024
+    max_metrics: int = 64
+    max_names: int = 256  # items of a list of names or versions
+    max_name: int = 256
+    max_reason: int = 2000
+
+
+class MalformedFrame(ClientFault):
+    """Bytes that are not a frame, or a frame that claims what cannot be."""
+
+    def __init__(self, what: str, message: str, allowed: str | None = None) -> None:
+        super().__init__(f"malformed frame: {message}", code=f"wire.{what}", allowed=allowed)
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of a frame.
+
+    Raises:
+        ValueError: a field does not fit its type on the wire, e.g. a negative round.
+    """
+    header = pb.Header(
+        kind=pb.Kind.Value(frame.kind.name),
+        run=frame.run,
+        round=frame.round,
+        attempt=frame.attempt,
+        client=frame.client,
+        codec=frame.codec,
+        digest=hashlib.sha256(frame.body).digest(),
+        version=frame.version,
+        base=frame.base,
+        weight=frame.weight,
+        metrics=dict(frame.metrics),
+    )
+    if frame.plan is not None:
+        header.plan.CopyFrom(_plan_to_wire(frame.plan))
+    if frame.info is not None:
+        header.info.CopyFrom(_info_to_wire(frame.info))
+    if frame.refusal is not None:
+        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=frame.refusal.reason[:2000]))
+    packed = header.SerializeToString(deterministic=True)
+    return b"".join((_PREFIX.pack(_MAGIC, len(packed)), packed, frame.body))
+
+
+def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
+    """Read and check a frame.
+
+    Raises:
+        MalformedFrame: whatever is wrong with the bytes, by name; nothing else is raised for any bytes.
+    """
+    header, body = _split(data, limits)
+    if header.kind == pb.UNSPECIFIED or header.kind not in pb.Kind.values():
+        raise MalformedFrame("kind", f"unknown kind {header.kind}", allowed=", ".join(FrameKind))
+    if header.digest != hashlib.sha256(body).digest():
+        raise MalformedFrame("digest", "the body is not the one that the header was made for")
+    _check_names((header.run, header.client, header.codec), limits.max_name)
+    _check_metrics(header.metrics, limits)
+    if not math.isfinite(header.weight):
+        raise MalformedFrame("weight", f"weight is {header.weight}", allowed="a finite number")
+    client = ClientId(header.client)
+    return Frame(
+        kind=FrameKind[pb.Kind.Name(header.kind)],
+        run=header.run,
+        round=header.round,
+        attempt=header.attempt,
+        client=client,
+        body=body,
+        codec=header.codec,
+        version=header.version,
+        base=header.base,
+        plan=_plan_from_wire(header, client, limits) if header.HasField("plan") else None,
+        info=_info_from_wire(header.info, limits) if header.HasField("info") else None,
+        weight=header.weight,
+        metrics=dict(header.metrics),
+        refusal=_refusal_from_wire(header.refusal, limits) if header.HasField("refusal") else None,
+    )
+
+
+def _split(data: bytes, limits: FrameLimits) -> tuple[pb.Header, bytes]:
+    if len(data) < _PREFIX.size:
+        raise MalformedFrame("length", f"{len(data)} bytes are too few", allowed=f"at least {_PREFIX.size}")
+    magic, length = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        raise MalformedFrame("magic", f"it begins with {magic!r}", allowed=repr(_MAGIC))
+    if length > limits.max_header_bytes or length > len(data) - _PREFIX.size:
+        raise MalformedFrame(
+            "header", f"a header of {length} bytes", allowed=f"at most {limits.max_header_bytes}, all there"
+        )
+    size = len(data) - _PREFIX.size - length
+    if size > limits.max_body_bytes:
+        raise MalformedFrame("body", f"a body of {size} bytes", allowed=f"at most {limits.max_body_bytes}")
+    header = pb.Header()
+    try:
+        header.ParseFromString(data[_PREFIX.size : _PREFIX.size + length])
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedFrame("header", f"the header is not protobuf: {error}") from None
+    return header, data[_PREFIX.size + length :]
+
+
+def _check_names(names: Iterable[str], limit: int) -> None:
+    for name in names:
+        if len(name) > limit or not (name == "" or name.isprintable()):
+            raise MalformedFrame("name", f"name {name[:40]!r}", allowed=f"at most {limit} printable characters")
+
+
+def _check_metrics(metrics: Mapping[str, float], limits: FrameLimits) -> None:
+    if len(metrics) > limits.max_metrics:
+        raise MalformedFrame("metrics", f"{len(metrics)} metrics", allowed=f"at most {limits.max_metrics}")
+    _check_names(metrics, limits.max_name)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise MalformedFrame("metrics", f"metric {name} is {value}", allowed="a finite number")
+
+
+def _plan_to_wire(plan: Plan) -> pb.Plan:
+    return pb.Plan(
+        seed=plan.seed,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optimizer=plan.optimizer,
+        objective=plan.objective,
+        objective_params=dict(plan.objective_params),
+        rank=plan.rank,
+        codec=plan.codec,
+        version=plan.version,
+        feedback=plan.feedback,
+        layout=plan.layout,
+    )
+
+
+def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) -> Plan:
+    plan = header.plan
+    _check_names((plan.optimizer, plan.objective, plan.codec, plan.layout), limits.max_name)
+    _check_metrics(plan.objective_params, limits)
+    for name in ("learning_rate", "weight_decay", "max_grad_norm"):
+        value = getattr(plan, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise MalformedFrame("plan", f"plan.{name} is {value}", allowed="a finite number, 0 or more")
+    if plan.steps < 1 or plan.batch_size < 1:
+        raise MalformedFrame("plan", f"plan of {plan.steps} steps of {plan.batch_size} examples", allowed="1 or more")
+    return Plan(
+        run=header.run,
+        round=header.round,
+        attempt=header.attempt,
+        client=client,
+        seed=plan.seed,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        max_grad_norm=plan.max_grad_norm,
+        optimizer=plan.optimizer,
+        objective=plan.objective,
+        objective_params=dict(plan.objective_params),
+        rank=plan.rank,
+        codec=plan.codec,
+        version=plan.version,
+        feedback=plan.feedback,
+        layout=plan.layout,
+    )
+
+
+def _info_to_wire(info: ClientInfo) -> pb.Info:
+    return pb.Info(
+        client=info.client,
+        node=info.node,
+        examples=info.examples,
+        device=info.device,
+        memory_mb=info.memory_mb,
+        versions=info.versions,
+        codecs=info.codecs,
+        objectives=info.objectives,
+        layout=info.layout,
+    )
+
+
+def _info_from_wire(info: pb.Info, limits: FrameLimits) -> ClientInfo:
+    for items in (info.versions, info.codecs, info.objectives):
+        if len(items) > limits.max_names:
+            raise MalformedFrame("info", f"a list of {len(items)} items", allowed=f"at most {limits.max_names}")
+    _check_names((info.client, info.device, info.layout, *info.codecs, *info.objectives), limits.max_name)
+    if not info.client:
+        raise MalformedFrame("info", "a hello without a client", allowed="the client's id")
+    return ClientInfo(
+        client=ClientId(info.client),
+        node=NodeId(info.node),
+        examples=info.examples,
+        device=info.device,
+        memory_mb=info.memory_mb,
+        versions=tuple(info.versions),
+        codecs=tuple(info.codecs),
+        objectives=tuple(info.objectives),
+        layout=info.layout,
+    )
+
+
+def _refusal_from_wire(refusal: pb.Refusal, limits: FrameLimits) -> Refusal:
+    _check_names((refusal.code,), limits.max_name)
+    if not refusal.code or len(refusal.reason) > limits.max_reason:
+        raise MalformedFrame("refusal", "a refusal without a code or with too long a reason")
+    return Refusal(refusal.code, "".join(c if c.isprintable() else " " for c in refusal.reason))

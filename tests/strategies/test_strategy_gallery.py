@@ -1,0 +1,128 @@
+"""The gallery in strategies/: what each plug-in claims beyond the contract, and the README's own example."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedpeft.errors import PluginError
+from fedpeft.registry import build
+from fedpeft.types import ClientId, ClientInfo, NodeId, Update
+
+GALLERY = Path(__file__).parents[2] / "strategies"
+
+
+def trimmed_mean(share):
+    return build("strategy", "trimmed_mean.py:TrimmedMean", {"share": share}, relative_to=GALLERY)
+
+
+def fair_sampling():
+    return build("strategy", "fair_sampling.py:FairSampling", {}, relative_to=GALLERY)
+
+
+def infos(*indices):
+    return [ClientInfo(ClientId(f"c{index:02d}"), NodeId(index), 5) for index in indices]
+
+
+def fold(strategy, values, theta=0.0):
+    strategy.begin(np.array([theta], dtype=np.float32))
+    for index, value in enumerate(values):
+        delta = np.array([value], dtype=np.float32)
+        strategy.accept(Update(ClientId(f"c{index:02d}"), 1, delta, 1), 1)
+    return strategy.finish()[0]
+
+
+@pytest.mark.parametrize(
+    ("share", "values", "expected"),
+    [
+        (0.0, [1, 2, 6], 3),  # nothing cut: the mean
+        (0.1, [1, 2, 6], 2),  # one of three is cut at either end
+        (0.25, [-900, 1, 3, 900], 2),
+        (0.2, [-900, 1, 2, 3, 900], 2),
+        (0.4, [-900, -800, 7, 800, 900], 7),
+        (0.49, [1, 3], 2),  # two values: none can be cut
+        (0.49, [5], 5),
+        (0.07, list(range(100)), 49.5),  # 0.07 · 100 is 7.000000000000001
+        (0.07, [*([-1e6] * 7), *range(86), *([1e6] * 7)], 42.5),
+    ],
+)
+def test_trimmed_mean_cuts_both_ends(share, values, expected):
+    assert fold(trimmed_mean(share), values) == expected
+    assert fold(trimmed_mean(share), values[::-1], theta=1.0) == expected + 1
+
+
+def test_trimmed_mean_stays_among_the_honest_while_the_bad_are_within_the_share():
+    rng = np.random.default_rng(0)
+    for bad in range(4):
+        values = [*rng.normal(1, 0.1, 10 - bad), *[90.0] * bad]
+        honest = values[: 10 - bad]
+        assert min(honest) <= fold(trimmed_mean(0.3), values) <= max(honest)
+    assert fold(trimmed_mean(0.3), [*[1.0] * 6, *[90.0] * 4]) > 20  # beyond the share there is no promise
+
+
+def test_trimmed_mean_cuts_each_coordinate_by_itself_over_chunks():
+    rng = np.random.default_rng(1)
+    deltas = rng.normal(0, 1, (5, 120_000)).astype(np.float32)
+    strategy = trimmed_mean(0.2)
+    strategy.begin(np.zeros(120_000, dtype=np.float32))
+    for index, delta in enumerate(deltas):
+        strategy.accept(Update(ClientId(f"c{index}"), 1, delta, 1), 1)
+    expected = np.sort(deltas, axis=0)[1:4].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(strategy.finish(), expected, rtol=1e-6)
+
+
+def test_trimmed_mean_must_be_begun():
+    with pytest.raises(RuntimeError, match="no round is open"):
+        trimmed_mean(0.1).finish()
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.5, float("nan"), "a tenth"])
+def test_trimmed_mean_checks_its_share(share):
+    with pytest.raises(PluginError, match=r"share = .* must be at least 0 and below 0.5|share"):
+        trimmed_mean(share)
+
+
+def test_fair_sampling_never_lets_counts_differ_by_more_than_one():
+    strategy, available = fair_sampling(), infos(*range(7))
+    for seed in range(40):
+        strategy.select(available, 3, seed)
+        counts = [strategy.asked.get(one.client, 0) for one in available]
+        assert max(counts) - min(counts) <= 1
+        assert sum(counts) == 3 * (seed + 1)
+
+
+def test_fair_sampling_lets_a_late_client_catch_up():
+    strategy = fair_sampling()
+    for seed in range(10):
+        strategy.select(infos(0, 1, 2), 1, seed)
+    cohorts = [strategy.select(infos(0, 1, 2, 3), 1, seed) for seed in range(10, 13)]
+    assert cohorts == [["c03"]] * 3
+
+
+def test_fair_sampling_breaks_ties_by_the_seed():
+    assert len({tuple(fair_sampling().select(infos(*range(6)), 3, seed)) for seed in range(40)}) > 20
+
+
+def test_fair_sampling_state_survives_names_beyond_ascii():
+    strategy = fair_sampling()
+    strategy.select([ClientInfo(ClientId("klinik-köln"), NodeId(1), 5), *infos(1)], 2, seed=0)
+    resumed = fair_sampling()
+    resumed.restore(strategy.state())
+    assert resumed.asked == {"c01": 1, "klinik-köln": 1}
+
+
+def test_the_example_of_the_readme_is_a_working_plug_in(tmp_path):
+    text = (GALLERY / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "clipped_mean.py").write_text(code, encoding="utf-8")
+    strategy = build("strategy", "clipped_mean.py:ClippedMean", {"limit": 1.0}, relative_to=tmp_path)
+    assert fold(strategy, [0.5, 100.0]) == 0.75  # the second is shortened to norm 1
+    with pytest.raises(PluginError, match="limit = 0 must be above 0"):
+        build("strategy", "clipped_mean.py:ClippedMean", {"limit": 0}, relative_to=tmp_path)
+
+
+def test_each_plug_in_of_the_gallery_is_in_the_readme():
+    text = (GALLERY / "README.md").read_text(encoding="utf-8")
+    for path in GALLERY.glob("*.py"):
+        assert f"({path.name})" in text
