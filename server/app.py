@@ -5,7 +5,7 @@
 The run's folder, journal and adapter are on the coordinator's disk; see server/README.md.
 """
 
-from fedpeft.simulation.deployed import serve
 from fedpeft.flower import make_server_app
+from fedpeft.simulation.deployed import serve
 
 app = make_server_app(serve)

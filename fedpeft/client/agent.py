@@ -166,7 +166,7 @@ class Agent:
             raise ClientFault(f"client {client} was asked to train without a plan", code="client.no-plan")
         if plan.layout != self.layout.digest:
             raise ClientFault(
-                f"client {client} has an adapter of layout {self.layout.digest[:12]}, the plan is for {plan.layout[:12]}",
+                f"client {client}: its adapter has layout {self.layout.digest[:12]}, the plan is for {plan.layout[:12]}",
                 code="client.layout",
                 remedy="use the same model, adapter settings and library versions on both sides",
             )

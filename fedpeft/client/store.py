@@ -73,6 +73,7 @@ class ClientStore:
     @staticmethod
     def _read(path: Path) -> dict[str, np.ndarray] | None:
         try:
-            return load(path.read_bytes())
+            arrays: dict[str, np.ndarray] = load(path.read_bytes())
+            return arrays
         except (OSError, SafetensorError, ValueError):
             return None

@@ -34,7 +34,8 @@ class Int8:
         scales[scales < np.finfo(np.float32).tiny] = 0.0
         safe = np.where(scales > 0, scales, np.float32(1))[:, None]
         codes = np.clip(np.rint(blocks / safe), -127, 127) * (scales > 0)[:, None]
-        return scales.astype("<f4").tobytes() + codes.astype(np.int8).reshape(-1)[: values.size].tobytes()
+        body: bytes = scales.astype("<f4").tobytes() + codes.astype(np.int8).reshape(-1)[: values.size].tobytes()
+        return body
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""

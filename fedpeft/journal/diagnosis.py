@@ -91,7 +91,7 @@ def _from_sqlite(error: sqlite3.Error, path: Path) -> JournalError:
         )
     if not os.access(path.parent, os.W_OK):
         return read_only(path, what)
-    if False:
+    if shutil.disk_usage(path.parent).free < _NO_ROOM:
         return disk_full(path, what)
     return _io(path, what)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedpeft.errors import ClientFault
 from fedpeft.types import (
@@ -118,7 +119,7 @@ class Post:
         for _, reply in self._exchange("evaluate", FrameKind.EVALUATION, frames, deadline_s, poll_s):
             yield reply
 
-    def moved_since_last(self, *kinds: MessageKind) -> dict[str, int]:
+    def moved_since_last(self, *kinds: MessageKind) -> dict[str, Any]:
         """Bytes of messages of these kinds since the last call that named them, at the frame and at Flower's wire."""
         moved = {}
         for name, traffic in (("frame", self.traffic), ("wire", self.transport.traffic)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fedpeft.errors import ClientFault, PluginError
@@ -200,7 +202,7 @@ class Round:
             loss_last=frame.metrics.get("loss_last"),
         )
 
-    def _record(self, kind: EventKind, client: ClientId | None, **payload: object) -> None:
+    def _record(self, kind: EventKind, client: ClientId | None, **payload: Any) -> None:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fedpeft.client import Agent
 from fedpeft.config import load_run_file
@@ -49,7 +50,7 @@ def serve(transport: Transport, run_config: Values) -> None:
 
     def engine(
         federation: Federation, journal: Journal, on_examples: Callable[[float], None]
-    ) -> tuple[FloatArray, dict[str, int]]:
+    ) -> tuple[FloatArray, dict[str, Any]]:
         coordinator = make_coordinator(
             federation, transport, SystemClock(), journal, poll_s=POLL_S, on_examples=on_examples
         )

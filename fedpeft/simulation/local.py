@@ -7,6 +7,7 @@ and the agent are those of a deployment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fedpeft.errors import ClientFault
 from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
@@ -26,7 +27,7 @@ POLL_S = 1.0
 
 def run_local(
     federation: Federation, journal: Journal, on_examples: Callable[[float], None]
-) -> tuple[FloatArray, dict[str, int]]:
+) -> tuple[FloatArray, dict[str, Any]]:
     """Run the federation to its last round.
 
     Args:
@@ -81,7 +82,7 @@ def run_local(
         cohort=config.engine.lookahead,
         distort=distort if config.faults else None,
     )
-    reached: list[tuple[FloatArray, dict[str, int]]] = []
+    reached: list[tuple[FloatArray, dict[str, Any]]] = []
 
     def main(transport: Transport, run: object) -> None:
         coordinator = make_coordinator(federation, transport, clock, journal, poll_s=POLL_S, on_examples=on_examples)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fedpeft import __version__
 from fedpeft.adapters import export_adapter
@@ -29,7 +29,7 @@ ADAPTER = "adapter"
 RUN_FILE = "run.toml"
 
 
-Engine: TypeAlias = Callable[[Federation, Journal, Callable[[float], None]], tuple[FloatArray, dict[str, int]]]
+Engine: TypeAlias = Callable[[Federation, Journal, Callable[[float], None]], tuple[FloatArray, dict[str, Any]]]
 """(federation, journal, on_examples) -> θ of the last round, and bytes as `run_local` returns them."""
 
 

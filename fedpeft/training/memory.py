@@ -32,4 +32,4 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int) ->
     prepared = task.prepare(adapter.model)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         task.outcomes(adapter.model, task.batch(data, longest[:batch_size].astype(np.int64)), prepared)
-    return base + 3 * 4 * adapter.layout.size + sum(held.values())
+    return int(base + 3 * 4 * adapter.layout.size + sum(held.values()))

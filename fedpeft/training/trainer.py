@@ -108,7 +108,7 @@ class SequentialTrainer:
                 )
                 if not np.isfinite(loss):
                     raise ClientFault(
-                        f"client {plan.client}: the training loss is {loss} at step {len(losses) + 1} of round {plan.round}",
+                        f"client {plan.client}: the training loss is {loss} at step {len(losses) + 1}, round {plan.round}",
                         code="training.loss-not-finite",
                         allowed="a finite loss",
                         remedy="lower local.learning_rate or look at this client's data",

@@ -91,7 +91,7 @@ def encode_frame(frame: Frame) -> bytes:
         ValueError: a field does not fit its type on the wire, e.g. a negative round.
     """
     header = pb.Header(
-        kind=pb.Kind.Value(frame.kind.name),
+        kind=frame.kind.name,
         run=frame.run,
         round=frame.round,
         attempt=frame.attempt,

@@ -185,6 +185,29 @@ def test_changed_values_are_noticed_and_named(opener, folder, old, new, said):
     assert caught.value.code == "journal.corrupt"
 
 
+@openers
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE commits SET adapter = 'a9' WHERE round = 3", "commit of round 3"),
+        ("UPDATE snapshot SET part = 'other' WHERE round = 3 AND part = 'strategy'", "commit of round 3"),
+        ("UPDATE meta SET value = 'rounds = 9' WHERE key = 'config_toml'", "config_toml"),
+        ("DELETE FROM meta WHERE key = 'run'", "meta"),
+        ("UPDATE event SET at = at + 1 WHERE seq = 4", "event 4"),
+        ("DELETE FROM blob", "table snapshot refers to a missing row of table blob"),
+    ],
+)
+def test_an_edited_table_is_noticed_and_named(opener, folder, change, said):
+    fill(folder)
+    editor = sqlite3.connect(folder / database.FILE)
+    with editor:
+        editor.execute(change)
+    editor.close()
+    with pytest.raises(JournalError, match=said) as caught:
+        everything(opener, folder)
+    assert caught.value.code == "journal.corrupt"
+
+
 def test_a_flipped_bit_is_harmless_or_a_named_error(folder):
     content = fill(folder)
     expected = everything(Journal.read, folder)
@@ -271,7 +294,9 @@ def test_a_full_disk_loses_nothing(tmp_path, mount):
         assert journal.record(EventKind.HELLO, client="c01").seq == written[-1] + 1
         journal.commit(2, {"theta": b"2" * 300_000}, adapter="a2")
         occupy()
-    assert code_of(lambda: Journal.open(folder)) == "journal.disk-full"
+    for opener in OPENERS:
+        occupy()  # also what closing has freed
+        assert code_of(lambda opener=opener: opener(folder)) == "journal.disk-full"
     filler.unlink()
     _, _, commit, parts, events = everything(Journal.open, folder)
     assert (commit.round, parts) == (2, {"theta": b"2" * 300_000})
