@@ -51,8 +51,7 @@ class TrimmedMean(Strategy):
 
     def accept(self, update: Update, weight: float) -> None:
         """Keep a copy of the delta. The weight is not used."""
-        # Adding 0 makes a copy in which -0 is +0: the two sort as equal, so their order would depend on arrival.
-        self._replies.append(update.delta + np.float32(0))
+        self._replies.append(update.delta.copy())
 
     def finish(self) -> FloatArray:
         """See `Strategy.finish`."""

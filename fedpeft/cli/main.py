@@ -97,7 +97,7 @@ def perform(arguments: list[str], session: Session) -> int:
             typer.echo("interrupted" + (f"; `{remedy}` goes on" if remedy else ""), err=True)
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough, e.g. `fedpeft ls | head -1`
-        sys.stdout = None  # type: ignore[assignment]  # nothing is left to flush at exit
+        sys.stdout = None  # nothing is left to flush at exit
         return 0
     except Exception as error:
         _trace(session)

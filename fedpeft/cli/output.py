@@ -36,7 +36,7 @@ class Session:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether JSON was asked for, known before the arguments are parsed: a wrong command line is answered in JSON too."""
+    """Whether JSON was asked for, known before parsing: a wrong command line is answered in JSON too."""
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return any(pair == ("--format", "json") or pair[0] == "--format=json" for pair in pairs)
 

@@ -83,7 +83,7 @@ def perform(
         session.run = run_argument(folder)
 
     def show_plan(plan: RunPlan) -> None:
-        screen.console.print(plan_table(plan, screen.console.width))
+        screen.console.print(plan_table(plan))
 
     with screen:
         result = work(observers=[started, screen.observe], on_plan=show_plan, on_progress=screen.progress)

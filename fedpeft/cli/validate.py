@@ -25,5 +25,5 @@ def validate(
         print_json(plan.to_payload())
         return
     out = console()
-    out.print(plan_table(plan, out.width))
+    out.print(plan_table(plan))
     out.print(f"{file} can be run: fedpeft run {file}")

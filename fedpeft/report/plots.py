@@ -198,7 +198,7 @@ def clients_plot(result: RunResult) -> Figure | None:
     labelled = len(clients) <= _LABELLED_CLIENTS
     figure["layout"]["yaxis"] |= {
         "tickvals": list(range(len(clients))) if labelled else [],
-        "ticktext": [html.escape(_short(client)) for client in clients] if labelled else [],
+        "ticktext": [html.escape(_short(client), quote=False) for client in clients] if labelled else [],
         "range": [-0.7, len(clients) - 0.3],
         "showgrid": False,
         "title": {"text": "" if labelled else f"{len(clients)} clients, sorted"},

@@ -118,11 +118,14 @@ def test_order_of_arrival_does_not_matter(entry):
     rng = np.random.default_rng(3)
     scales = 10.0 ** rng.integers(-6, 3, 9)  # so that a floating-point sum would depend on the order
     deltas = [(scale * rng.normal(0, 1, D)).astype(np.float32) for scale in scales]
-    deltas[0][:3], deltas[1][:3] = 0.0, -0.0
+    theta = THETA.copy()
+    theta[0] = -0.0
+    for k, delta in enumerate(deltas):
+        delta[0] = 0.0 if k == 0 else -0.0  # equal, but not the same bits
     updates = [Update(ClientId(f"c{k}"), 1, delta, weight=1 + 0.37 * k) for k, delta in enumerate(deltas)]
-    first = play(entry.build(), THETA, updates)
+    first = play(entry.build(), theta, updates)
     for _ in range(10):
-        assert_same_bits(first, play(entry.build(), THETA, [updates[k] for k in rng.permutation(9)]))
+        assert_same_bits(first, play(entry.build(), theta, [updates[k] for k in rng.permutation(9)]))
 
 
 def test_an_interruption_leaves_no_trace(entry):
@@ -155,15 +158,16 @@ def test_a_saved_state_is_a_copy(entry):
     theta = play_rounds(strategy, THETA, [1, 2])
     saved = strategy.state()
     kept = {name: array.copy() for name, array in saved.items()}
-    after = play_rounds(strategy, theta, [3])  # must not write into what was handed out
     resumed = entry.build()
     resumed.restore(saved)
     for array in saved.values():
-        array[...] = 0  # must not reach what was taken in
-    assert_same_bits(after, play_rounds(resumed, theta, [3]))
-    again = entry.build()
-    again.restore(kept)
-    assert_same_bits(after, play_rounds(again, theta, [3]))
+        array[...] = 0  # must reach neither the strategy that handed it out nor the one that took it in
+    uninterrupted, fresh = play_rounds(strategy, theta, [3]), entry.build()
+    assert_same_bits(uninterrupted, play_rounds(resumed, theta, [3]))
+    fresh.restore(kept)
+    assert_same_bits(uninterrupted, play_rounds(fresh, theta, [3]))
+    for name, array in strategy.state().items():
+        np.testing.assert_array_equal(array, resumed.state()[name])
 
 
 def test_a_saved_state_holds_plain_numbers(entry):
@@ -346,11 +350,11 @@ def test_one_bad_client_of_ten_costs_only_itself(entry, case):
     ("delta", "weight"), [(ONES * np.float32(1e25), 5), (ONES, 1e200), (ONES, 1e-300), (ONES * np.float32(1e-45), 5)]
 )
 def test_what_a_lax_guard_lets_pass_never_ends_the_round(entry, delta, weight):
-    """Folded in, or refused by name by the strategy itself; in either case the nine honest clients have their round."""
+    """Folded in, or refused by name by the strategy itself, as if it had sent nothing; in either case θ is finite."""
     updates = [honest(index) for index in range(9)]
     extra = Update(BAD, 1, delta, weight)
     theta, faults = guarded_round(entry.build(), THETA, [*updates, extra], max_norm=1e300, examples=10**300)
-    assert np.all(np.abs(theta - THETA) < 10)
+    assert np.isfinite(theta).all()
     if faults:
         assert_same_bits(theta, play(entry.build(), THETA, updates))
         assert f"client {BAD}" in faults[0].message

@@ -7,6 +7,7 @@ import hashlib
 import sqlite3
 import time
 
+import numpy as np
 import pytest
 
 import fedpeft.journal.journal
@@ -51,13 +52,27 @@ def test_events_come_back_as_recorded_after_reopening(folder, journal):
     assert all(before - 1 <= event.at <= time.time() for event in recorded)
 
 
-def test_events_by_kind_and_after_a_seq_across_pages(journal):
-    for number in range(1300):
+def test_events_by_kind_and_after_a_seq_across_pages(journal, monkeypatch):
+    monkeypatch.setattr(fedpeft.journal.journal, "_PAGE", 8)
+    for number in range(40):  # five full pages: the last one is not short
         journal.record(EventKind.HELLO if number % 2 else EventKind.FAILED, client=f"c{number}")
-    assert [event.seq for event in journal.events()] == list(range(1, 1301))
-    assert [event.seq for event in journal.events(after=1298)] == [1299, 1300]
-    assert [event.seq for event in journal.events(EventKind.HELLO, after=1)] == list(range(2, 1301, 2))
+    assert [event.seq for event in journal.events()] == list(range(1, 41))
+    assert [event.seq for event in journal.events(after=38)] == [39, 40]
+    assert [event.seq for event in journal.events(EventKind.HELLO, after=2)] == list(range(4, 41, 2))
     assert list(journal.events(EventKind.EXPORTED)) == []
+
+
+def test_numbers_that_only_equal_an_integer(journal):
+    journal.record(EventKind.ROUND_OPENED, round=np.int64(1), attempt=True, cohort=[])
+    journal.commit(np.int64(1), {}, adapter="a1")
+    for refused in (1.0, "1", 2**70):
+        with pytest.raises(JournalError, match="round = ") as caught:
+            journal.record(EventKind.ROUND_OPENED, round=refused, attempt=1, cohort=[])
+        assert caught.value.code == "journal.payload"
+    with pytest.raises(TypeError):
+        journal.commit(2.0, {}, adapter="a2")
+    assert [(event.round, event.attempt) for event in journal.events()] == [(1, 1), (1, None)]
+    assert journal.last_commit().round == 1
 
 
 def test_recording_while_reading_ends(journal):

@@ -1,0 +1,54 @@
+"""`fedpeft show RUN`: what a run came to so far, and what happened in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from fedpeft.cli.find import RunArgument, find_run
+from fedpeft.cli.output import Format, FormatOption, console, print_json
+
+
+def show(
+    run: RunArgument,
+    events: Annotated[bool, typer.Option("--events", help="Also every event of the journal.")] = False,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """Show a run's result, rounds and incidents; works while it is going on."""
+    folder = find_run(run)
+    from fedpeft.cli.tables import print_result, rounds_table
+    from fedpeft.journal import Journal
+    from fedpeft.report.history import describe, read_history
+    from fedpeft.report.summary import stored_plan, summarise
+
+    with Journal.read(folder) as journal:
+        result, plan, all_events = summarise(journal), stored_plan(journal), list(journal.events())
+    history = read_history(all_events)
+    if format is Format.JSON:
+        document = {
+            "result": result.to_json(),
+            "plan": None if plan is None else plan.to_payload(),
+            "rounds": [dataclasses.asdict(row) for row in history.rounds],
+            "evaluated": [dataclasses.asdict(item) for item in history.evaluated],
+            "incidents": [dataclasses.asdict(item) for item in history.incidents],
+        }
+        if events:
+            document["events"] = [dataclasses.asdict(event) for event in all_events]
+        print_json(document)
+        return
+    out = console()
+    if history.rounds:
+        out.print(rounds_table(history.rounds, {item.round: item.accuracy for item in history.tests}))
+    for incident in history.incidents:
+        where = "" if incident.round is None else f"round {incident.round}: "
+        who = "" if incident.client is None else f"client {incident.client} "
+        out.print(f"{where}{who}{incident.kind}: {incident.text}", style="yellow", soft_wrap=True)
+    print_result(out, result)
+    if events:
+        for event in all_events:
+            time = datetime.fromtimestamp(event.at).strftime("%H:%M:%S")
+            scope = "".join(f" {value}" for value in (event.round, event.client) if value is not None)
+            out.print(f"{event.seq:>6} {time} {event.kind}{scope}: {describe(event)}", soft_wrap=True)
