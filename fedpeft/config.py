@@ -20,7 +20,6 @@ from fedpeft.errors import ConfigError, closest
 
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 FaultKind = Literal["drop", "crash", "corrupt", "nan", "slow"]
 
 
@@ -82,7 +81,7 @@ class DataTable(Table):
     text: str = "text"  # csv: column of the text
     label: str = "label"  # csv: column of the label
     partition: PluginTable | None = None  # csv: e.g. { name = "dirichlet", alpha = 0.5 }
-    client_test: float = Field(0.1, ge=0, lt=1)  # csv: share of a client's examples kept for its own evaluation
+    client_test: float = Field(0.1, ge=0, lt=1)  # share of a client's examples kept for its own evaluation
 
 
 class DeviceTable(Table):
@@ -106,7 +105,7 @@ class RoundTable(Table):
     attempts: Positive = 3  # before the run stops with an error
     deadline_s: float = Field(3600.0, gt=0)  # on the coordinator's monotonic clock
     late: Literal["drop", "fold"] = "drop"  # a reply after its round closed: forget it, or fold it discounted
-    late_discount: Share = 0.5  # weight factor per round of lateness, for late = "fold"
+    late_discount: Annotated[float, Field(gt=0, le=1)] = 0.5  # weight factor per round of lateness, for late = "fold"
 
 
 class LocalTable(Table):
@@ -303,9 +302,15 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("data", "source"),
     ):
         value = table[section][key]
-        if ".py:" in value and not Path(value).is_absolute():
-            table[section][key] = str((folder / value).resolve())
+        table[section][key] = _absolute(value, folder)
+    if data["partition"] is not None:
+        data["partition"]["name"] = _absolute(data["partition"]["name"], folder)
     return parse_config(table, origin="resolved run file")
+
+
+def _absolute(plugin: str, folder: Path) -> str:
+    """A plug-in's name; a `path/file.py:Class` relative to the run file is made absolute."""
+    return str((folder / plugin).resolve()) if ".py:" in plugin else plugin
 
 
 def _data_folder(config: RunConfig, folder: Path) -> Path:
