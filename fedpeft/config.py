@@ -6,35 +6,47 @@ applies overrides and returns a validated, frozen configuration; `RunConfig.to_t
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fedpeft.errors import ConfigError, closest
+from fedpeft.errors import ConfigError
+from fedpeft.explain import Contradiction, explain
 
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 FaultKind = Literal["drop", "crash", "corrupt", "nan", "slow"]
 
 
 class Table(BaseModel):
     """A table of the run file: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class PluginTable(BaseModel):
-    """A table that names a plug-in; every further key is a parameter of that plug-in."""
+    """A table that names a plug-in; every further key is a parameter of that plug-in. Numbers must be finite."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str
+
+    @model_validator(mode="after")
+    def _finite(self) -> PluginTable:
+        for key, value in self.params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Contradiction(
+                    f"{key} = {value} is not a finite number", allowed="a finite number", remedy=f"correct {key}"
+                )
+        return self
 
     @property
     def params(self) -> dict[str, Any]:
@@ -45,9 +57,13 @@ class PluginTable(BaseModel):
 class RunTable(Table):
     """`[run]`: what is run and for how long."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # names the folder of the run
+    name: str = Field(  # names the folder of the run
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="letters, digits, '.', '_' and '-', first a letter or a digit, at most 100 characters",
+    )
     rounds: Positive
-    seed: Natural = 0  # fixes sampling, initialisation, data order; uint64
+    seed: Seed = 0  # fixes sampling, initialisation, data order; uint64
     folder: str = "runs"  # results go to FOLDER/NAME; relative to the working folder
 
 
@@ -65,7 +81,7 @@ class AdapterTable(Table):
     """`[adapter]`: what is trained. Layers are HF peft's."""
 
     type: Literal["lora"] = "lora"
-    rank: Annotated[int, Field(ge=1)] = 8  # checked against the model's layers when the model is known
+    rank: Positive = 8  # checked against the model's layers when the model is known
     alpha: float = Field(16.0, gt=0)  # LoRA scaling is alpha / rank
     target_modules: str | list[str] = "all-linear"  # names as peft takes them, or "all-linear"
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -191,28 +207,42 @@ class RunConfig(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.round.ask + self.round.over_select > self.clients:
-            raise ValueError(
-                f"round.ask + round.over_select = {self.round.ask + self.round.over_select}, but [[devices]] has only "
-                f"{self.clients} clients: ask fewer or add clients"
+        asked = self.round.ask + self.round.over_select
+        if asked > self.clients:
+            raise Contradiction(
+                f"round.ask + round.over_select = {asked}, but [[devices]] has only {self.clients} clients",
+                allowed=f"at most {self.clients}",
+                remedy="ask fewer, or add clients",
             )
         if self.round.min_replies > self.round.ask:
-            raise ValueError(
-                f"round.min_replies = {self.round.min_replies} is more than round.ask = {self.round.ask}: lower it"
+            raise Contradiction(
+                f"round.min_replies = {self.round.min_replies} is more than round.ask = {self.round.ask}",
+                allowed=f"1 to {self.round.ask}",
+                remedy="lower round.min_replies",
             )
         names = [device.name for device in self.devices]
-        if len(set(names)) < len(names):
-            raise ValueError(f"devices.name: {names} has a name twice: give each class its own")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise Contradiction(
+                f'devices.name = "{twice[0]}" is there twice',
+                allowed="a name of its own for each class",
+                remedy="rename one of them",
+            )
         if self.data.source == "csv":
             for key in ("train", "test", "partition"):
                 if getattr(self.data, key) is None:
-                    raise ValueError(f'data.{key} is missing, and data.source = "csv" needs it: add it')
+                    raise Contradiction(
+                        f'data.{key} is missing, and data.source = "csv" needs it',
+                        allowed="data.train, data.test and data.partition",
+                        remedy=f"add data.{key}",
+                    )
         elif self.data.source == "assistant":
             for key in ("train", "test", "partition", "folder"):
                 if getattr(self.data, key) is not None:
-                    raise ValueError(
-                        f'data.{key} contradicts data.source = "assistant", which generates its data: '
-                        f'remove it or set data.source = "csv"'
+                    raise Contradiction(
+                        f'data.{key} contradicts data.source = "assistant", which generates its data',
+                        allowed="data.client_test beside it",
+                        remedy=f'remove data.{key}, or set data.source = "csv"',
                     )
         return self
 
@@ -230,7 +260,8 @@ SMOKE: dict[str, Any] = {
     "round.min_replies": 1,
     "evaluation.examples": 64,
 }
-"""`--smoke`: any run file in a few seconds, to see that it works; its figures mean nothing."""
+"""`--smoke`: any run file in a few seconds, to see that it works; its figures mean nothing. What the file keeps lower
+stays lower."""
 
 
 def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, smoke: bool = False) -> RunConfig:
@@ -263,13 +294,11 @@ def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (),
             code="config.syntax",
             remedy="correct the line that it names",
         ) from error
+    if smoke:
+        _apply_smoke(table)
     pairs = overrides if isinstance(overrides, Mapping) else dict(map(_parse_override, overrides))
-    for key, value in {**(SMOKE if smoke else {}), **pairs}.items():
+    for key, value in pairs.items():
         _set(table, key, value)
-    if smoke:  # a preset must not raise what the file keeps lower
-        for key in ("run.rounds", "round.ask"):
-            if key not in pairs:
-                _set(table, key, SMOKE[key])
     return resolve_paths(parse_config(table, origin=str(path)), path.parent.resolve())
 
 
@@ -282,7 +311,7 @@ def parse_config(table: Mapping[str, Any], *, origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(table))
     except ValidationError as error:
-        raise _explain(error, table, origin) from None
+        raise explain(error, RunConfig, origin) from None
 
 
 def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
@@ -292,8 +321,8 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if data["source"] == "csv":
         data["folder"] = str(_data_folder(config, folder))
     source = config.model.source
-    if not source.startswith("package:") and (folder / source).is_dir():
-        table["model"]["source"] = str((folder / source).resolve())
+    if not source.startswith("package:") and (folder / Path(source).expanduser()).is_dir():
+        table["model"]["source"] = str((folder / Path(source).expanduser()).resolve())
     for section, key in (
         ("strategy", "name"),
         ("codec", "up"),
@@ -310,7 +339,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
 
 def _absolute(plugin: str, folder: Path) -> str:
     """A plug-in's name; a `path/file.py:Class` relative to the run file is made absolute."""
-    return str((folder / plugin).resolve()) if ".py:" in plugin else plugin
+    return str((folder / Path(plugin).expanduser()).resolve()) if ".py:" in plugin else plugin
 
 
 def _data_folder(config: RunConfig, folder: Path) -> Path:
@@ -329,7 +358,7 @@ def _data_folder(config: RunConfig, folder: Path) -> Path:
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
-    if not separator or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", key.strip()):
+    if not separator or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+", key.strip()):
         raise ConfigError(
             f'override "{text}" is not of the form table.key=value',
             code="config.override",
@@ -343,6 +372,19 @@ def _parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parsed
 
 
+def _apply_smoke(table: dict[str, Any]) -> None:
+    for key, value in SMOKE.items():
+        section, _, last = key.partition(".")
+        keys = table.setdefault(section, {})
+        if isinstance(keys, dict):  # if it is none, validation says so
+            own = keys.get(last)
+            keys[last] = min(own, value) if isinstance(own, int) and own > 0 else value
+    devices = table.get("devices")
+    for device in devices if isinstance(devices, list) else ():
+        if isinstance(device, dict) and "steps" in device:
+            device["steps"] = SMOKE["local.steps"]
+
+
 def _set(table: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
@@ -354,92 +396,6 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
                 remedy="override a key of a table",
             )
     table[last] = value
-
-
-def _explain(error: ValidationError, table: Mapping[str, Any], origin: str) -> ConfigError:
-    problems = [_problem(detail) for detail in error.errors()]
-    first = problems[0]
-    message = f"{origin}: {first['message']}"
-    if len(problems) > 1:
-        message += "".join(f"\n  also: {problem['message']}" for problem in problems[1:])
-    return ConfigError(message, code=first["code"], allowed=first["allowed"], remedy=first["remedy"])
-
-
-def _problem(detail: Any) -> dict[str, str]:
-    location = ".".join(str(part) for part in detail["loc"])
-    value, kind, text = detail["input"], detail["type"], detail["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, Mapping | BaseModel) else f" = {value!r}"
-    if kind == "extra_forbidden":
-        known = _known_keys(detail["loc"][:-1])
-        return {
-            "message": f"unknown key {location}{shown}",
-            "code": "config.unknown-key",
-            "allowed": ", ".join(known),
-            "remedy": closest(str(detail["loc"][-1]), known) or "remove it, or correct its name",
-        }
-    if kind == "missing":
-        return {
-            "message": f"key {location} is missing",
-            "code": "config.missing-key",
-            "allowed": _annotation(detail["loc"]),
-            "remedy": f"add {location} to the run file",
-        }
-    if kind == "value_error":
-        where = f"{location}{shown}: " if location and shown else (f"{location}: " if location else "")
-        return {
-            "message": where + text,
-            "code": "config.contradiction",
-            "allowed": "",
-            "remedy": "change one of them",
-        }
-    return {
-        "message": f"{location}{shown}: {text[:1].lower()}{text[1:]}",
-        "code": "config.wrong-value",
-        "allowed": _annotation(detail["loc"]),
-        "remedy": f"correct {location}",
-    }
-
-
-def _tables(location: Sequence[Any]) -> type[BaseModel] | None:
-    model: Any = RunConfig
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return None
-        candidates = [field.annotation, *get_args(field.annotation)]
-        tables = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-        model = tables[0] if tables else field.annotation
-    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
-
-
-def _known_keys(location: Sequence[Any]) -> list[str]:
-    model = _tables(location)
-    return list(model.model_fields) if model else []
-
-
-def _annotation(location: Sequence[Any]) -> str:
-    model = _tables(location[:-1])
-    field = model.model_fields.get(str(location[-1])) if model else None
-    if field is None:
-        return ""
-    options = get_args(field.annotation)
-    if options and all(isinstance(option, str) for option in options):
-        return ", ".join(f'"{option}"' for option in options)
-    name = getattr(field.annotation, "__name__", str(field.annotation))
-    bounds = " and ".join(
-        str(item)
-        .replace("Gt(gt=", "> ")
-        .replace("Ge(ge=", ">= ")
-        .replace("Lt(lt=", "< ")
-        .replace("Le(le=", "<= ")
-        .rstrip(")")
-        for item in field.metadata
-        if re.match(r"G[te]|L[te]", str(item))
-    )
-    words = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
-    return f"{words.get(name, name)} {bounds}".strip()
 
 
 def _without_none(value: Any) -> Any:

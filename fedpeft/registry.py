@@ -83,7 +83,14 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
         return getattr(importlib.import_module(module), attribute)
     for point in entry_points(group=f"fedpeft.{kind}"):
         if point.name == name:
-            return point.load()
+            try:
+                return point.load()
+            except Exception as error:
+                raise PluginError(
+                    f'{kind} "{name}": {point.value} failed to import: {type(error).__name__}: {error}',
+                    code="plugin.import",
+                    remedy="repair or remove the package that brings it",
+                ) from error
     raise PluginError(
         f'{kind} "{name}" is not known',
         code=f"plugin.unknown-{kind}",
@@ -99,13 +106,22 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
         PluginError: as `load`; or a parameter is unknown, missing or refused by the plug-in.
     """
     target = load(kind, name, relative_to=relative_to)
+    if not callable(target):
+        raise PluginError(
+            f'{kind} "{name}" is a {type(target).__name__}: it cannot be called',
+            code="plugin.not-callable",
+            allowed="a class, or a function",
+            remedy="name another attribute of the file",
+        )
+    parameters = inspect.signature(target).parameters.values()
     known = [
         parameter.name
-        for parameter in inspect.signature(target).parameters.values()
+        for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     for key, value in params.items():
-        if key not in known:
+        if key not in known and not takes_any:
             raise PluginError(
                 f'{kind} "{name}" has no parameter {key} (= {value!r})',
                 code=f"plugin.{kind}-parameter",
@@ -125,7 +141,7 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
 
 def _load_file(kind: Kind, name: str, folder: Path) -> Any:
     file_name, attribute = name.rsplit(":", 1)
-    path = (folder / file_name).resolve()
+    path = (folder / Path(file_name).expanduser()).resolve()
     if not path.is_file():
         raise PluginError(
             f'{kind} "{name}": there is no file {path}',
@@ -144,7 +160,7 @@ def _load_file(kind: Kind, name: str, folder: Path) -> Any:
         try:
             spec.loader.exec_module(module)
         except Exception as error:
-            del sys.modules[module_name]
+            sys.modules.pop(module_name, None)
             raise PluginError(
                 f'{kind} "{name}": {path.name} failed to import: {type(error).__name__}: {error}',
                 code="plugin.import",

@@ -116,8 +116,15 @@ def write_fake_run(
 
 def ask(journal: Journal, number: int, attempt: int, client: ClientId) -> None:
     journal.record(
-        EventKind.ASKED, round=number, attempt=attempt, client=client, bytes=170_100, version=number - 1, base=-1, steps=8
-    )  # fmt: skip
+        EventKind.ASKED,
+        round=number,
+        attempt=attempt,
+        client=client,
+        bytes=170_100,
+        version=number - 1,
+        base=-1,
+        steps=8,
+    )
 
 
 def accept(journal: Journal, number: int, attempt: int, client: ClientId, draw: random.Random) -> None:

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import copy
+import math
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import peft
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 
 from fedpeft.adapters.flat import FlatAdapter
+from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.config import AdapterTable
 from fedpeft.errors import ModelError, closest
 from fedpeft.randomness.streams import Stream, derive, derive_seed
 
 
-def lora_config(adapter: AdapterTable, *, classifier: bool = False) -> Any:
+def lora_config(adapter: AdapterTable, *, classifier: bool = False, fresh: Sequence[str] = ()) -> Any:
     """The peft configuration of an `[adapter]` table.
 
-    The pooler is left out: mean pooling never reads it, so its adapters would travel without ever being trained.
+    Args:
+        adapter: rank, alpha, dropout, target modules.
+        classifier: the base is a sequence classifier. Without a head the pooler is left out: mean pooling never reads
+            it, so its adapters would travel without ever being trained.
+        fresh: modules that the checkpoint lacks (`BaseModel.fresh`), the head among them. Nobody else has their
+            values, so they are trained whole and travel with the adapter.
     """
     return peft.LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=adapter.target_modules,
-        exclude_modules=None if classifier else r".*pooler.*",
+        exclude_modules=rf"(.*\.)?({'|'.join(map(re.escape, fresh))})(\..*)?" if classifier else r".*pooler.*",
+        modules_to_save=list(fresh) if classifier else None,
         task_type=peft.TaskType.SEQ_CLS if classifier else None,
     )
 
@@ -35,70 +47,159 @@ def build_adapter(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdap
     """Wrap `model` with the adapter that `config` describes and give it its seeded initial value.
 
     LoRA's A is uniform in ±1/√fan_in, as peft initialises it, but drawn from the run's own stream, so that every
-    machine derives the same θ_0 and it never travels; B is zero. Other tensors keep what peft gives them under a
-    fixed torch seed.
+    machine derives the same θ_0 and it never travels; B is zero. Where the configuration asks for another initial value
+    (`init_lora_weights`), and for all other tensors, it is peft's under a seed.
 
     Args:
-        model: the frozen base; it is changed in place, as peft does.
+        model: the frozen base; it is changed in place, as peft does. An adapter that an earlier call put on it is
+            taken off first, so that a notebook's cell can be run again.
         config: any peft configuration object; it is copied, since peft fills in and changes the one it is given.
         seed: the run's seed.
 
     Raises:
-        ModelError: a target module that the model lacks, a rank above a layer's size, nothing to train.
+        ModelError: `config` is no peft configuration, a target module that the model lacks, a rank of 0 or above a
+            layer's size, nothing to train.
     """
+    _check_kinds(model, config)
     config = copy.deepcopy(config)
-    _check_fit(model, config)
-    torch.manual_seed(derive_seed(seed, "peft-init") % 2**63)
+    _take_off(model)
+    _check_targets(model, config)
+    _check_rank(model, config)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft repeats what `_check_fit` has already settled
+        with warnings.catch_warnings(), seeded_torch(derive_seed(seed, "peft-init"), _device(model)):
+            warnings.simplefilter("ignore")  # peft repeats what has been checked above
             wrapped = peft.get_peft_model(model, config)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"adapter: peft refused the configuration: {error}",
             code="adapter.refused",
             remedy="correct the [adapter] table or the peft configuration",
         ) from error
     adapter = FlatAdapter(wrapped.eval())
-    theta = adapter.get()
-    for tensor in adapter.layout.tensors:
-        if ".lora_A" in tensor.name:
-            bound = 1.0 / np.sqrt(tensor.shape[-1])
-            draw = Stream(derive(seed, "lora-A", tensor.name)).uniform(tensor.size)
-            theta[tensor.offset : tensor.offset + tensor.size] = ((2.0 * draw - 1.0) * bound).astype(np.float32)
-    adapter.set(theta)
+    _check_layers(adapter)
+    if getattr(config, "init_lora_weights", None) is True:
+        _draw(adapter, seed)
     return adapter
 
 
-def _check_fit(model: torch.nn.Module, config: Any) -> None:
-    linear = {
+def _draw(adapter: FlatAdapter, seed: int) -> None:
+    """Give every LoRA A, shape (r, fan_in...), its value from the run's stream."""
+    theta = adapter.get()
+    for tensor in adapter.layout.tensors:
+        if tensor.name.endswith(".lora_A.weight"):
+            bound = 1.0 / math.sqrt(math.prod(tensor.shape[1:]))
+            draw = Stream(derive(seed, "lora-A", tensor.name)).uniform(tensor.size)
+            theta[tensor.offset : tensor.offset + tensor.size] = ((2.0 * draw - 1.0) * bound).astype(np.float32)
+    adapter.set(theta)
+
+
+def _check_kinds(model: Any, config: Any) -> None:
+    if not isinstance(config, peft.PeftConfig):
+        raise ModelError(
+            f"peft_config is a {type(config).__name__}, not a peft configuration",
+            code="adapter.no-config",
+            allowed="e.g. peft.LoraConfig(r=8, target_modules=[...])",
+            remedy="pass a configuration object of peft",
+        )
+    if config.is_prompt_learning:
+        raise ModelError(
+            f"peft_config is a {type(config).__name__}: prompt learning is not supported",
+            code="adapter.kind",
+            allowed="adapters on layers of the model, e.g. LoraConfig, IA3Config, LoHaConfig",
+            remedy="choose one of these",
+        )
+    if not isinstance(model, torch.nn.Module) or isinstance(model, peft.PeftModel):
+        raise ModelError(
+            f"model is a {type(model).__name__}, not a plain torch module",
+            code="adapter.no-model",
+            allowed="a torch.nn.Module without adapters",
+            remedy="pass the base model; of a PeftModel, model.unload()",
+        )
+
+
+def _take_off(model: torch.nn.Module) -> None:
+    """Put the base's own layers back in the place of peft's."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            own = module.get_base_layer()
+        elif isinstance(module, AuxiliaryTrainingWrapper):
+            own = module.original_module
+        else:
+            continue
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, own)
+    vars(model).pop("peft_config", None)
+
+
+def _linear(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The layers that an adapter may sit on by its rank."""
+    return {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
     }
-    targets = config.target_modules if hasattr(config, "target_modules") else None
-    chosen = dict(linear)
-    if isinstance(targets, (list, set, tuple)):
-        modules = [name for name, _ in model.named_modules()]
-        endings = sorted({name.rsplit(".", 1)[-1] for name in linear})
-        for target in sorted(targets):
-            if not any(name == target or name.endswith(f".{target}") for name in modules):
-                raise ModelError(
-                    f'adapter.target_modules: the model has no module "{target}"',
-                    code="adapter.no-module",
-                    allowed=", ".join(endings) + ', or "all-linear"',
-                    remedy=closest(target, endings) or "name modules of this model",
-                )
-        chosen = {
-            name: module for name, module in linear.items() if any(name == t or name.endswith(f".{t}") for t in targets)
-        }
-    rank = getattr(config, "r", None)
-    if isinstance(rank, int) and chosen and targets is not None:
-        name, smallest = min(((n, min(m.weight.shape)) for n, m in chosen.items()), key=lambda pair: pair[1])
-        if rank < 1 or (rank > smallest and config.peft_type == peft.PeftType.LORA):
-            raise ModelError(
-                f"adapter.rank = {rank} does not fit: the layer {name} is only {smallest} wide",
-                code="adapter.rank",
-                allowed=f"1 to {smallest}",
-                remedy="lower adapter.rank or leave that layer out of adapter.target_modules",
-            )
+
+
+def _check_targets(model: torch.nn.Module, config: Any) -> None:
+    targets = getattr(config, "target_modules", None)
+    if targets is None or targets == "all-linear":
+        return
+    modules = [name for name, _ in model.named_modules()]
+    if isinstance(targets, str):
+        missing = [] if _matches(targets, modules) else [targets]
+    else:
+        missing = [t for t in sorted(targets) if not any(name == t or name.endswith(f".{t}") for name in modules)]
+    if missing or not targets:
+        endings = sorted({name.rsplit(".", 1)[-1] for name in _linear(model)})
+        raise ModelError(
+            f'adapter.target_modules: the model has no module "{missing[0]}"'
+            if missing
+            else "adapter.target_modules is empty",
+            code="adapter.no-module",
+            allowed=", ".join(endings) + ', or "all-linear"',
+            remedy=(closest(missing[0], endings) if missing else None) or "name modules of this model",
+        )
+
+
+def _matches(pattern: str, names: Sequence[str]) -> bool:
+    """Whether a text, which peft takes as a regular expression, names a module."""
+    try:
+        return any(re.fullmatch(pattern, name) for name in names)
+    except re.error:
+        return False
+
+
+def _check_rank(model: torch.nn.Module, config: Any) -> None:
+    """Refuse a rank that no layer can hold, before peft allocates it; `_check_layers` sees to the single layers."""
+    rank, linear = getattr(config, "r", None), _linear(model)
+    if config.peft_type != peft.PeftType.LORA or not isinstance(rank, int) or not linear:
+        return
+    sizes = {name: min(module.get_parameter("weight").shape) for name, module in linear.items()}
+    name, largest = max(sizes.items(), key=lambda pair: pair[1])
+    if not 1 <= rank <= largest:
+        raise _wrong_rank(rank, name, largest)
+
+
+def _check_layers(adapter: FlatAdapter) -> None:
+    shapes = {tensor.name: tensor.shape for tensor in adapter.layout.tensors}
+    for name, shape in shapes.items():
+        if not name.endswith(".lora_A.weight"):
+            continue
+        layer = name.removesuffix(".lora_A.weight")
+        below = shapes.get(f"{layer}.lora_B.weight", shape)
+        size = min(math.prod(shape[1:]), below[0])
+        if shape[0] > size:
+            raise _wrong_rank(shape[0], layer, size)
+
+
+def _wrong_rank(rank: int, layer: str, size: int) -> ModelError:
+    return ModelError(
+        f"adapter.rank = {rank} does not fit: the layer {layer} is only {size} wide",
+        code="adapter.rank",
+        allowed=f"1 to {size}",
+        remedy="lower adapter.rank or leave that layer out of adapter.target_modules",
+    )
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

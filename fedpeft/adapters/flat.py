@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fedpeft.errors import ModelError
 from fedpeft.types import FloatArray, Layout, TensorSpec
@@ -23,9 +24,16 @@ def canonical_name(name: str, adapter: str = "default") -> str:
     'encoder.layer.0.attention.self.query.lora_A.weight'
     >>> canonical_name("base_model.model.classifier.modules_to_save.default.bias")
     'classifier.bias'
+    >>> canonical_name("base_model.model.default.defaults.lora_A.default.weight")
+    'default.defaults.lora_A.weight'
     """
-    name = name.removeprefix("base_model.model.").removeprefix("base_model.")
-    return name.replace(f".modules_to_save.{adapter}", "").replace(f".{adapter}", "")
+    parts = name.removeprefix("base_model.model.").removeprefix("base_model.").split(".")
+    if "modules_to_save" in parts:
+        place = parts.index("modules_to_save")
+        return ".".join(parts[:place] + parts[place + 2 :])
+    if adapter in parts:  # the last one: a module of the base may bear the same name
+        del parts[len(parts) - 1 - parts[::-1].index(adapter)]
+    return ".".join(parts)
 
 
 def make_layout(shapes: dict[str, tuple[int, ...]]) -> Layout:
@@ -51,6 +59,9 @@ class FlatAdapter:
         layout: where each tensor lies.
         theta: fp32 tensor of shape (d,); the parameters are views into it.
         gradient: fp32 tensor of shape (d,); the parameters' `.grad` are views into it, so zero it, never replace it.
+
+    Raises:
+        ModelError: the model has nothing to train, or two trainable tensors end up under one name.
     """
 
     def __init__(self, model: Any) -> None:
@@ -58,8 +69,17 @@ class FlatAdapter:
         adapter = getattr(model, "active_adapter", "default")
         named: dict[str, torch.nn.Parameter] = {}
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                named[canonical_name(name, adapter if isinstance(adapter, str) else "default")] = parameter
+            if not parameter.requires_grad:
+                continue
+            canonical = canonical_name(name, adapter if isinstance(adapter, str) else "default")
+            if canonical in named:
+                raise ModelError(
+                    f'two trainable tensors are both called "{canonical}", the second one is {name}',
+                    code="adapter.name-clash",
+                    allowed="one active adapter",
+                    remedy="pass a model without adapters",
+                )
+            named[canonical] = parameter
         if not named:
             raise ModelError(
                 "the adapter trains nothing: no parameter of the model requires a gradient",
@@ -90,3 +110,16 @@ class FlatAdapter:
         if theta.shape != (self.layout.size,):
             raise ValueError(f"theta has shape {theta.shape}, the adapter needs ({self.layout.size},)")
         self.theta.copy_(torch.from_numpy(np.ascontiguousarray(theta, dtype=np.float32)))
+
+    def train(self, mode: bool) -> None:
+        """Switch the adapter's own dropout on or off.
+
+        The frozen base stays in eval mode, where its features are at their best; so do fully trained modules
+        (`modules_to_save`), whose own dropout belongs to the base's recipe.
+        """
+        for module in self.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.training = mode  # some kinds (LoHa, LoKr) ask the layer's own flag
+                for name, child in module.named_children():
+                    if name != "base_layer":
+                        child.train(mode)

@@ -1,11 +1,12 @@
 """The entry point: all commands under one name, and every error as a message and an exit code.
 
-Exit codes: 0 done, 1 `doctor` found something broken, 2 to 8 an error of `fedpeft.errors` (each class has its own; 2 is
-also a wrong command line), 70 a bug, 130 interrupted.
+Exit codes: 0 done; 1 `doctor` found something broken, or nobody read the output; 2 to 8 an error of `fedpeft.errors`
+(each class has its own; 2 is also a wrong command line); 70 a bug; 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from fedpeft.cli import doctor, export, listing, new, report, resume, run, show,
 from fedpeft.cli.output import Session, print_json, say_error, wants_json
 from fedpeft.errors import FedpeftError
 
-BUG, INTERRUPTED, USAGE = 70, 130, 2
+UNHEARD, BUG, INTERRUPTED = 1, 70, 130
 
 app = typer.Typer(
     name="fedpeft",
@@ -72,12 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def perform(arguments: list[str], session: Session) -> int:
     """Run one command; returns its exit code and lets no exception out."""
     as_json = wants_json(arguments)
-    try:
-        status = typer.main.get_command(app).main(
-            args=arguments, prog_name="fedpeft", standalone_mode=False, obj=session
-        )
+    command = typer.main.get_command(app)
+    try:  # not `command.main`, which keeps an interrupt to itself
+        with command.make_context("fedpeft", arguments, obj=session) as context:
+            command.invoke(context)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        return 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
     except FedpeftError as error:
         _trace(session)
         say_error(error.code, error.message, allowed=error.allowed, remedy=error.remedy, as_json=as_json)
@@ -97,8 +100,8 @@ def perform(arguments: list[str], session: Session) -> int:
             typer.echo("interrupted" + (f"; `{remedy}` goes on" if remedy else ""), err=True)
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough, e.g. `fedpeft ls | head -1`
-        sys.stdout = None  # nothing is left to flush at exit
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to trip over at exit
+        return UNHEARD
     except Exception as error:
         _trace(session)
         remedy = "this is a bug: run with --debug and report what it prints"

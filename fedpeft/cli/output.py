@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -37,8 +38,7 @@ class Session:
 
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether JSON was asked for, known before parsing: a wrong command line is answered in JSON too."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(pair == ("--format", "json") or pair[0] == "--format=json" for pair in pairs)
+    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
 def console(*, stderr: bool = False) -> Console:

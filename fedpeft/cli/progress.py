@@ -55,9 +55,11 @@ class Screen:
             transient=True,
             expand=True,
         )
-        self.task = self.bar.add_task("starting", total=None, **self._figures())
+        self.task = self.bar.add_task("loading model and data", total=None, **self._figures())
 
     def __enter__(self) -> Self:
+        """Show the bar, moving but without an end until work is counted: model and data are being loaded."""
+        self.bar.start()
         return self
 
     def __exit__(
@@ -100,8 +102,6 @@ class Screen:
         """Move the bar."""
         if self.bar.disable:
             return
-        if not self.bar.live.is_started:
-            self.bar.start()
         apart = done.phase in _APART
         if apart != self.apart:  # another count of work: the speed so far says nothing about it
             self.apart = apart

@@ -11,6 +11,7 @@ Whatever goes wrong on one client comes back as a refusal that says why; nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class Agent:
         self.homes = homes
         self.limits = limits
         self.downlink = downlink
-        self._ahead: dict[tuple[ClientId, int, int], TrainingResult] = {}
+        self._ahead: dict[ClientId, TrainingResult] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
         """Answer one frame for one client."""
@@ -94,18 +95,18 @@ class Agent:
     def train_ahead(self, requests: Sequence[tuple[ClientId, bytes]]) -> None:
         """Train the clients of several frames together; `handle` then finds their results.
 
-        Frames that are not sound are left for `handle` to refuse.
+        Frames that are not sound are left for `handle` to refuse, and so is whatever crashes: `handle` meets it again,
+        with that client alone.
         """
         jobs = []
         for client, data in requests:
-            try:
+            with suppress(Exception):
                 frame = decode_frame(data, self.limits)
                 if frame.kind is FrameKind.TRAIN and frame.client == client:
                     jobs.append(self._job(client, frame))
-            except ClientFault:
-                continue
-        for result in self.trainer.run(jobs):
-            self._ahead[(result.plan.client, result.plan.round, result.plan.attempt)] = result
+        with suppress(Exception):
+            for result in self.trainer.run(jobs):
+                self._ahead[result.plan.client] = result
 
     def _answer(self, client: ClientId, frame: Frame) -> Frame:
         home = self.homes[client]
@@ -137,20 +138,26 @@ class Agent:
 
     def _train(self, client: ClientId, frame: Frame) -> Frame:
         plan = frame.plan
-        result = self._ahead.pop((client, frame.round, frame.attempt), None)
-        if result is None:
+        result = self._ahead.pop(client, None)
+        if result is None or result.plan != plan:
             (result,) = self.trainer.run([self._job(client, frame)])
         if result.fault is not None:
             raise result.fault
         assert plan is not None
         assert result.delta is not None
+        if not np.isfinite(result.delta).all():
+            raise ClientFault(
+                f"client {client}: local training of round {frame.round} ended in numbers that are not finite",
+                code="client.not-finite",
+                allowed="a finite delta",
+                remedy="lower local.learning_rate or look at this client's data",
+            )
         store, codec = self.homes[client].store, load("codec", plan.codec)()
         residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
         if residual is None:
             residual = np.zeros(self.layout.size, dtype=np.float32)
         body, left = compensate(codec, result.delta, residual)
-        if left.any():
-            store.keep_residual(plan.round, left, also={plan.feedback})
+        store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
             frame,
             FrameKind.UPDATE,
@@ -166,7 +173,7 @@ class Agent:
             raise ClientFault(f"client {client} was asked to train without a plan", code="client.no-plan")
         if plan.layout != self.layout.digest:
             raise ClientFault(
-                f"client {client}: its adapter has layout {self.layout.digest[:12]}, the plan is for {plan.layout[:12]}",
+                f"client {client}: its adapter has layout {self.layout.digest[:12]}, the plan's is {plan.layout[:12]}",
                 code="client.layout",
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
@@ -193,7 +200,7 @@ class Agent:
                 remedy="none needed: it is given a snapshot the next time it is asked",
             )
         codes = decode_difference(frame.body, base)
-        if frame.version > 0 and frame.version not in store.versions():
+        if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
         return self.initial + dequantise(codes) if frame.version > 0 else self.initial
 

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedpeft.codecs.broadcast import Codes
+from fedpeft.codecs.broadcast import Codes, zero_codes
 from fedpeft.paths import write_atomically
 from fedpeft.types import FloatArray
 
@@ -34,13 +34,22 @@ class ClientStore:
     def broadcast(self, version: int) -> Codes | None:
         """The codes of a broadcast; None when it is not held."""
         arrays = self._read(self._path("broadcast", version))
-        if arrays is None or set(arrays) != {"codes", "exponents"} or arrays["codes"].shape != (self.size,):
+        if arrays is None or set(arrays) != {"codes", "exponents"}:
             return None
-        return Codes(arrays["codes"], arrays["exponents"])
+        codes, empty = Codes(arrays["codes"], arrays["exponents"]), zero_codes(self.size)
+        for held, wanted in ((codes.codes, empty.codes), (codes.exponents, empty.exponents)):
+            if held.shape != wanted.shape or held.dtype != wanted.dtype:
+                return None
+        return codes
 
     def keep_broadcast(self, version: int, codes: Codes, also: Collection[int]) -> None:
-        """Keep a broadcast and forget all others but those in `also`."""
-        self._write("broadcast", version, {"codes": codes.codes, "exponents": codes.exponents}, also)
+        """Keep a broadcast and forget all others but those in `also`.
+
+        What lies there under this version counts only if it is the same: an earlier run may have left it.
+        """
+        held = self.broadcast(version)
+        if held is None or held.digest() != codes.digest():
+            self._write("broadcast", version, {"codes": codes.codes, "exponents": codes.exponents}, also)
 
     def versions(self) -> tuple[int, ...]:
         """Broadcasts held, oldest first."""
@@ -54,8 +63,15 @@ class ClientStore:
         return arrays["residual"].astype(np.float32, copy=False)
 
     def keep_residual(self, round_number: int, residual: FloatArray, also: Collection[int]) -> None:
-        """Keep a round's residual and forget all others but those in `also`."""
-        self._write("residual", round_number, {"residual": residual}, also)
+        """Keep a round's residual and forget all others but those in `also`.
+
+        A residual of zeros is kept as no file, and takes away one that an earlier run left under this round.
+        """
+        if residual.any():
+            self._write("residual", round_number, {"residual": residual}, also)
+        else:
+            self._path("residual", round_number).unlink(missing_ok=True)
+            self._forget("residual", {round_number, *also})
 
     def _path(self, kind: str, number: int) -> Path:
         return self.folder / f"{kind}-{number:06d}.safetensors"
@@ -66,8 +82,11 @@ class ClientStore:
     def _write(self, kind: str, number: int, arrays: dict[str, np.ndarray], also: Collection[int]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path(kind, number), save(arrays))
+        self._forget(kind, {number, *also})
+
+    def _forget(self, kind: str, kept: Collection[int]) -> None:
         for other in self._numbers(kind):
-            if other != number and other not in also:
+            if other not in kept:
                 self._path(kind, other).unlink(missing_ok=True)
 
     @staticmethod

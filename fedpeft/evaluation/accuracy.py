@@ -39,7 +39,7 @@ def evaluate(
     lengths = getattr(data, "lengths", None)
     order = np.arange(len(data), dtype=np.int64) if lengths is None else np.argsort(lengths, kind="stable")
     loss, right, judged = 0.0, 0.0, True
-    with torch.inference_mode():
+    with torch.no_grad():
         prepared = task.prepare(adapter.model)
         for begin in range(0, len(order), batch_size):
             indices = order[begin : begin + batch_size]

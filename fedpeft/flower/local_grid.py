@@ -1,17 +1,19 @@
 """A Flower Grid in one process: runs an unmodified ClientApp, on a clock that may be virtual.
 
 A message is not run when it is pushed but when its reply is due: the time model says how long the device takes, and
-`pull_messages` runs what is due by now. So replies come back in the order in which real devices would answer, memory
-holds no reply that nobody has asked for yet, and a straggler beyond every deadline costs no computation.
+`pull_messages` runs what is due by now. So replies come back in the order in which real devices would answer, and
+memory holds no reply that nobody asks for. Given an agent that trains many clients at once, the next messages in that
+order are trained together a little early.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -24,6 +26,8 @@ from fedpeft.types import Clock, MessageKind, NodeId, Traffic
 
 _KINDS: dict[str, MessageKind] = {"query": "hello", "train": "train", "evaluate": "evaluate"}
 _RUN_ID = 1
+_CLIENT_APP_RAISED, _NODE_UNAVAILABLE = 2, 5
+"""Flower's codes of error replies."""
 
 
 @dataclass(order=True)
@@ -77,66 +81,84 @@ class LocalGrid(Grid):
         self._cohort = cohort
         self._distort = distort
         self._pending: list[_Pending] = []
-        self._ahead: set[str] = set()
-        self._replies: dict[str, Message] = {}
+        self._ahead: set[str] = set()  # messages that `look_ahead` was given, until they are run
         self._count = 0
         self._run = compat.empty_run(_RUN_ID)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Accept messages; their replies fall due as the time model says."""
+        """Accept messages; their replies fall due as the time model says.
+
+        A message to a node that does not exist is answered at once with Flower's error for a node that is not there.
+        """
         ids = []
         for message in messages:
             message_id = uuid.uuid4().hex
             compat.set_message_id(message, message_id)
-            node, kind = NodeId(message.metadata.dst_node_id), _KINDS[message.metadata.message_type]
+            node, kind = NodeId(message.metadata.dst_node_id), _kind(message)
             message = self._wire(message, kind, "down")
-            due = self.clock.now() + self._seconds(node, kind, unpack(message))
-            heapq.heappush(self._pending, _Pending(due, self._count, message))
+            wait = self._seconds(node, kind, _frame(message)) if node in self._contexts else 0.0
+            heapq.heappush(self._pending, _Pending(self.clock.now() + wait, self._count, message))
             self._count += 1
             ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Run what is due by now and return those replies that were asked for, in the order in which they fell due."""
-        now = self.clock.now()
-        while self._pending and self._pending[0].due <= now:
-            self._train_ahead()
-            message = heapq.heappop(self._pending).message
-            self._ahead.discard(message.metadata.message_id)
-            self._replies[message.metadata.message_id] = self._execute(message)
+        """Run those of the messages named that are due by now; their replies, in the order in which they fell due."""
+        now, wanted = self.clock.now(), set(message_ids)
+        replies, others = [], []
+        while self._pending and self._pending[0].due <= now and self._pending[0].due < math.inf:
+            item = self._pending[0]
+            if item.message.metadata.message_id in wanted:
+                self._train_ahead(wanted)
+                replies.append(self._execute(heapq.heappop(self._pending).message))
+            else:
+                others.append(heapq.heappop(self._pending))
+        for item in others:
+            heapq.heappush(self._pending, item)
+        return replies
+
+    def next_due(self, message_ids: Iterable[str]) -> float | None:
+        """When the next reply to one of these messages falls due, on the grid's clock; None when none ever will."""
         wanted = set(message_ids)
-        ready = [key for key in self._replies if key in wanted]
-        return [self._replies.pop(key) for key in ready]
+        due = [item.due for item in self._pending if item.message.metadata.message_id in wanted]
+        return min((time for time in due if time < math.inf), default=None)
 
-    def next_due(self) -> float | None:
-        """When the next reply falls due, on the grid's clock; None when nothing is out."""
-        return self._pending[0].due if self._pending else None
-
-    def _train_ahead(self) -> None:
+    def _train_ahead(self, wanted: set[str]) -> None:
         """Give the agent the next messages in due order, unless the first of them was already given."""
-        first = self._pending[0].message
-        if self._look_ahead is None or first.metadata.message_id in self._ahead:
+        if self._look_ahead is None or self._pending[0].message.metadata.message_id in self._ahead:
             return
-        upcoming = heapq.nsmallest(self._cohort, self._pending)
-        batch = [item.message for item in upcoming if item.message.metadata.message_type == "train"]
+        fresh = wanted - self._ahead
+        batch = [
+            item.message
+            for item in heapq.nsmallest(self._cohort, self._pending)
+            if item.due < math.inf  # a device that has fallen silent trains for nobody
+            and item.message.metadata.message_id in fresh
+            and _kind(item.message) == "train"
+        ]
         self._ahead.update(message.metadata.message_id for message in batch)
         if batch:
-            self._look_ahead([(NodeId(m.metadata.dst_node_id), unpack(m)) for m in batch])
+            self._look_ahead([(NodeId(m.metadata.dst_node_id), _frame(m)) for m in batch])
 
     def _execute(self, message: Message) -> Message:
+        """The ClientApp's reply, or the error reply that Flower gives in its place."""
+        self._ahead.discard(message.metadata.message_id)
         node = NodeId(message.metadata.dst_node_id)
-        try:
-            reply = self.app(message, self._contexts[node])
-            if self._distort is not None:
-                reply = Message(pack(self._distort(node, unpack(message), unpack(reply))), reply_to=message)
-        except ClientFault as fault:
-            return Message(Error(code=2, reason=fault.message), reply_to=message)
-        except Exception as error:  # Flower answers for a ClientApp that raises: so does this Grid
-            return Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+        if node not in self._contexts:
+            reply = Message(Error(code=_NODE_UNAVAILABLE, reason=f"there is no node {node}"), reply_to=message)
+        else:
+            try:
+                reply = self.app(message, self._contexts[node])
+                if self._distort is not None:
+                    reply = Message(pack(self._distort(node, unpack(message), unpack(reply))), reply_to=message)
+            except ClientFault as fault:
+                reply = Message(Error(code=_CLIENT_APP_RAISED, reason=fault.message), reply_to=message)
+            except Exception as error:  # Flower answers for a ClientApp that raises: so does this Grid
+                reason = f"{type(error).__name__}: {error}"
+                reply = Message(Error(code=_CLIENT_APP_RAISED, reason=reason), reply_to=message)
         compat.set_message_id(reply, uuid.uuid4().hex)
-        return self._wire(reply, _KINDS[message.metadata.message_type], "up")
+        return self._wire(reply, _kind(message), "up")
 
-    def _wire(self, message: Message, kind: MessageKind, direction: Any) -> Message:
+    def _wire(self, message: Message, kind: MessageKind, direction: Literal["up", "down"]) -> Message:
         if not self._through_wire:
             return message
         received, count = compat.through_wire(message)
@@ -148,16 +170,21 @@ class LocalGrid(Grid):
         return [int(node) for node in self._contexts]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, then pull until every reply is here or `timeout` seconds of the grid's clock have passed."""
+        """Push, then pull until every reply is here or `timeout` seconds of the grid's clock have passed.
+
+        Without a timeout it gives up on nodes that never answer; Flower's own Grid would wait for them for ever.
+        """
         ids = list(self.push_messages(messages))
         replies: list[Message] = []
-        limit = None if timeout is None else self.clock.now() + timeout
+        limit = self.clock.now() + (math.inf if timeout is None else timeout)
         while len(replies) < len(ids):
             replies += self.pull_messages(ids)
-            now, due = self.clock.now(), self.next_due()
-            if due is None or (limit is not None and now >= limit):
+            now, due = self.clock.now(), self.next_due(ids)
+            if due is None or due > limit:  # nothing more can come in time
+                if math.isfinite(limit) and len(replies) < len(ids):
+                    self.clock.sleep(limit - now)
                 break
-            self.clock.sleep(max(0.0, due - now if limit is None else min(due, limit) - now))
+            self.clock.sleep(due - now)
         return replies
 
     def create_message(
@@ -174,3 +201,16 @@ class LocalGrid(Grid):
     def run(self) -> Any:
         """See `flwr.serverapp.Grid`."""
         return self._run
+
+
+def _kind(message: Message) -> MessageKind:
+    """What a message is for. Flower's types may name an action too, e.g. `train.head`."""
+    return _KINDS[message.metadata.message_type.split(".")[0]]
+
+
+def _frame(message: Message) -> bytes:
+    """The frame in a message; empty for a message of somebody else's ClientApp."""
+    try:
+        return unpack(message)
+    except ClientFault:
+        return b""

@@ -12,6 +12,7 @@ from fedpeft.errors import JournalError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.paths import write_atomically
 from fedpeft.report import plots, sections
+from fedpeft.report.figure import Figure
 from fedpeft.report.history import History, read_history
 from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
 
@@ -50,7 +51,7 @@ def _page(journal: Journal) -> str:
     events = list(journal.events())
     result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
-    figures: dict[str, plots.Figure] = {}
+    figures: dict[str, Figure] = {}
     body = "\n".join(_body(result, plan, history, journal.config_toml, version, figures))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -66,11 +67,11 @@ def _body(
     history: History,
     config_toml: str,
     version: str,
-    figures: dict[str, plots.Figure],
+    figures: dict[str, Figure],
 ) -> Iterator[str]:
     """The sections in order; adds to `figures` those that the page draws."""
 
-    def figure(name: str, drawn: plots.Figure | None, caption: str) -> str:
+    def figure(name: str, drawn: Figure | None, caption: str) -> str:
         if drawn is None:
             return ""
         figures[name] = drawn
@@ -119,7 +120,7 @@ def _body(
     yield f"<section><h2>Repeat it</h2>{sections.repeat_section(result, config_toml)}</section>"
 
 
-def _scripts(figures: dict[str, plots.Figure]) -> str:
+def _scripts(figures: dict[str, Figure]) -> str:
     """Plotly once, the figures as data, and the script that draws them; nothing where there is nothing to draw."""
     if not figures:
         return ""

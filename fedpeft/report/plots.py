@@ -11,12 +11,10 @@ import html
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from statistics import median
-from typing import Any, TypeAlias
 
+from fedpeft.report.figure import Figure, figure_of, line
 from fedpeft.report.history import History, Reply, RoundRow
 from fedpeft.report.summary import BYTE_KEYS, RunResult, wilson
-
-Figure: TypeAlias = dict[str, Any]
 
 _LABELLED_CLIENTS = 40  # with more, names would overlap
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
@@ -43,7 +41,7 @@ def accuracy_plot(history: History) -> Figure | None:
             "hoverinfo": "skip",
             "name": "95 % interval",
         },
-        _line("federated", rounds, [100 * share for share in shares], "@federated", symbol="circle"),
+        line("federated", rounds, [100 * share for share in shares], "@federated", symbol="circle"),
     ]
     traces[1]["customdata"] = [
         [100 * low, 100 * high, item.examples] for (low, high), item in zip(ends, points, strict=True)
@@ -55,8 +53,8 @@ def accuracy_plot(history: History) -> Figure | None:
     pooled = history.centralised
     if pooled is not None and pooled.accuracy is not None:
         ends_of_line = [min(rounds), max([*rounds, min(rounds) + 1])]
-        traces.append(_line("centralised", ends_of_line, [100 * pooled.accuracy] * 2, "@centralised", dash="dash"))
-    return _figure(traces, "round", "accuracy, %", whole_x=True)
+        traces.append(line("centralised", ends_of_line, [100 * pooled.accuracy] * 2, "@centralised", dash="dash"))
+    return figure_of(traces, "round", "accuracy, %", whole_x=True)
 
 
 def loss_plot(history: History) -> Figure | None:
@@ -64,7 +62,7 @@ def loss_plot(history: History) -> Figure | None:
     points = [(item.round, item.loss) for item in history.tests if item.loss is not None]
     traces = []
     if points:
-        traces.append(_line("test", [x for x, _ in points], [y for _, y in points], "@federated", symbol="circle"))
+        traces.append(line("test", [x for x, _ in points], [y for _, y in points], "@federated", symbol="circle"))
     for name, pick, symbol, dash in (
         ("clients, first step", lambda reply: reply.loss_first, "triangle-down-open", "dot"),
         ("clients, last step", lambda reply: reply.loss_last, "triangle-up", "dash"),
@@ -72,8 +70,8 @@ def loss_plot(history: History) -> Figure | None:
         series = _weighted_by_round(history.replies, pick)
         if series:
             xs, ys = [x for x, _ in series], [y for _, y in series]
-            traces.append(_line(name, xs, ys, "@centralised", symbol=symbol, dash=dash))
-    return _figure(traces, "round", "loss, nats", whole_x=True) if traces else None
+            traces.append(line(name, xs, ys, "@centralised", symbol=symbol, dash=dash))
+    return figure_of(traces, "round", "loss, nats", whole_x=True) if traces else None
 
 
 def bytes_plot(history: History) -> Figure | None:
@@ -123,7 +121,7 @@ def bytes_plot(history: History) -> Figure | None:
                 "hovertemplate": "round %{customdata}: %{y:.3f} MB<extra>" + f"{direction}, wire</extra>",
             }
         )
-    figure = _figure(traces, "round", "MB a round", whole_x=True)
+    figure = figure_of(traces, "round", "MB a round", whole_x=True)
     figure["layout"] |= {"barmode": "group", "bargap": 0.2}
     figure["layout"]["yaxis"]["rangemode"] = "tozero"
     return figure
@@ -140,7 +138,7 @@ def cumulative_plot(history: History) -> Figure | None:
     for key in BYTE_KEYS:
         level, direction = key.split("_")
         sums = [0.0, *accumulate(row.moved[key] / 1e6 for row in rows)]
-        trace = _line(
+        trace = line(
             f"{names[direction]}, {names[level]}",
             rounds,
             sums,
@@ -149,7 +147,7 @@ def cumulative_plot(history: History) -> Figure | None:
             dash="solid" if level == "frame" else "dot",
         )
         traces.append(trace)
-    figure = _figure(traces, "round", "MB so far", whole_x=True)
+    figure = figure_of(traces, "round", "MB so far", whole_x=True)
     figure["layout"]["yaxis"]["rangemode"] = "tozero"
     return figure
 
@@ -194,7 +192,7 @@ def clients_plot(result: RunResult) -> Figure | None:
                 "hovertemplate": "%{text}: %{x:.1f} %<extra>" + name + "</extra>",
             }
         )
-    figure = _figure(traces, "accuracy on the client's own held-out examples, %", "")
+    figure = figure_of(traces, "accuracy on the client's own held-out examples, %", "")
     labelled = len(clients) <= _LABELLED_CLIENTS
     figure["layout"]["yaxis"] |= {
         "tickvals": list(range(len(clients))) if labelled else [],
@@ -233,57 +231,20 @@ def devices_plot(history: History) -> Figure | None:
             }
         )
         rounds = sorted({reply.round for reply in own})
-        line = _line(
+        medians = line(
             html.escape(device, quote=False),
             [number + shift for number in rounds],
             [median(reply.seconds for reply in own if reply.round == number) for number in rounds],
             color,
         )
-        traces.append(line | {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.6})
-    figure = _figure(traces, "round", "seconds a reply", whole_x=True)
+        traces.append(medians | {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.6})
+    figure = figure_of(traces, "round", "seconds a reply", whole_x=True)
     times = [reply.seconds for reply in replies]
     if max(times) > 20 * min(times):
         figure["layout"]["yaxis"] |= {"type": "log", "title": {"text": "seconds a reply (log)"}}
     else:
         figure["layout"]["yaxis"]["rangemode"] = "tozero"
     return figure
-
-
-def _line(
-    name: str, x: Sequence[float], y: Sequence[float], color: str, *, symbol: str | None = None, dash: str = "solid"
-) -> Figure:
-    trace: Figure = {
-        "type": "scatter",
-        "mode": "lines+markers" if symbol else "lines",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "line": {"color": color, "width": 2, "dash": dash},
-    }
-    if symbol:
-        trace["marker"] = {"symbol": symbol, "color": color, "size": 7}
-    return trace
-
-
-def _figure(traces: list[Figure], x: str, y: str, *, whole_x: bool = False) -> Figure:
-    """Axes and legend as all plots have them; page.js adds fonts and colours."""
-    x_axis: Figure = {"title": {"text": x, "standoff": 8}, "automargin": True}
-    if whole_x:
-        x_axis |= {"tickformat": "d", "tick0": 0}
-        numbers = [value for trace in traces for value in trace["x"]]
-        if numbers and max(numbers) - min(numbers) <= 12:
-            x_axis["dtick"] = 1
-    return {
-        "data": traces,
-        "layout": {
-            "xaxis": x_axis,
-            "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True},
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-            "margin": {"l": 8, "r": 12, "t": 48, "b": 8},
-            "hovermode": "closest",
-            "height": 340,
-        },
-    }
 
 
 def _weighted_by_round(replies: Sequence[Reply], pick: Callable[[Reply], float | None]) -> list[tuple[int, float]]:

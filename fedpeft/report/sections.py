@@ -39,7 +39,9 @@ def heading(result: RunResult, plan: RunPlan | None, history: History, version: 
             f"{seconds_text(result.seconds)}. <code>{resume}</code> goes on.</p>"
         )
     if history.sessions > 1:
-        lines.append(f'<p class="soft">In {history.sessions} sessions; what was committed was kept.</p>')
+        lines.append(
+            f'<p class="soft">In {history.sessions} sessions; what interrupted attempts moved is not counted.</p>'
+        )
     return "\n".join(lines)
 
 

@@ -9,14 +9,15 @@ the commit wrote, so a coordinator that is killed anywhere goes on from the last
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedpeft.aggregation.guard import UpdateGuard
 from fedpeft.config import RunConfig
 from fedpeft.errors import RoundError
-from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import snapshot
 from fedpeft.server.broadcasts import Broadcasts
@@ -27,7 +28,10 @@ from fedpeft.server.round import Round, RoundShort
 from fedpeft.server.state import Settings, State
 from fedpeft.strategies import Strategy
 from fedpeft.types import Clock, FloatArray, Transport
-from fedpeft.wire.frame import FrameKind, FrameLimits
+from fedpeft.wire.frame import FrameLimits
+
+if TYPE_CHECKING:
+    from fedpeft.evaluation import Evaluation  # brings torch, which a coordinator does without
 
 
 class Coordinator:
@@ -117,6 +121,11 @@ class Coordinator:
             if reason:
                 self.journal.record(EventKind.HELLO_FAILED, client=info.client, reason=reason)
                 continue
+            known = self.roster.clients.get(info.client)
+            if known is not None:
+                reason = f"node {known.node} already stands for client {info.client}; node {info.node} is left out"
+                self.journal.record(EventKind.HELLO_FAILED, client=info.client, reason=reason)
+                continue
             self.roster.welcome(info)
             self.journal.record(EventKind.HELLO, client=info.client, examples=info.examples, device=info.device)
         if not self.roster.clients:
@@ -167,25 +176,38 @@ class Coordinator:
                         remedy=f"correct what the clients report, then: fedpeft resume {self.config.run.name}",
                     ) from None
                 continue
-            after = self.strategy.finish()
-            if after.shape != theta.shape or after.dtype != np.float32 or not np.isfinite(after).all():
-                raise RoundError(
-                    f'strategy "{self.config.strategy.name}" made of finite updates an adapter of shape {after.shape}, '
-                    f"dtype {after.dtype} with {int((~np.isfinite(after)).sum())} values that are not finite",
-                    code="round.strategy-broke",
-                    allowed=f"finite float32 of shape {theta.shape}",
-                    remedy="lower its learning rate, or correct the strategy",
-                )
-            self._commit(number, after, accepted=accepted, seconds=seconds)
+            after = self._finish(theta)
+            self._commit(number, after, attempt=attempt.attempt, accepted=accepted, seconds=seconds)
             return after
 
-    def _commit(self, number: int, theta: FloatArray, *, accepted: int, seconds: float) -> None:
+    def _finish(self, theta: FloatArray) -> FloatArray:
+        """What the strategy makes of the round, checked: nothing broken is ever committed."""
+        after: Any = self.strategy.finish()
+        if not isinstance(after, np.ndarray):
+            found = f"a {type(after).__name__}"
+        elif after.shape != theta.shape or after.dtype != np.float32:
+            found = f"an adapter of shape {after.shape}, dtype {after.dtype}"
+        elif not np.isfinite(after).all():
+            found = f"an adapter with {int((~np.isfinite(after)).sum())} values that are not finite"
+        else:
+            return after
+        raise RoundError(
+            f'strategy "{self.config.strategy.name}" made {found} of finite updates',
+            code="round.strategy-broke",
+            allowed=f"finite float32 of shape {theta.shape}",
+            remedy="lower its learning rate, or correct the strategy",
+        )
+
+    def _commit(
+        self, number: int, theta: FloatArray, *, accepted: int, seconds: float, attempt: int | None = None
+    ) -> None:
         self.roster.commit()
         self.broadcasts.publish(number, theta, self.roster.held_versions())
         self.journal.commit(
             number,
             snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),
             adapter=adapter_hash(theta),
+            attempt=attempt,
             accepted=accepted,
             seconds=seconds,
             **self.post.moved_since_last("train"),
@@ -204,8 +226,8 @@ class Coordinator:
                 EventKind.EVALUATED,
                 round=number,
                 split="test",
-                accuracy=result.accuracy,
-                loss=result.loss,
+                accuracy=_finite(result.accuracy),
+                loss=_finite(result.loss),
                 examples=result.examples,
             )
 
@@ -224,16 +246,24 @@ class Coordinator:
             frames, number, version, self.config.round.deadline_s, self.settings.poll_s
         ):
             frame = reply.frame
-            if frame is None or frame.kind is not FrameKind.EVALUATION or frame.weight < 1:
+            if frame is None or frame.weight < 1:
+                continue
+            accuracy = frame.metrics.get("accuracy")
+            if accuracy is not None and not 0 <= accuracy <= 1:
                 continue
             self.journal.record(
                 EventKind.CLIENT_EVALUATED,
                 round=number,
                 client=reply.client,
-                accuracy=frame.metrics.get("accuracy"),
+                accuracy=accuracy,
                 loss=frame.metrics.get("loss"),
                 examples=int(frame.weight),
             )
+
+
+def _finite(value: float | None) -> float | None:
+    """None for a loss that overflowed: the journal keeps numbers only, and a bad model is no reason to stop."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def adapter_hash(theta: FloatArray) -> str:

@@ -23,6 +23,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._asked: dict[MessageId, Asked] = {}
+        self._given_up: dict[ClientId, int] = {}  # how often in a row
 
     def add(self, message: MessageId, asked: Asked) -> None:
         """Note a message that was sent."""
@@ -30,7 +31,10 @@ class InFlight:
 
     def pop(self, message: MessageId) -> Asked | None:
         """Take out the entry of a message that was answered; None for one that is unknown or already answered."""
-        return self._asked.pop(message, None)
+        asked = self._asked.pop(message, None)
+        if asked is not None:
+            self._given_up.pop(asked.client, None)
+        return asked
 
     def messages(self) -> list[MessageId]:
         """Ids of everything that is out."""
@@ -45,6 +49,17 @@ class InFlight:
         return [a for a in self._asked.values() if (a.round, a.attempt) == (round_number, attempt)]
 
     def give_up(self, now: float, patience: float) -> list[Asked]:
-        """Remove and return what has been out for more than `patience` seconds: those devices are taken for gone."""
-        old = [message for message, asked in self._asked.items() if now - asked.sent_at > patience]
-        return [self._asked.pop(message) for message in old]
+        """Remove and return what has been out for too long: those devices are taken for gone.
+
+        Too long is `patience` seconds, doubled each time a client was given up in a row. So a device that is slower
+        than any fixed patience is heard in the end, and one that is gone is asked ever more rarely.
+        """
+        old = [
+            message
+            for message, asked in self._asked.items()
+            if now - asked.sent_at > patience * 2 ** self._given_up.get(asked.client, 0)
+        ]
+        gone = [self._asked.pop(message) for message in old]
+        for asked in gone:
+            self._given_up[asked.client] = self._given_up.get(asked.client, 0) + 1
+        return gone

@@ -33,6 +33,13 @@ class Reply:
     reason: str = ""
 
 
+def named(fault: ClientFault, client: ClientId) -> ClientFault:
+    """The same fault, with the client in its message; the empty client of a hello is nobody yet."""
+    if not client or f"client {client}" in fault.message:
+        return fault
+    return ClientFault(f"client {client}: {fault.message}", code=fault.code, allowed=fault.allowed, remedy=fault.remedy)
+
+
 class Post:
     """The coordinator's post office.
 
@@ -75,14 +82,18 @@ class Post:
         """Count, decode and guard a reply.
 
         Raises:
-            ClientFault: no frame, a malformed one, one that does not answer what was asked, or the client's refusal.
+            ClientFault: no frame, a malformed one, one that does not answer what was asked, or the client's refusal;
+                names the client where it is known.
         """
         if incoming.frame is None:
-            raise ClientFault(f"client {client}: {incoming.failure}", code="transport.failed")
+            raise named(ClientFault(incoming.failure or "no reason given", code="transport.failed"), client)
         self.traffic.add(kind, "up", len(incoming.frame))
-        frame = decode_frame(incoming.frame, self.limits)
+        try:
+            frame = decode_frame(incoming.frame, self.limits)
+        except ClientFault as fault:
+            raise named(fault, client) from fault
         if frame.kind is FrameKind.REFUSAL and frame.refusal is not None:
-            raise ClientFault(frame.refusal.reason, code=frame.refusal.code)
+            raise named(ClientFault(frame.refusal.reason, code=frame.refusal.code), client)
         check_reply(frame, expect=expect, run=self.run, round=round_number, attempt=attempt, client=client)
         return frame
 

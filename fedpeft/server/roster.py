@@ -59,8 +59,8 @@ class Roster:
         self._learned = {}
 
     def lost_base(self, client: ClientId) -> None:
-        """The client has lost what it held: start it from the initial adapter again."""
-        self._holdings[client] = Holding()
+        """The client has lost the broadcast that it held: its next one is based on version 0. Its residual stays."""
+        self._holdings[client] = replace(self.holding(client), version=0)
         self._learned.pop(client, None)
 
     def held_versions(self) -> set[int]:

@@ -11,6 +11,7 @@ from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
+from fedpeft.server.post import named
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Incoming, Plan, Update
@@ -18,6 +19,10 @@ from fedpeft.wire.frame import Frame, FrameKind
 
 PATIENCE = 3.0
 """A client that has not answered after so many deadlines is taken for gone and may be asked again."""
+
+
+REASONS = 8
+"""Faults that the error of a short round quotes; all of them are in the journal."""
 
 
 class RoundShort(Exception):
@@ -44,7 +49,8 @@ class Round:
         self.number = number
         self.attempt = attempt
         self.shorts = shorts
-        self.accepted = 0
+        self.accepted = 0  # updates of this round; folded ones of earlier rounds do not count
+        self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round
         self.faults: list[str] = []
 
     def run(self, theta: FloatArray) -> tuple[int, float]:
@@ -53,34 +59,48 @@ class Round:
         Raises:
             RoundShort: fewer than `round.min_replies` usable replies.
         """
-        began = self.state.clock.now()
+        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
+        began = clock.now()
         self.state.strategy.begin(theta)
-        needed = self._ask()
-        deadline = began + self.state.config.round.deadline_s
+        needed = self._ask(self._available())
+        deadline = clock.now() + config.round.deadline_s
         while True:
-            for incoming in self.state.post.receive(self.state.inflight.messages()):
-                self._take(incoming, needed)
-            if self.accepted >= needed or not self.state.inflight.of_round(self.number, self.attempt):
+            self._receive(needed)
+            if self.accepted >= needed or not inflight.of_round(self.number, self.attempt):
                 break
-            if self.state.clock.now() >= deadline:
-                for asked in self.state.inflight.of_round(self.number, self.attempt):
+            if clock.now() >= deadline:
+                for asked in inflight.of_round(self.number, self.attempt):
                     self._record(EventKind.ABANDONED, asked.client)
-                    self.faults.append(f"client {asked.client}: no reply within the deadline")
+                    self.faults.append(f"client {asked.client}: no reply within {config.round.deadline_s:g} s")
                 break
-            self.state.clock.sleep(self.state.settings.poll_s)
-        if self.accepted < self.state.config.round.min_replies:
-            reasons = list(dict.fromkeys(self.faults))
-            raise RoundShort(self.accepted, "; ".join(reasons[:3]) or "no client was available")
-        return self.accepted, self.state.clock.now() - began
+            clock.sleep(self.state.settings.poll_s)
+        if self.accepted < config.round.min_replies:
+            raise RoundShort(self.accepted, self._reasons())
+        return self.accepted, clock.now() - began
 
-    def _ask(self) -> int:
+    def _available(self) -> list[ClientInfo]:
+        """The clients that can be asked.
+
+        While too few of them are free to make a round, this waits for those that are still out, for one deadline at
+        most: without it, devices that are all slower than the deadline would use up the attempts at once.
+        """
+        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
+        deadline = clock.now() + config.round.deadline_s
+        while True:
+            inflight.give_up(clock.now(), PATIENCE * config.round.deadline_s)
+            free = self.state.roster.available(inflight.busy() | self.heard)
+            enough = self.accepted + len(free) >= config.round.min_replies
+            if enough or not inflight.messages() or clock.now() >= deadline:
+                return free
+            clock.sleep(self.state.settings.poll_s)
+            self._receive(config.round.ask)
+
+    def _ask(self, available: list[ClientInfo]) -> int:
         """Select, plan and send; returns how many updates close the round."""
-        config, now = self.state.config, self.state.clock.now()
-        self.state.inflight.give_up(now, PATIENCE * config.round.deadline_s)
-        available = self.state.roster.available(self.state.inflight.busy())
-        count = min(config.round.ask + config.round.over_select, len(available))
+        config = self.state.config
+        count = min(config.round.ask + config.round.over_select - self.accepted, len(available))
         seed = derive_seed(config.run.seed, "select", self.number, self.shorts)
-        chosen = list(self.state.strategy.select(available, count, seed)) if available else []
+        chosen = list(self.state.strategy.select(available, count, seed)) if count > 0 else []
         known = {info.client: info for info in available}
         if len(set(chosen)) != len(chosen) or not set(chosen) <= known.keys():
             raise PluginError(
@@ -90,6 +110,7 @@ class Round:
                 remedy="return distinct ids of available clients from select()",
             )
         self._record(EventKind.ROUND_OPENED, None, cohort=sorted(chosen))
+        now = self.state.clock.now()
         frames = [(known[client], self._frame(known[client])) for client in sorted(chosen)]
         for (info, frame), (message, size) in zip(frames, self.state.post.send("train", frames), strict=True):
             if message is None:
@@ -99,7 +120,7 @@ class Round:
             self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now))
             steps = frame.plan.steps if frame.plan else 0
             self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
-        return min(config.round.ask, len(chosen))
+        return min(config.round.ask, self.accepted + len(chosen))
 
     def _frame(self, info: ClientInfo) -> Frame:
         config, local = self.state.config, self.state.config.local
@@ -136,6 +157,10 @@ class Round:
             plan=self.state.strategy.plan(plan, info),
         )
 
+    def _receive(self, needed: int) -> None:
+        for incoming in self.state.post.receive(self.state.inflight.messages()):
+            self._take(incoming, needed)
+
     def _take(self, incoming: Incoming, needed: int) -> None:
         """One reply: fold it, refuse it, or treat it as late."""
         asked = self.state.inflight.pop(incoming.message)
@@ -144,7 +169,8 @@ class Round:
         late = (asked.round, asked.attempt) != (self.number, self.attempt)
         size = len(incoming.frame or b"")
         if late or self.accepted >= needed:
-            fold = late and self.state.config.round.late == "fold" and asked.round < self.number
+            # A reply to an earlier attempt of this round starts from the same θ: its age is 0, it counts in full.
+            fold = late and self.state.config.round.late == "fold"
             self._record(
                 EventKind.LATE,
                 asked.client,
@@ -162,7 +188,7 @@ class Round:
             if fault.code == "client.base-lost":
                 self.state.roster.lost_base(asked.client)
             self.faults.append(fault.message)
-            if fault.code == "transport.failed":
+            if incoming.frame is None:
                 self._record(EventKind.FAILED, asked.client, reason=incoming.failure or "no reason given")
             else:
                 self._record(EventKind.REFUSED, asked.client, code=fault.code, reason=fault.message, bytes=size)
@@ -170,23 +196,13 @@ class Round:
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
         config, info = self.state.config, self.state.roster.clients[asked.client]
-        size = self.state.settings.layout.size
-        codec = build("codec", config.codec.up, {})
-        if frame.codec != config.codec.up or len(frame.body) > codec.max_bytes(size):
-            raise ClientFault(
-                f"client {asked.client} sent {len(frame.body)} bytes of codec {frame.codec!r}",
-                code="codec.unexpected",
-                allowed=f"at most {codec.max_bytes(size)} bytes of {config.codec.up!r}",
-            )
-        try:
-            delta = codec.decode(frame.body, size)
-        except ClientFault as fault:
-            raise ClientFault(f"client {asked.client}: {fault.message}", code=fault.code) from fault
+        delta = self._decode(frame, asked.client)
         update = Update(asked.client, asked.round, delta, frame.weight, frame.metrics)
         weight = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * config.round.late_discount**age)
         self.state.roster.learn(asked.client, Holding(self.state.broadcasts.version - age, asked.round))
+        self.heard.add(asked.client)
         if age == 0:
             self.accepted += 1
         self.state.journal.record(
@@ -201,6 +217,34 @@ class Round:
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
         )
+
+    def _decode(self, frame: Frame, client: ClientId) -> FloatArray:
+        """The delta in a reply, shape (d,)."""
+        name, size = self.state.config.codec.up, self.state.settings.layout.size
+        codec = build("codec", name, {})
+        if frame.codec != name or len(frame.body) > codec.max_bytes(size):
+            raise ClientFault(
+                f"client {client} sent {len(frame.body)} bytes of codec {frame.codec!r}",
+                code="codec.unexpected",
+                allowed=f"at most {codec.max_bytes(size)} bytes of {name!r}",
+            )
+        try:
+            delta: FloatArray = codec.decode(frame.body, size)
+        except ClientFault as fault:
+            raise named(fault, client) from fault
+        except Exception as error:  # a plug-in codec may raise anything on a client's bytes: that costs the client
+            raise ClientFault(
+                f"client {client}: codec {name!r} cannot decode its {len(frame.body)} bytes: "
+                f"{type(error).__name__}: {error}",
+                code="codec.malformed",
+            ) from error
+        return delta
+
+    def _reasons(self) -> str:
+        """What went wrong, in one line that a thousand clients do not make endless."""
+        reasons = list(dict.fromkeys(self.faults))
+        more = [f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else []
+        return "; ".join(reasons[:REASONS] + more) or "no client was available"
 
     def _record(self, kind: EventKind, client: ClientId | None, **payload: Any) -> None:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)

@@ -44,6 +44,13 @@ def restore(
     Raises:
         JournalError: a part is missing or corrupt, or was made with another adapter.
     """
+    missing = {"adapter", "strategy", "broadcasts", "roster"} - commit.snapshot.keys()
+    if missing:
+        raise JournalError(
+            f"the commit of round {commit.round} lacks its {', '.join(sorted(missing))}",
+            code="journal.snapshot",
+            remedy="restore the run's folder from a backup, or start the run again with --fresh",
+        )
     parts: dict[str, tuple[Any, Any]] = {name: unpack(journal.blob(key)) for name, key in commit.snapshot.items()}
     arrays, meta = parts["adapter"]
     if meta["layout"] != layout:

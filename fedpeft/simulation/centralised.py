@@ -1,13 +1,17 @@
 """The comparison every federated result stands beside: one adapter, all the data in one place, as many example passes.
 
 `python -m fedpeft.simulation.centralised RUN_FOLDER PASSES` trains it in a process of its own beside the federated run
-and leaves `centralised.json` in the run's folder. Same base, adapter, optimizer, learning rate and batch size; the
-optimizer keeps its moments, and what a task prepares (label embeddings) is renewed as often as a federated round would.
+and leaves `centralised.json` in the run's folder. That process ends as soon as its standard input does: whoever started
+it holds the other end, so it never outlives a run that was killed.
+
+Same base, adapter, optimizer, learning rate and batch size; the optimizer keeps its moments, and what a task prepares
+(label embeddings) is renewed as often as a federated round would.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,8 +21,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fedpeft.config import parse_config
 from fedpeft.evaluation import Evaluation
@@ -31,6 +33,7 @@ from fedpeft.training.objectives.plain import Plain
 from fedpeft.types import ClientId, Plan
 
 RESULT = "centralised.json"
+LOG = "centralised.log"
 
 
 def train_centralised(
@@ -80,9 +83,7 @@ def train_centralised(
 
 
 class CentralisedProcess:
-    """The comparison as a child process.
-
-    It ends with its parent: a child whose parent is gone stops by itself.
+    """The comparison as a child process. It ends with its parent, however that ends.
 
     Args:
         folder: of the run; holds `run.toml`.
@@ -93,23 +94,27 @@ class CentralisedProcess:
         self.folder = folder
         self.passes = passes
         self.done = 0
+        self.trouble = ""  # why there is no result, once it has ended without one
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start, unless the result is already there."""
+        """Start, unless the result is already there. One that cannot be started costs the run nothing."""
         if self.result() is not None:
             self.done = self.passes
             return
-        log = (self.folder / "centralised.log").open("w", encoding="utf-8")
-        with log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fedpeft.simulation.centralised", str(self.folder), str(self.passes)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                text=True,
-            )
+        try:
+            with (self.folder / LOG).open("w", encoding="utf-8") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "fedpeft.simulation.centralised", str(self.folder), str(self.passes)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+        except OSError as error:
+            self.trouble = f"it could not be started: {error}"
+            return
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -123,6 +128,10 @@ class CentralisedProcess:
             return False
         if self._reader is not None:
             self._reader.join()
+        if self._process.returncode < 0:
+            self.trouble = f"it was killed by signal {-self._process.returncode}"
+        elif self._process.returncode > 0:
+            self.trouble = f"exit status {self._process.returncode}: {self._last_words()}"
         return True
 
     def stop(self) -> None:
@@ -132,8 +141,9 @@ class CentralisedProcess:
             self._process.wait()
         if self._reader is not None:
             self._reader.join()
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout) if self._process is not None else ():
+            if pipe is not None:
+                pipe.close()
 
     def result(self) -> tuple[Evaluation, int] | None:
         """What it left behind: the evaluation and the examples passed; None when there is nothing sound."""
@@ -142,20 +152,35 @@ class CentralisedProcess:
             if table["wanted"] != self.passes:
                 return None
             return Evaluation(table["accuracy"], table["loss"], table["examples"]), table["passes"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError as error:
+            return str(error)
+        return lines[-1] if lines else "no output"
 
     def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.strip().isdigit():
-                self.done = int(line)
+                self.done = min(int(line), self.passes)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, then end this process at once, whatever it is doing."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(1)
 
 
 def main(arguments: list[str]) -> int:
     """Entry point of the child process."""
-    folder, passes, parent = Path(arguments[0]), int(arguments[1]), os.getppid()
+    folder, passes = Path(arguments[0]), int(arguments[1])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     config = parse_config(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")), origin="run.toml")
     federation = assemble(config)
     done = 0
@@ -165,12 +190,10 @@ def main(arguments: list[str]) -> int:
         done += examples
         sys.stdout.write(f"{done}\n")
         sys.stdout.flush()
-        if os.getppid() != parent:
-            sys.exit(1)
 
     evaluation, count = train_centralised(federation, passes, tell)
-    if not np.isfinite(evaluation.loss):
-        sys.stderr.write(f"the loss is {evaluation.loss}\n")
+    if not math.isfinite(evaluation.loss):
+        sys.stderr.write(f"it diverged: the loss on the test set is {evaluation.loss}\n")
         return 1
     table = asdict(evaluation) | {"passes": count, "wanted": passes}
     write_atomically(folder / RESULT, json.dumps(table).encode())

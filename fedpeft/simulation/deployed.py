@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.client import Agent
-from fedpeft.config import load_run_file
+from fedpeft.config import RunConfig, load_run_file
 from fedpeft.errors import ConfigError
 from fedpeft.flower.apps import Values
 from fedpeft.journal import Journal
+from fedpeft.journal.database import FILE
 from fedpeft.simulation.devices import assign_devices
 from fedpeft.simulation.federation import Federation, assemble
-from fedpeft.simulation.run import perform
+from fedpeft.simulation.run import RUN_FILE, perform
 from fedpeft.simulation.wiring import make_agent, make_coordinator
 from fedpeft.types import ClientId, FloatArray, Transport
 
@@ -40,10 +41,16 @@ class SystemClock:
 
 
 def serve(transport: Transport, run_config: Values) -> None:
-    """Coordinate the run that the run configuration names; goes on with it when its folder already holds one."""
+    """Coordinate the run that the run configuration names; goes on with it when its folder already holds one.
+
+    Raises:
+        ConfigError: there is no run file, it is wrong, or it is not the one that the run in its folder began with.
+        FedpeftError: what else ended the run; the same call goes on from its last commit.
+    """
     config = load_run_file(_run_file(run_config, run_config))
+    _check_unchanged(config)
     federation = assemble(config)
-    if (config.folder / "journal.sqlite").exists():
+    if (config.folder / FILE).exists():
         journal = Journal.open(config.folder)
     else:
         journal = Journal.create(config.folder, run=config.run.name, config_toml=config.to_toml())
@@ -58,6 +65,21 @@ def serve(transport: Transport, run_config: Values) -> None:
 
     with journal:
         perform(federation, journal, engine=engine)
+
+
+def _check_unchanged(config: RunConfig) -> None:
+    """Refuse to go on with a run under another run file: the agents read theirs anew and would do something else."""
+    if not (config.folder / FILE).exists():
+        return
+    with Journal.read(config.folder) as journal:
+        began_with = journal.config_toml
+    if began_with != config.to_toml():
+        raise ConfigError(
+            f"the run in {config.folder} began with another run file than the one given now",
+            code="config.other-run-file",
+            allowed=f"the run file as it was then: {config.folder / RUN_FILE}",
+            remedy="change it back to go on with this run, or give the new one another run.name",
+        )
 
 
 def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]:

@@ -2,7 +2,7 @@
 
 drop     the device falls silent: no reply, ever
 crash    the ClientApp raises
-corrupt  one byte of the reply is flipped
+corrupt  one byte of the reply's body is flipped
 nan      the reply's update is not a number
 slow     the reply takes `factor` times as long
 """
@@ -63,8 +63,7 @@ class Faults:
         if fault.kind == "crash":
             raise RuntimeError(f"client {client} crashed (rehearsed)")
         if fault.kind == "corrupt":
-            middle = len(reply) // 2
-            return reply[:middle] + bytes([reply[middle] ^ 0xFF]) + reply[middle + 1 :]
+            return reply[:-1] + bytes([reply[-1] ^ 0xFF])
         frame = decode_frame(reply, FrameLimits(max_body_bytes=len(reply)))
         # No codec encodes NaN: a faulty client writes the bytes itself.
         body = np.full(len(frame.body) // 4 + 1, np.nan, dtype="<f4").tobytes()[: len(frame.body)]

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from fedpeft.adapters import BaseModel, FlatAdapter, build_adapter, load_base, lora_config
+from fedpeft.adapters import FlatAdapter, build_adapter, load_base, lora_config
+from fedpeft.codecs import Codec
 from fedpeft.config import RunConfig
-from fedpeft.data import load_corpus
+from fedpeft.data import client_ids, load_corpus
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Evaluation, evaluate
 from fedpeft.randomness.streams import Stream, derive
-from fedpeft.registry import load
+from fedpeft.registry import build, load
+from fedpeft.simulation.faults import Faults
 from fedpeft.strategies import Strategy
 from fedpeft.training import Task
 from fedpeft.types import ClientId, FloatArray
@@ -67,14 +69,21 @@ def assemble(config: RunConfig) -> Federation:
         FedpeftError: data, model, adapter or a plug-in is wrong; names the key and the remedy.
     """
     torch.set_num_threads(config.engine.threads)
-    strategy = load_strategy(config)
+    strategy = check_plugins(config)
     task_class = load("task", config.model.task)
     corpus = load_corpus(config)
     base = load_base(
-        config.model.source, name=config.model.name, labels=len(corpus.label_names) if task_class.head else None
+        config.model.source,
+        name=config.model.name,
+        labels=corpus.label_names if task_class.head else None,
+        seed=config.run.seed,
     )
     parameters = base.parameters
-    adapter = build_adapter(base.model, lora_config(config.adapter, classifier=task_class.head), seed=config.run.seed)
+    adapter = build_adapter(
+        base.model,
+        lora_config(config.adapter, classifier=task_class.head, fresh=base.fresh),
+        seed=config.run.seed,
+    )
     task = task_class(base.tokenizer, corpus.label_names, config.model.temperature, config.model.max_length)
     return Federation(
         config=config,
@@ -93,6 +102,43 @@ def assemble(config: RunConfig) -> Federation:
     )
 
 
+def check_plugins(config: RunConfig) -> Strategy:
+    """Find everything that the run file names before anything slow is loaded; returns the strategy.
+
+    Raises:
+        PluginError: a name is not known, or a plug-in refuses its parameters.
+        ConfigError: what a name stands for is not what it should be, or a fault names no client.
+    """
+    strategy = load_strategy(config)
+    load("objective", strategy.objective)
+    load_codec(config)
+    load("optimizer", config.local.optimizer)
+    load("task", config.model.task)
+    load("source", config.data.source)
+    if config.data.partition is not None:
+        load("partitioner", config.data.partition.name)
+    Faults(config.faults, client_ids(config.clients))
+    return strategy
+
+
+def load_codec(config: RunConfig) -> Codec:
+    """The codec of the updates.
+
+    Raises:
+        PluginError: there is none of that name.
+        ConfigError: what the name stands for is not a Codec.
+    """
+    codec = build("codec", config.codec.up, {})
+    if not isinstance(codec, Codec):
+        raise ConfigError(
+            f'codec.up = "{config.codec.up}" is a {type(codec).__name__}, not a Codec',
+            code="config.not-a-codec",
+            allowed="a class with the attributes of fedpeft.codecs.Codec",
+            remedy="add what it lacks, or name another class",
+        )
+    return codec
+
+
 def load_strategy(config: RunConfig) -> Strategy:
     """The strategy of a run file.
 
@@ -100,8 +146,6 @@ def load_strategy(config: RunConfig) -> Strategy:
         PluginError: there is none of that name, or it refuses its parameters.
         ConfigError: what the name stands for is not a Strategy.
     """
-    from fedpeft.registry import build
-
     strategy = build("strategy", config.strategy.name, config.strategy.params)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -120,4 +164,4 @@ def evaluation_sample(examples: int, wanted: int, seed: int) -> list[int]:
     return sorted(Stream(derive(seed, "evaluation-sample")).sample(examples, wanted))
 
 
-__all__ = ["BaseModel", "Federation", "assemble", "evaluation_sample", "load_strategy"]
+__all__ = ["Federation", "assemble", "check_plugins", "evaluation_sample", "load_codec", "load_strategy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from fedpeft.adapters import build_adapter
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
-from fedpeft.simulation.federation import Federation
+from fedpeft.registry import load
+from fedpeft.simulation.faults import Faults
+from fedpeft.simulation.federation import Federation, load_codec
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId
+
+_CLIENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # it names a folder
 
 
 def own_federation(
@@ -35,54 +40,98 @@ def own_federation(
 
     Raises:
         ConfigError: no clients, an empty client, a strategy that is none, an unknown option.
+        ModelError: the adapter does not fit the model.
     """
+    _check_clients(clients, client_test)
+    _check_data("test", test, least=0)
     config = _configure(table, options)
-    for client, data in clients.items():
-        if len(data) == 0:
-            raise ConfigError(
-                f'clients["{client}"] has no examples',
-                code="config.empty-client",
-                allowed="a data set with at least one example for each client",
-                remedy="leave this client out",
-            )
-    if not clients:
-        raise ConfigError("clients is empty", code="config.no-clients", remedy="give at least one client a data set")
     strategy = strategy if strategy is not None else FedAvg()
     if not isinstance(strategy, Strategy):
         raise ConfigError(
             f"strategy is a {type(strategy).__name__}, not a Strategy",
             code="config.not-a-strategy",
             allowed="an object of a class derived from fedpeft.strategies.Strategy",
-            remedy="derive it",
+            remedy="derive it; for a class, pass an object of it",
         )
+    load_codec(config)
+    load("optimizer", config.local.optimizer)
+    names = [ClientId(name) for name in sorted(clients)]
+    Faults(config.faults, names)
     torch.set_num_threads(config.engine.threads)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    adapter = build_adapter(model.eval(), peft_config, seed=config.run.seed)
-    names = sorted(clients)
+    adapter = build_adapter(model, peft_config, seed=config.run.seed)
+    base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     return Federation(
         config=config,
         adapter=adapter,
         initial=adapter.get(),
         task=CustomTask(loss, correct, collate),
         strategy=strategy,
-        train={ClientId(client): clients[client] for client in names},
-        held_out={ClientId(client): client_test.get(client, ()) for client in names},
+        train={client: clients[client] for client in names},
+        held_out={client: client_test.get(client, ()) for client in names},
         test=test,
         description=f"{len(clients)} clients of one's own, {sum(map(len, clients.values()))} training examples",
         labels=0,
         base_name=base_name,
-        base_parameters=parameters,
+        base_parameters=sum(base),
     )
+
+
+def _check_clients(clients: Any, client_test: Any) -> None:
+    if not isinstance(clients, Mapping) or not clients:
+        raise ConfigError(
+            "clients is empty" if isinstance(clients, Mapping) else f"clients is a {type(clients).__name__}",
+            code="config.no-clients",
+            allowed="a mapping: client name -> data set",
+            remedy="give at least one client a data set",
+        )
+    for client, data in clients.items():
+        if not isinstance(client, str) or not re.fullmatch(_CLIENT, client):
+            raise ConfigError(
+                f"clients: {client!r} cannot be a client's name",
+                code="config.client-name",
+                allowed="letters, digits, '.', '_' and '-', first a letter or a digit, at most 100 characters",
+                remedy="rename this client: its name is also a folder's",
+            )
+        _check_data(f'clients["{client}"]', data, least=1)
+    for client, data in client_test.items():
+        if client not in clients:
+            raise ConfigError(
+                f'client_test has "{client}", and clients has not',
+                code="config.client-name",
+                allowed=", ".join(sorted(clients)),
+                remedy="correct the name, or leave it out",
+            )
+        _check_data(f'client_test["{client}"]', data, least=0)
+
+
+def _check_data(name: str, data: Any, *, least: int) -> None:
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise ConfigError(
+            f"{name} is a {type(data).__name__}, which has no length or no index",
+            code="config.not-a-data-set",
+            allowed="anything with len() and an integer index: a list, a torch or Hugging Face data set",
+            remedy="wrap it; of an iterable data set, make a list",
+        )
+    if len(data) < least:
+        raise ConfigError(
+            f"{name} has no examples",
+            code="config.empty-client",
+            allowed="a data set with at least one example for each client",
+            remedy="leave this client out",
+        )
 
 
 def _configure(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
     tables: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     for key, value in options.items():
         section, _, last = key.partition(".")
-        if last:
-            tables.setdefault(section, {})[last] = value
-        else:
-            tables[section] = value
+        keys = tables.setdefault(section, {}) if last else tables
+        if not isinstance(keys, dict):
+            raise ConfigError(
+                f'options["{key}"] = {value!r}: {section} is not a table',
+                code="config.override",
+                allowed='e.g. "local.steps", "run.seed", or "devices" as a list of tables',
+                remedy=f'give "{section}" as a whole',
+            )
+        keys[last or section] = value
     return parse_config(tables, origin="fedpeft.simulate")

@@ -8,15 +8,16 @@ Every step can be repeated: a run that was killed anywhere is finished by callin
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedpeft import __version__
 from fedpeft.adapters import export_adapter
 from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
+from fedpeft.journal.diagnosis import diagnosed
 from fedpeft.paths import write_atomically
 from fedpeft.simulation.centralised import CentralisedProcess, train_centralised
 from fedpeft.simulation.federation import Federation
@@ -50,32 +51,37 @@ def perform(
     on_work: Callable[[Work], None] = lambda work: None,
     separate: bool = True,
 ) -> None:
-    """Run what the journal does not have yet, up to the exported adapter.
+    """Run what the journal does not have yet, up to the exported adapter. A finished run is left as it is.
 
     Args:
         federation: ready to run.
         journal: open for writing.
         engine: runs the rounds.
-        on_work: called as work is done.
+        on_work: called as work is done; within a phase `done` never falls, and ends at `total`.
         separate: train the centralised comparison in a process of its own, from the run file in the run's folder;
             False for a federation made of the user's own objects: it is then trained here, after the federated run.
+
+    Raises:
+        FedpeftError: what ended the run. What was committed stays; the same call goes on from there.
     """
     config, folder = federation.config, journal.folder
-    write_atomically(folder / RUN_FILE, journal.config_toml.encode())
-    resumed = journal.last_commit() is not None
+    if _finished(journal, config.run.rounds):
+        return
+    with diagnosed(folder / RUN_FILE):
+        write_atomically(folder / RUN_FILE, journal.config_toml.encode())
+    commit = journal.last_commit()
     plan = make_plan(federation)
-    journal.record(EventKind.RUN_STARTED, version=__version__, resumed=resumed, plan=plan.to_payload())
+    journal.record(EventKind.RUN_STARTED, version=__version__, resumed=commit is not None, plan=plan.to_payload())
     total = work_of(federation)
-    done = 0.0
+    done = total * commit.round / config.run.rounds if commit is not None else 0.0
 
     def count(examples: float) -> None:
         nonlocal done
-        done += examples
-        on_work(Work("round", min(done, total), total))
+        done = min(done + examples, total)
+        on_work(Work("round", done, total))
 
-    wanted = config.evaluation.centralised and len(federation.test) > 0
-    passes = federation.example_passes()
-    child = CentralisedProcess(folder, passes) if wanted and separate else None
+    wanted = config.evaluation.centralised and len(federation.test) > 0 and not _has_centralised(journal)
+    child = CentralisedProcess(folder, federation.example_passes()) if wanted and separate else None
     with contextlib.ExitStack() as stack:
         if child is not None:
             stack.callback(child.stop)
@@ -83,15 +89,13 @@ def perform(
         theta, moved = engine(federation, journal, count)
         on_work(Work("exporting", total, total))
         federation.adapter.set(theta)
-        export_adapter(federation.adapter, folder / ADAPTER, base_name=federation.base_name)
+        with diagnosed(folder / ADAPTER):
+            export_adapter(federation.adapter, folder / ADAPTER, base_name=federation.base_name)
         journal.record(EventKind.EXPORTED, path=ADAPTER)
-        if wanted and not _has_centralised(journal):
-            if child is not None:
-                while not child.wait(0.2):
-                    on_work(Work("centralised", child.done, passes))
-                _record_centralised(journal, child.result(), folder)
-            else:
-                _record_centralised(journal, _train_here(federation, passes, on_work), folder)
+        if child is not None:
+            _await_centralised(journal, child, on_work)
+        elif wanted:
+            _train_here(federation, journal, on_work)
         journal.record(
             EventKind.RUN_FINISHED,
             adapter=_last_adapter(journal),
@@ -109,27 +113,39 @@ def work_of(federation: Federation) -> float:
     return federation.example_passes() + FORWARD * (2 * own + 2 * whole + between * min(sample, whole))
 
 
-def _train_here(federation: Federation, passes: int, on_work: Callable[[Work], None]) -> tuple[Evaluation, int]:
-    done = 0
+def _await_centralised(journal: Journal, child: CentralisedProcess, on_work: Callable[[Work], None]) -> None:
+    """Wait for the comparison and record it; one that came to nothing is recorded too, and costs nothing else."""
+    while not child.wait(0.2):
+        on_work(Work("centralised", child.done, child.passes))
+    result = child.result()
+    if result is None:
+        _record_failure(journal, child.trouble or "it left no result behind")
+        return
+    on_work(Work("centralised", child.passes, child.passes))
+    _record_centralised(journal, *result)
+
+
+def _train_here(federation: Federation, journal: Journal, on_work: Callable[[Work], None]) -> None:
+    """As `_await_centralised`, in this process."""
+    passes, done = federation.example_passes(), 0
 
     def count(examples: int) -> None:
         nonlocal done
-        done += examples
+        done = min(done + examples, passes)
         on_work(Work("centralised", done, passes))
 
-    return train_centralised(federation, passes, count)
-
-
-def _record_centralised(journal: Journal, result: tuple[Evaluation, int] | None, folder: Path) -> None:
-    if result is None:
-        log = folder / "centralised.log"
-        lines = log.read_text(encoding="utf-8").strip().splitlines() if log.is_file() else []
-        journal.record(
-            EventKind.FAILED,
-            reason=f"the centralised comparison ended without a result: {(lines or ['no output'])[-1]}",
-        )
+    try:
+        evaluation, passed = train_centralised(federation, passes, count)
+    except Exception as error:  # the user's own loss, collate or data may raise anything; the federated run is done
+        _record_failure(journal, f"{type(error).__name__}: {error}")
         return
-    evaluation, passes = result
+    if not math.isfinite(evaluation.loss):
+        _record_failure(journal, f"it diverged: the loss on the test set is {evaluation.loss}")
+        return
+    _record_centralised(journal, evaluation, passed)
+
+
+def _record_centralised(journal: Journal, evaluation: Evaluation, passes: int) -> None:
     journal.record(
         EventKind.EVALUATED,
         split="centralised",
@@ -138,6 +154,19 @@ def _record_centralised(journal: Journal, result: tuple[Evaluation, int] | None,
         examples=evaluation.examples,
         passes=passes,
     )
+
+
+def _record_failure(journal: Journal, reason: str) -> None:
+    journal.record(EventKind.FAILED, reason=f"the centralised comparison ended without a result: {reason}")
+
+
+def _finished(journal: Journal, rounds: int) -> bool:
+    """Whether the last start of this run came to its end, and no more rounds are asked for now."""
+    commit = journal.last_commit()
+    if commit is None or commit.round < rounds:
+        return False
+    started = max((event.seq for event in journal.events(EventKind.RUN_STARTED)), default=0)
+    return any(event.seq > started for event in journal.events(EventKind.RUN_FINISHED))
 
 
 def _has_centralised(journal: Journal) -> bool:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter
+from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
@@ -94,31 +95,33 @@ class SequentialTrainer:
         began = time.perf_counter()
         adapter.set(job.start)
         prepared = self._prepare(job.start)
-        _dropout(adapter.model, train=True)
-        torch.manual_seed(plan.seed % 2**63)  # dropout
         objective = build("objective", plan.objective, plan.objective_params)
         optimizer = load("optimizer", plan.optimizer)(adapter.theta, plan)
         start = adapter.theta.clone()
         losses: list[float] = []
+        adapter.train(True)
         try:
-            for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps):
-                batch = self.task.batch(job.data, indices)
-                loss = gradient_step(
-                    adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm
-                )
-                if not np.isfinite(loss):
-                    raise ClientFault(
-                        f"client {plan.client}: the training loss is {loss} at step {len(losses) + 1}, round {plan.round}",
-                        code="training.loss-not-finite",
-                        allowed="a finite loss",
-                        remedy="lower local.learning_rate or look at this client's data",
+            with seeded_torch(plan.seed, adapter.theta.device):  # dropout
+                for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps):
+                    batch = self.task.batch(job.data, indices)
+                    loss = gradient_step(
+                        adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm
                     )
-                losses.append(loss)
-                if self.on_step is not None:
-                    self.on_step()
+                    if not np.isfinite(loss):
+                        raise _not_finite(plan, f"the training loss is {loss} at step {len(losses) + 1}")
+                    losses.append(loss)
+                    if self.on_step is not None:
+                        self.on_step()
+        except ClientFault:
+            raise
+        except Exception as error:
+            error.add_note(f"while training client {plan.client}, step {len(losses) + 1}, round {plan.round}")
+            raise
         finally:
-            _dropout(adapter.model, train=False)
+            adapter.train(False)
         delta = (adapter.theta - start).cpu().numpy()
+        if not np.isfinite(delta).all():  # the gradient of the last step may overflow where its loss did not
+            raise _not_finite(plan, f"the adapter is no longer finite after step {len(losses)}")
         metrics = {"loss_first": losses[0], "loss_last": losses[-1], "seconds": time.perf_counter() - began}
         return TrainingResult(plan, delta, metrics)
 
@@ -128,6 +131,15 @@ class SequentialTrainer:
             self._prepared = self.task.prepare(self.adapter.model)
             self._prepared_for = start.copy()
         return self._prepared
+
+
+def _not_finite(plan: Plan, what: str) -> ClientFault:
+    return ClientFault(
+        f"client {plan.client}: {what}, round {plan.round}",
+        code="training.loss-not-finite",
+        allowed="a finite loss and a finite adapter",
+        remedy="lower local.learning_rate or look at this client's data",
+    )
 
 
 def gradient_step(
@@ -172,10 +184,3 @@ def clip_gradient(gradient: torch.Tensor, max_norm: float) -> None:
     """Scale `gradient`, shape (d,), in place to an L2 norm of at most `max_norm`; 0 = leave it."""
     if max_norm > 0:
         gradient.mul_((max_norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp(max=1.0))
-
-
-def _dropout(model: torch.nn.Module, *, train: bool) -> None:
-    """Switch the adapter's own dropout; the frozen base stays in eval mode, where its features are at their best."""
-    for name, module in model.named_modules():
-        if "lora_dropout" in name:
-            module.train(train)
