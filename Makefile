@@ -7,7 +7,6 @@ STAMP  := $(VENV)/.installed
 
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS := 1
-export FEDPEFT_DATA ?= $(abspath ../shared/data)
 
 .PHONY: help demo test check lint types imports fast format install wheel clean
 

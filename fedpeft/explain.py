@@ -38,7 +38,8 @@ def explain(error: ValidationError, model: type[BaseModel], origin: str) -> Conf
     problems: dict[str, ConfigError] = {}
     for detail in error.errors():
         key, table, field = _find(detail["loc"], model)
-        if not any(key == known or key.startswith(f"{known}[") for known in problems):  # a union's branches are one finding
+        # The branches of a union, and the items of a list that is wrong itself, are one finding.
+        if not any(key == known or key.startswith(f"{known}[") for known in problems):
             problems[key] = _problem(detail, key, table, field)
     first, *others = problems.values()
     message = f"{origin}: {first.message}" + "".join(f"\n  also: {other.message}" for other in others)

@@ -16,7 +16,8 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -61,8 +62,13 @@ BUILTIN: dict[Kind, dict[str, str]] = {
 
 def names(kind: Kind) -> list[str]:
     """All known names of a kind, built-in and installed, sorted."""
-    installed = [point.name for point in entry_points(group=f"fedpeft.{kind}")]
-    return sorted({*BUILTIN[kind], *installed})
+    return sorted({*BUILTIN[kind], *(point.name for point in _installed(kind))})
+
+
+@cache
+def _installed(kind: Kind) -> tuple[EntryPoint, ...]:
+    """What installed packages bring; looked up once a process, since it reads the metadata of every package."""
+    return tuple(entry_points(group=f"fedpeft.{kind}"))
 
 
 def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
@@ -81,7 +87,7 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
     if name in BUILTIN[kind]:
         module, attribute = BUILTIN[kind][name].split(":")
         return getattr(importlib.import_module(module), attribute)
-    for point in entry_points(group=f"fedpeft.{kind}"):
+    for point in _installed(kind):
         if point.name == name:
             try:
                 return point.load()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ class FakeFleet:
             self._count += 1
             name = MessageId(f"m{self._count}")
             due = self.clock.now() + self.clients[out.node].takes(frame)
+            frame = replace(frame, body=b"")  # a test of memory must not measure this fleet
             heapq.heappush(self._out, (due, self._count, name, out.node, frame))
             ids.append(name)
         return ids

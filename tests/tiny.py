@@ -5,11 +5,14 @@
     python tests/tiny.py FOLDER [--resume] [--kill KIND:N] [--set table.key=value ...]
 
 runs it and sends itself SIGKILL right after the N-th event of a kind is on disk; else it prints the adapter's hash.
+`start_tiny(folder, ...)` is the same in a process that is forked from a server with everything imported: milliseconds
+instead of seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import tomllib
@@ -69,14 +72,9 @@ def run_tiny(folder: Path, *, resume: bool = False, observers: Any = (), strateg
     return simulate(**tiny_arguments(folder, **options), resume=resume, observers=observers, strategy=strategy)
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--kill", default="")
-    parser.add_argument("--set", action="append", default=[])
-    arguments = parser.parse_args()
-    kind, _, count = arguments.kill.partition(":")
+def killer(kill: str) -> Any:
+    """An observer that sends SIGKILL to its own process right after the N-th event of a kind, given as `KIND:N`."""
+    kind, _, count = kill.partition(":")
     left = int(count or 0)
 
     def observe(event: Any) -> None:
@@ -86,13 +84,36 @@ def _main() -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    return observe
+
+
+def start_tiny(folder: Path, *, kill: str = "", **options: Any) -> multiprocessing.process.BaseProcess:
+    """Start the federation in a process of its own: call `join`, or `kill` it; options as of `run_tiny`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "peft", "fedpeft.api", "fedpeft.simulation.local"])
+    process = context.Process(target=_work, args=(folder, kill, options))
+    process.start()
+    return process
+
+
+def _work(folder: Path, kill: str, options: dict[str, Any]) -> None:
+    run_tiny(folder, observers=[killer(kill)], **options)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--kill", default="")
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
     options: Mapping[str, Any] = {
         key: tomllib.loads(f"v = {value}")["v"] for key, _, value in (pair.partition("=") for pair in arguments.set)
     }
     result = run_tiny(
         arguments.folder,
         resume=arguments.resume,
-        observers=[observe],
+        observers=[killer(arguments.kill)],
         **{key.replace(".", "__"): value for key, value in options.items()},
     )
     print(result.adapter_hash)

@@ -1,4 +1,4 @@
-"""A text federation that trains in well under a second: a two-layer BERT or GPT-2 of width 16, and CSV files of colours.
+"""A text federation that trains in well under a second: a BERT or GPT-2 of width 16, and CSV files of colours.
 
 `save_model(folder)` writes a model folder as `save_pretrained` does, tokenizer included; `write_run(folder)` writes the
 model, the data and a run file that uses both.
@@ -46,8 +46,9 @@ def gpt2_config(**more: Any) -> Any:
 def save_model(folder: Path, model: Any = None, *, padding: bool = True) -> Path:
     """Write a model, by default a BERT with its pooler, and its tokenizer."""
     import torch
-    from transformers import BertModel
+    from transformers import BertModel, logging
 
+    logging.disable_progress_bar()
     if model is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(17)
@@ -72,7 +73,7 @@ def write_csv(path: Path, examples: list[tuple[str, str]]) -> Path:
 
 
 def write_run(folder: Path, **changes: Any) -> Path:
-    """Write `model/`, `data/` and `run.toml`; `changes` are keys of the run file with `__` for the dot, None removes."""
+    """Write `model/`, `data/` and `run.toml`; `changes` are keys of it with `__` for the dot, None removes one."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
         save_model(folder / "model")

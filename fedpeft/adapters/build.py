@@ -65,6 +65,9 @@ def build_adapter(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdap
     _take_off(model)
     _check_targets(model, config)
     _check_rank(model, config)
+    excluded = getattr(config, "exclude_modules", None)
+    if isinstance(excluded, str) and not _matches(excluded, [name for name, _ in model.named_modules()]):
+        config.exclude_modules = None  # else peft warns whoever loads the exported adapter
     try:
         with warnings.catch_warnings(), seeded_torch(derive_seed(seed, "peft-init"), _device(model)):
             warnings.simplefilter("ignore")  # peft repeats what has been checked above

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.errors import ModelError
 from fedpeft.paths import write_atomically
@@ -36,21 +38,26 @@ def export_adapter(adapter: FlatAdapter, folder: Path, *, base_name: str) -> Pat
 
 
 def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
-    """Write the base with the adapter merged into its weights, as an ordinary `transformers` folder.
+    """Write the base with the adapter merged into its weights: an ordinary `transformers` folder.
 
-    The adapter is merged in place: do not train with it afterwards.
+    Of a model that is not of `transformers`, its weights alone go to `model.safetensors`. The adapter is merged in
+    place: do not train with it afterwards.
 
     Raises:
         ModelError: this type of adapter cannot be merged.
     """
     if not hasattr(adapter.model, "merge_and_unload"):
         raise ModelError(
-            "this model has no merge: it is not wrapped by peft",
+            "this model has no merge: its adapter cannot be folded into its weights",
             code="adapter.no-merge",
             remedy="export the adapter folder instead",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    adapter.model.merge_and_unload().save_pretrained(str(folder))
+    merged = adapter.model.merge_and_unload()
+    if hasattr(merged, "save_pretrained"):
+        merged.save_pretrained(str(folder))
+    else:
+        safetensors.torch.save_model(merged, str(folder / "model.safetensors"))
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))
     return folder

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fedpeft.client.store import ClientStore
-from fedpeft.codecs.broadcast import decode_difference, dequantise, zero_codes
+from fedpeft.codecs.broadcast import WrongBase, decode_difference, dequantise, zero_codes
 from fedpeft.codecs.feedback import compensate
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.errors import ClientFault, PluginError
@@ -194,15 +194,21 @@ class Agent:
         store = self.homes[client].store
         base = zero_codes(self.layout.size) if frame.base == 0 else store.broadcast(frame.base)
         if base is None:
-            raise ClientFault(
-                f"client {client} no longer holds broadcast {frame.base}",
-                code="client.base-lost",
-                remedy="none needed: it is given a snapshot the next time it is asked",
-            )
-        codes = decode_difference(frame.body, base)
+            raise _base_lost(f"client {client} no longer holds broadcast {frame.base}")
+        try:
+            codes = decode_difference(frame.body, base)
+        except WrongBase as error:
+            if frame.base == 0:  # both sides derive it: the body itself is wrong
+                raise
+            raise _base_lost(f"client {client} holds something else as broadcast {frame.base}") from error
         if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
         return self.initial + dequantise(codes) if frame.version > 0 else self.initial
+
+
+def _base_lost(message: str) -> ClientFault:
+    remedy = "none needed: it is given a snapshot the next time it is asked"
+    return ClientFault(message, code="client.base-lost", remedy=remedy)
 
 
 def _reply(frame: Frame, kind: FrameKind, **fields: Any) -> Frame:

@@ -11,8 +11,8 @@ from fedpeft.types import FloatArray
 class MalformedPayload(ClientFault):
     """A body that no honest codec makes."""
 
-    def __init__(self, codec: str, message: str, allowed: str | None = None) -> None:
-        super().__init__(f"malformed {codec} payload: {message}", code="codec.malformed", allowed=allowed)
+    def __init__(self, codec: str, message: str, allowed: str | None = None, code: str = "codec.malformed") -> None:
+        super().__init__(f"malformed {codec} payload: {message}", code=code, allowed=allowed)
 
 
 @runtime_checkable

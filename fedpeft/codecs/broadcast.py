@@ -4,10 +4,11 @@ The state that round t publishes is b_t = θ_0 + decode(c_t), with c_t the block
 powers of two, s_b = 2^k_b with the smallest k_b that keeps the block within ±127, so codes move little while a block's
 size stays within a factor of two. A client that holds version v is sent
 
-    zstd( (c_t − c_v) mod 256 ‖ (k_t − k_v) mod 256 )
+    first 8 bytes of SHA-256(c_t ‖ k_t)  ‖  zstd( (c_t − c_v) mod 256 ‖ (k_t − k_v) mod 256 )
 
-and gets c_t back exactly. Version 0 is all zeros (θ_0, which both sides derive and nobody sends), so whoever is new or
-too far behind is simply given base 0. Whatever the base, b_t is the same bit by bit.
+and gets c_t back exactly. The digest tells a client whose disk was mixed up or damaged that what it holds is not
+version v, before it trains from garbage. Version 0 is all zeros (θ_0, which both sides derive and nobody sends), so
+whoever is new or too far behind is simply given base 0. Whatever the base, b_t is the same bit by bit.
 """
 
 from __future__ import annotations
@@ -24,19 +25,32 @@ from fedpeft.codecs.int8 import BLOCK, blocks_of
 from fedpeft.types import FloatArray
 
 _LEVEL = 3
+_WINDOW = 2**21  # bytes; the most that level 3 asks for
+_DIGEST = 8  # bytes
 _LOWEST, _HIGHEST = -126, 120  # exponents k: 2^k and 127 · 2^k are normal fp32 numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes:
-    """An adapter as codes."""
+    """An adapter as codes: value i is codes[i] · 2^exponents[i // 64]."""
 
     codes: npt.NDArray[np.int8]  # shape (d,), -127 to 127
-    exponents: npt.NDArray[np.int8]  # shape (⌈d/64⌉,)
+    exponents: npt.NDArray[np.int8]  # shape (⌈d/64⌉,), -126 to 120
 
     def digest(self) -> str:
-        """sha256 hex of all codes: equal exactly when the decoded states are."""
+        """SHA-256 of codes and exponents, hex: equal codes, and so equal states, have equal digests."""
         return hashlib.sha256(self.codes.tobytes() + self.exponents.tobytes()).hexdigest()
+
+
+class WrongBase(MalformedPayload):
+    """A difference that does not lead to the codes that were sent: the base is not the one it was made for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "broadcast",
+            "the result has another digest: the base held here is not the one that it was made for",
+            code="codec.wrong-base",
+        )
 
 
 def zero_codes(size: int) -> Codes:
@@ -48,9 +62,9 @@ def quantise(values: FloatArray) -> Codes:
     """The codes of θ_t − θ_0, shape (d,), fp32 and finite. Values beyond 127 · 2^120 saturate."""
     blocks = blocks_of(values)
     largest = np.abs(blocks).max(axis=1).astype(np.float64)
-    with np.errstate(divide="ignore"):
-        exact = np.ceil(np.log2(largest / 127.0))
-    exponents = np.where(largest > 0, np.clip(exact, _LOWEST, _HIGHEST), 0).astype(np.int8)
+    # largest / 127 = m · 2^e with m in [0.5, 1): ⌈log2⌉ without a logarithm, which differs between machines.
+    mantissa, exponent = np.frexp(largest / 127.0)
+    exponents = np.where(largest > 0, np.clip(exponent - (mantissa == 0.5), _LOWEST, _HIGHEST), 0).astype(np.int8)
     codes = np.clip(np.rint(np.ldexp(blocks, -exponents.astype(np.int32)[:, None])), -127, 127)
     return Codes(codes.astype(np.int8).reshape(-1)[: values.size].copy(), exponents)
 
@@ -64,7 +78,7 @@ def dequantise(codes: Codes) -> FloatArray:
 def encode_difference(new: Codes, base: Codes) -> bytes:
     """What a client that holds `base` needs to get `new`."""
     difference = np.concatenate([new.codes - base.codes, new.exponents - base.exponents])  # int8 wraps modulo 256
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(difference.tobytes())
+    return _tag(new) + zstandard.ZstdCompressor(level=_LEVEL).compress(difference.tobytes())
 
 
 def decode_difference(body: bytes, base: Codes) -> Codes:
@@ -73,23 +87,30 @@ def decode_difference(body: bytes, base: Codes) -> Codes:
     The length is known from `base`, so a body that claims or holds anything else is refused before it is unpacked.
 
     Raises:
+        WrongBase: `base` is not what the body was made for.
         MalformedPayload: not zstd, another length, or codes that `quantise` does not write.
     """
     size, wanted = base.codes.size, base.codes.size + base.exponents.size
+    tag, packed = body[:_DIGEST], body[_DIGEST:]
     try:
-        claimed = zstandard.get_frame_parameters(body).content_size
-        if claimed != wanted:
-            raise MalformedPayload("broadcast", f"it claims {claimed} bytes", allowed=f"{wanted} bytes")
-        # python-zstandard ignores max_output_size where a frame declares its size: the check above is the guard,
-        # the bounded read below holds even for a frame that lies.
-        with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body) as reader:
-            raw = reader.read(wanted + 1)
+        claims = zstandard.get_frame_parameters(packed)
+        if claims.content_size != wanted:  # a size that is not declared reads as 2^64 - 1
+            raise MalformedPayload("broadcast", f"it claims {claims.content_size} bytes", allowed=f"{wanted} bytes")
+        if claims.window_size > max(wanted, _WINDOW):
+            raise MalformedPayload("broadcast", f"a window of {claims.window_size} bytes", allowed=f"{_WINDOW} bytes")
+        # python-zstandard ignores max_output_size where a frame declares its size, and allocates what it declares: the
+        # check above is the guard. A frame that lies about its size, is cut, or is followed by more bytes is an error.
+        raw = zstandard.ZstdDecompressor().decompress(packed, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise MalformedPayload("broadcast", f"not zstd: {error}") from None
-    if len(raw) != wanted:
-        raise MalformedPayload("broadcast", f"it holds {len(raw)} bytes", allowed=f"{wanted} bytes")
+        raise MalformedPayload("broadcast", f"not one whole zstd frame: {error}") from None
     difference = np.frombuffer(raw, dtype=np.int8)
-    codes, exponents = base.codes + difference[:size], base.exponents + difference[size:]
-    if (codes == -128).any() or (exponents < _LOWEST).any() or (exponents > _HIGHEST).any():
-        raise MalformedPayload("broadcast", "codes out of range: was it made for another base?")
-    return Codes(codes, exponents)
+    new = Codes(base.codes + difference[:size], base.exponents + difference[size:])
+    if _tag(new) != tag:
+        raise WrongBase
+    if (new.codes == -128).any() or (new.exponents < _LOWEST).any() or (new.exponents > _HIGHEST).any():
+        raise MalformedPayload("broadcast", "codes or exponents out of range", allowed="what `quantise` writes")
+    return new
+
+
+def _tag(codes: Codes) -> bytes:
+    return bytes.fromhex(codes.digest())[:_DIGEST]

@@ -10,7 +10,10 @@ so Σ_t Δ̂_t = Σ_t Δ_t − e_T: the sum that arrives differs from the true o
 
 from __future__ import annotations
 
+import numpy as np
+
 from fedpeft.codecs.base import Codec
+from fedpeft.errors import ClientFault
 from fedpeft.types import FloatArray
 
 
@@ -19,12 +22,25 @@ def compensate(codec: Codec, delta: FloatArray, residual: FloatArray) -> tuple[b
 
     Args:
         codec: C.
-        delta: Δ_t, shape (d,), finite.
-        residual: e_t, shape (d,).
+        delta: Δ_t, shape (d,), fp32.
+        residual: e_t, shape (d,), fp32.
 
     Returns:
-        the body, and the new residual e_{t+1}, shape (d,).
+        the body, and the new residual e_{t+1}, shape (d,), fp32.
+
+    Raises:
+        ClientFault: code `codec.not-finite`; p_t holds NaN or infinity. Encoded, it would poison the residual for good.
     """
-    corrected = delta + residual
+    with np.errstate(over="ignore", invalid="ignore"):
+        corrected = delta + residual
+    wrong = np.flatnonzero(~np.isfinite(corrected))
+    if wrong.size:
+        raise ClientFault(
+            f"{wrong.size} of {corrected.size} values of the delta are not finite, the first is {corrected[wrong[0]]}"
+            f" at index {wrong[0]}",
+            code="codec.not-finite",
+            allowed="finite values",
+            remedy="lower local.learning_rate or set local.max_grad_norm",
+        )
     body = codec.encode(corrected)
     return body, corrected - codec.decode(body, corrected.size)

@@ -20,6 +20,8 @@ from fedpeft.types import FloatArray
 
 BLOCK = 64
 
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
+
 
 class Int8:
     """8.5 bits a value, relative error about 0.006."""
@@ -30,6 +32,8 @@ class Int8:
         """See `Codec.encode`."""
         blocks = blocks_of(values)
         scales = (np.abs(blocks).max(axis=1) / np.float32(127)).astype(np.float32)
+        # Rounded up, the largest scale times 127 would be infinite.
+        np.minimum(scales, _LARGEST_SCALE, out=scales)
         # A scale below fp32's normal range would lose its own precision: such a block is sent as zeros.
         scales[scales < np.finfo(np.float32).tiny] = 0.0
         safe = np.where(scales > 0, scales, np.float32(1))[:, None]

@@ -125,19 +125,20 @@ class LocalGrid(Grid):
 
     def _train_ahead(self, wanted: set[str]) -> None:
         """Give the agent the next messages in due order, unless the first of them was already given."""
-        if self._look_ahead is None or self._pending[0].message.metadata.message_id in self._ahead:
+        first = self._pending[0].message
+        if self._look_ahead is None or first.metadata.message_id in self._ahead or _kind(first) != "train":
             return
         fresh = wanted - self._ahead
-        batch = [
-            item.message
-            for item in heapq.nsmallest(self._cohort, self._pending)
+        upcoming = (
+            item
+            for item in self._pending
             if item.due < math.inf  # a device that has fallen silent trains for nobody
             and item.message.metadata.message_id in fresh
             and _kind(item.message) == "train"
-        ]
+        )
+        batch = [item.message for item in heapq.nsmallest(self._cohort, upcoming)]
         self._ahead.update(message.metadata.message_id for message in batch)
-        if batch:
-            self._look_ahead([(NodeId(m.metadata.dst_node_id), _frame(m)) for m in batch])
+        self._look_ahead([(NodeId(m.metadata.dst_node_id), _frame(m)) for m in batch])
 
     def _execute(self, message: Message) -> Message:
         """The ClientApp's reply, or the error reply that Flower gives in its place."""

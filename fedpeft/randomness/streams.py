@@ -10,8 +10,8 @@ noise and masks never do: whoever knows the seed knows every draw.
 
 Every field tells its own length, so no two lists of parts are hashed as the same bytes.
 
-The library takes RFC 8439's block counter (u32 LE) and nonce (12 bytes) as one "nonce" of 16 bytes: all zeros here. Each
-key is used for one stream only, so no nonce is ever needed to tell two apart.
+The library takes RFC 8439's block counter (u32 LE) and nonce (12 bytes) as one "nonce" of 16 bytes: all zeros here.
+Each key is used for one stream only, so no nonce is ever needed to tell two apart.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ class Round:
         self.number = number
         self.attempt = attempt
         self.shorts = shorts
+        self.codec = build("codec", state.config.codec.up, {})  # once: looking at its signature for each reply adds up
         self.accepted = 0  # updates of this round; folded ones of earlier rounds do not count
         self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round
         self.faults: list[str] = []
@@ -221,7 +222,7 @@ class Round:
     def _decode(self, frame: Frame, client: ClientId) -> FloatArray:
         """The delta in a reply, shape (d,)."""
         name, size = self.state.config.codec.up, self.state.settings.layout.size
-        codec = build("codec", name, {})
+        codec = self.codec
         if frame.codec != name or len(frame.body) > codec.max_bytes(size):
             raise ClientFault(
                 f"client {client} sent {len(frame.body)} bytes of codec {frame.codec!r}",

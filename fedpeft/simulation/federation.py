@@ -113,7 +113,14 @@ def check_plugins(config: RunConfig) -> Strategy:
     load("objective", strategy.objective)
     load_codec(config)
     load("optimizer", config.local.optimizer)
-    load("task", config.model.task)
+    task = load("task", config.model.task)
+    if not isinstance(getattr(task, "head", None), bool):
+        raise ConfigError(
+            f'model.task = "{config.model.task}" does not say whether it needs a classifier\'s head',
+            code="config.not-a-task",
+            allowed="a class like fedpeft.training.tasks.label_names.LabelNames, with head = True or False",
+            remedy="set head in the class",
+        )
     load("source", config.data.source)
     if config.data.partition is not None:
         load("partitioner", config.data.partition.name)

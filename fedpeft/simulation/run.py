@@ -8,16 +8,20 @@ Every step can be repeated: a run that was killed anywhere is finished by callin
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
+
+from safetensors import SafetensorError
 
 from fedpeft import __version__
 from fedpeft.adapters import export_adapter
 from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
-from fedpeft.journal.diagnosis import diagnosed
+from fedpeft.journal.diagnosis import diagnosed, disk_full
 from fedpeft.paths import write_atomically
 from fedpeft.simulation.centralised import CentralisedProcess, train_centralised
 from fedpeft.simulation.federation import Federation
@@ -89,8 +93,7 @@ def perform(
         theta, moved = engine(federation, journal, count)
         on_work(Work("exporting", total, total))
         federation.adapter.set(theta)
-        with diagnosed(folder / ADAPTER):
-            export_adapter(federation.adapter, folder / ADAPTER, base_name=federation.base_name)
+        _export(federation, folder / ADAPTER)
         journal.record(EventKind.EXPORTED, path=ADAPTER)
         if child is not None:
             _await_centralised(journal, child, on_work)
@@ -102,6 +105,16 @@ def perform(
             rounds=config.run.rounds,
             **moved,
         )
+
+
+def _export(federation: Federation, folder: Path) -> None:
+    try:
+        with diagnosed(folder):
+            export_adapter(federation.adapter, folder, base_name=federation.base_name)
+    except SafetensorError as error:  # it tells the system's error in its text only
+        if any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+            raise disk_full(folder, str(error)) from error
+        raise
 
 
 def work_of(federation: Federation) -> float:

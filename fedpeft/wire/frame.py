@@ -3,13 +3,25 @@
     "FPF1" | header length, u32 LE | header | body
 
 Names, shapes and dtypes of tensors are not in it: both sides know them from the job. Any bytes decode to a frame or to
-a `MalformedFrame` that says what is wrong; nothing else is raised, and nothing is ever unpickled.
+a `MalformedFrame` that says what is wrong; nothing else is raised, and nothing is ever unpickled. The header holds the
+body's SHA-256, which finds accidents and cut messages; it is no signature.
+
+>>> frame = Frame(FrameKind.EVALUATION, "demo", 3, 0, ClientId("c07"), weight=12.0, metrics={"loss": 0.5})
+>>> data = encode_frame(frame)
+>>> data[:4], len(data) < 100
+(b'FPF1', True)
+>>> decode_frame(data, FrameLimits(max_body_bytes=1000)) == frame
+True
+>>> decode_frame(data + b"more", FrameLimits(max_body_bytes=1000))
+Traceback (most recent call last):
+fedpeft.wire.frame.MalformedFrame: malformed frame: the body is not the one that the header was made for
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +35,8 @@ from fedpeft.wire import fedpeft_pb2 as pb
 
 _MAGIC = b"FPF1"
 _PREFIX = struct.Struct("<4sI")
+_CODE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+_REASON = 2000  # characters of a refusal's reason
 
 
 class FrameKind(StrEnum):
@@ -41,8 +55,8 @@ class FrameKind(StrEnum):
 class Refusal:
     """Why a client did not do what it was asked."""
 
-    code: str
-    reason: str
+    code: str  # as in errors, e.g. `client.base-lost`
+    reason: str  # one line; cut at 2000 characters, and stripped of what cannot be printed, by the encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +88,7 @@ class FrameLimits:
     max_metrics: int = 64
     max_names: int = 256  # items of a list of names or versions
     max_name: int = 256
-    max_reason: int = 2000
+    max_reason: int = _REASON
 
 
 class MalformedFrame(ClientFault):
@@ -88,7 +102,7 @@ def encode_frame(frame: Frame) -> bytes:
     """The bytes of a frame.
 
     Raises:
-        ValueError: a field does not fit its type on the wire, e.g. a negative round.
+        ValueError: a field does not fit its type on the wire, e.g. a negative round, or is no valid text.
     """
     header = pb.Header(
         kind=frame.kind.name,
@@ -108,7 +122,7 @@ def encode_frame(frame: Frame) -> bytes:
     if frame.info is not None:
         header.info.CopyFrom(_info_to_wire(frame.info))
     if frame.refusal is not None:
-        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=frame.refusal.reason[:2000]))
+        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=_printable(frame.refusal.reason[:_REASON])))
     packed = header.SerializeToString(deterministic=True)
     return b"".join((_PREFIX.pack(_MAGIC, len(packed)), packed, frame.body))
 
@@ -142,7 +156,7 @@ def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
         plan=_plan_from_wire(header, client, limits) if header.HasField("plan") else None,
         info=_info_from_wire(header.info, limits) if header.HasField("info") else None,
         weight=header.weight,
-        metrics=dict(header.metrics),
+        metrics=dict(sorted(header.metrics.items())),  # protobuf's own order is that of a hash table
         refusal=_refusal_from_wire(header.refusal, limits) if header.HasField("refusal") else None,
     )
 
@@ -210,8 +224,9 @@ def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) ->
         value = getattr(plan, name)
         if not (math.isfinite(value) and value >= 0):
             raise MalformedFrame("plan", f"plan.{name} is {value}", allowed="a finite number, 0 or more")
-    if plan.steps < 1 or plan.batch_size < 1:
-        raise MalformedFrame("plan", f"plan of {plan.steps} steps of {plan.batch_size} examples", allowed="1 or more")
+    for name, least in (("steps", 1), ("batch_size", 1), ("rank", 1), ("feedback", -1)):
+        if getattr(plan, name) < least:
+            raise MalformedFrame("plan", f"plan.{name} is {getattr(plan, name)}", allowed=f"{least} or more")
     return Plan(
         run=header.run,
         round=header.round,
@@ -225,7 +240,7 @@ def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) ->
         max_grad_norm=plan.max_grad_norm,
         optimizer=plan.optimizer,
         objective=plan.objective,
-        objective_params=dict(plan.objective_params),
+        objective_params=dict(sorted(plan.objective_params.items())),
         rank=plan.rank,
         codec=plan.codec,
         version=plan.version,
@@ -269,7 +284,17 @@ def _info_from_wire(info: pb.Info, limits: FrameLimits) -> ClientInfo:
 
 
 def _refusal_from_wire(refusal: pb.Refusal, limits: FrameLimits) -> Refusal:
-    _check_names((refusal.code,), limits.max_name)
-    if not refusal.code or len(refusal.reason) > limits.max_reason:
-        raise MalformedFrame("refusal", "a refusal without a code or with too long a reason")
-    return Refusal(refusal.code, "".join(c if c.isprintable() else " " for c in refusal.reason))
+    if len(refusal.code) > limits.max_name or not _CODE.fullmatch(refusal.code):
+        raise MalformedFrame(
+            "refusal", f"a refusal of code {refusal.code[:40]!r}", allowed="a code such as client.layout"
+        )
+    if len(refusal.reason) > limits.max_reason:
+        raise MalformedFrame(
+            "refusal", f"a reason of {len(refusal.reason)} characters", allowed=f"at most {limits.max_reason}"
+        )
+    return Refusal(refusal.code, _printable(refusal.reason))
+
+
+def _printable(text: str) -> str:
+    """The text with a space for each character that is a control, a line break or half of a surrogate pair."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -16,17 +16,21 @@ def check_reply(frame: Frame, *, expect: FrameKind, run: str, round: int, attemp
         run: the run's name.
         round: that was asked about.
         attempt: that was asked about.
-        client: that was asked; empty for a hello, whose answer says who it is.
+        client: that was asked; empty for a hello, whose answer says in its `info` who it is.
 
     Raises:
         ClientFault: code `wire.unexpected`; names the client, the field, its value and what was expected.
     """
-    expected = {"kind": expect, "run": run, "round": round, "attempt": attempt, "client": client}
+    expected: dict[str, str | int] = {"kind": expect, "run": run, "round": round, "attempt": attempt, "client": client}
     for name, wanted in expected.items():
         value = getattr(frame, name)
         if value != wanted:
             raise ClientFault(
-                f"client {client}: the reply has {name} {value!r}, {wanted!r} was asked",
+                f"client {client or 'not named yet'}: the reply has {name} {_shown(value)}, asked was {_shown(wanted)}",
                 code="wire.unexpected",
-                allowed=f"{name} {wanted!r}",
+                allowed=f"{name} {_shown(wanted)}",
             )
+
+
+def _shown(value: str | int) -> str:
+    return repr(str(value)) if isinstance(value, str) else str(value)

@@ -68,6 +68,7 @@ def test_torch_s_generator_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.system
 def test_two_processes_derive_the_same_start():
     code = (
         "import hashlib, peft, torch\n"
@@ -122,16 +123,13 @@ def test_a_model_that_was_wrapped_before_is_wrapped_afresh():
     ],
 )
 def test_a_rank_that_fits_no_layer_names_the_layer(rank, targets, message, allowed):
-    try:
-        config = peft.LoraConfig(r=4, target_modules=targets)
-        config.r = rank
+    config = peft.LoraConfig(r=4, target_modules=targets)
+    config.r = rank
+    with pytest.raises(ModelError) as caught:
         build_adapter(network(), config, seed=9)
-    except ModelError as error:
-        assert message in error.message
-        assert (error.code, error.allowed) == ("adapter.rank", allowed)
-        assert error.remedy
-    else:
-        pytest.fail("not refused")
+    assert message in caught.value.message
+    assert (caught.value.code, caught.value.allowed) == ("adapter.rank", allowed)
+    assert caught.value.remedy
 
 
 def test_the_largest_rank_that_fits_is_taken():
@@ -188,15 +186,14 @@ def test_the_pooler_is_left_out_where_nothing_reads_it():
 def test_conv1d_of_gpt2_is_a_linear_layer():
     from transformers import GPT2Model
 
-    adapter = build_adapter(
-        GPT2Model(gpt2_config()), lora_config(AdapterTable(rank=2, target_modules=["c_attn"])), seed=9
-    )
+    config = lora_config(AdapterTable(rank=2, target_modules=["c_attn"]))
+    adapter = build_adapter(GPT2Model(gpt2_config()), config, seed=9)
     shapes = {tensor.name: tensor.shape for tensor in adapter.layout.tensors}
     assert shapes["h.0.attn.c_attn.lora_A.weight"] == (2, 16)
     assert shapes["h.0.attn.c_attn.lora_B.weight"] == (48, 2)
+    config.r = 17
     with pytest.raises(ModelError, match="only 16 wide"):
-        table = AdapterTable(rank=17, target_modules=["c_attn"])
-        build_adapter(GPT2Model(gpt2_config()), lora_config(table), seed=9)
+        build_adapter(GPT2Model(gpt2_config()), config, seed=9)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +203,6 @@ def test_conv1d_of_gpt2_is_a_linear_layer():
         (lambda: network(), peft.PromptTuningConfig(num_virtual_tokens=2), "adapter.kind"),
         (lambda: "bert", LORA, "adapter.no-model"),
         (lambda: peft.get_peft_model(network(), LORA), LORA, "adapter.no-model"),
-        (lambda: torch.nn.Sequential(torch.nn.Tanh()), peft.LoraConfig(r=2, target_modules=["0"]), "adapter.refused"),
         (lambda: network(), peft.LoraConfig(r=2, target_modules=["1"]), "adapter.refused"),
         (lambda: network(), peft.LoraConfig(r=2), "adapter.refused"),
     ],

@@ -74,6 +74,7 @@ def test_golden_keys():
     assert derive_seed(7, "select", 3, 0) == 3379966460377725783
 
 
+@settings(deadline=None)
 @given(PARTS, PARTS)
 @example(["ab"], ["a", "b"])
 @example(["1"], [1])
@@ -130,6 +131,7 @@ def test_golden_draws():
     assert stream.sample(20, 4) == [8, 17, 5, 6]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_draws_do_not_depend_on_how_they_are_split(counts):
     stream = golden()
@@ -167,6 +169,7 @@ def test_uniform_looks_uniform():
     assert ((counts - 1000) ** 2 / 1000).sum() < 110  # 63 degrees of freedom: p = 0.0002
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**64))
 def test_below_stays_below(n):
     assert 0 <= golden().below(n) < n
@@ -192,6 +195,7 @@ def test_below_out_of_range(n):
         golden().below(n)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200))
 def test_permutation_has_each_number_once(n):
     assert sorted(golden().permutation(n).tolist()) == list(range(n))
@@ -213,7 +217,7 @@ def test_permutation_is_redrawn_on_a_tie(monkeypatch):
     assert stream.permutation(3).tolist() == [2, 0, 1]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 60), st.data())
 def test_sample_is_distinct_and_in_range(n, data):
     k = data.draw(st.integers(0, n))

@@ -79,7 +79,7 @@ FAULTS = {
     "another client": (
         lambda c: lambda f: c.honest(type(f)(f.kind, f.run, f.round, f.attempt, "c00", plan=f.plan)),
         EventKind.REFUSED,
-        "'c00'",
+        "c00",
     ),
     "another codec": (
         lambda c: lambda f: answer(f, FrameKind.UPDATE, body=b"\0" * 256, codec="int8", weight=1.0),
@@ -92,15 +92,15 @@ FAULTS = {
         "4096 bytes",
     ),
     "not finite": (
-        lambda c: lambda f: answer(
-            f, FrameKind.UPDATE, body=np.full(64, np.nan, "<f4").tobytes(), codec="fp32", weight=1.0
+        lambda c: (
+            lambda f: answer(f, FrameKind.UPDATE, body=np.full(64, np.nan, "<f4").tobytes(), codec="fp32", weight=1.0)
         ),
         EventKind.REFUSED,
         "NaN",
     ),
     "huge": (
-        lambda c: lambda f: answer(
-            f, FrameKind.UPDATE, body=np.full(64, 1e30, "<f4").tobytes(), codec="fp32", weight=1.0
+        lambda c: (
+            lambda f: answer(f, FrameKind.UPDATE, body=np.full(64, 1e30, "<f4").tobytes(), codec="fp32", weight=1.0)
         ),
         EventKind.REFUSED,
         "norm",

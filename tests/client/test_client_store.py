@@ -1,0 +1,90 @@
+"""A client's disk: what is kept, what is forgotten, and that damage counts as loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedpeft.client import ClientStore
+from fedpeft.codecs.broadcast import quantise
+
+SIZE = 100
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ClientStore(tmp_path / "c00", SIZE)
+
+
+def codes(seed):
+    return quantise(np.random.default_rng(seed).normal(size=SIZE).astype(np.float32))
+
+
+def residual(seed):
+    return np.random.default_rng(seed).normal(size=SIZE).astype(np.float32)
+
+
+def test_nothing_is_made_before_something_is_kept(store):
+    assert store.versions() == ()
+    assert store.broadcast(1) is None
+    assert store.residual(1) is None
+    assert not store.folder.exists()
+
+
+def test_what_is_kept_comes_back_bit_by_bit(store):
+    store.keep_broadcast(3, codes(3), also=())
+    store.keep_residual(4, residual(4), also=())
+    again = ClientStore(store.folder, SIZE)
+    assert again.versions() == (3,)
+    assert again.broadcast(3).digest() == codes(3).digest()
+    np.testing.assert_array_equal(again.residual(4), residual(4))
+
+
+def test_all_but_the_named_versions_are_forgotten(store):
+    for version in (1, 2, 3):
+        store.keep_broadcast(version, codes(version), also={1})
+        store.keep_residual(version, residual(version), also={1})
+    assert store.versions() == (1, 3)
+    assert [n for n in (1, 2, 3) if store.residual(n) is not None] == [1, 3]
+
+
+def test_a_version_that_an_earlier_run_left_behind_is_replaced(store):
+    """A new run of the same name on an old disk: version 1 is another adapter now."""
+    store.keep_broadcast(1, codes(1), also=())
+    store.keep_broadcast(1, codes(77), also=())
+    assert store.broadcast(1).digest() == codes(77).digest()
+
+
+def test_a_residual_of_zeros_takes_away_the_one_that_an_earlier_run_left(store):
+    store.keep_residual(1, residual(1), also=())
+    store.keep_residual(2, residual(2), also={1})
+    store.keep_residual(2, np.zeros(SIZE, dtype=np.float32), also={1})
+    assert store.residual(2) is None
+    assert store.residual(1) is not None
+    store.keep_residual(3, np.zeros(SIZE, dtype=np.float32), also=())
+    assert store.residual(1) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", None], ids=["empty", "rubbish", "half"])
+def test_a_damaged_file_is_as_good_as_lost(store, damage):
+    store.keep_broadcast(1, codes(1), also=())
+    store.keep_residual(1, residual(1), also=())
+    for path in store.folder.iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    assert store.broadcast(1) is None
+    assert store.residual(1) is None
+
+
+def test_a_file_of_another_adapter_is_as_good_as_lost(store):
+    store.keep_broadcast(1, codes(1), also=())
+    store.keep_residual(1, residual(1), also=())
+    other = ClientStore(store.folder, SIZE + 1)
+    assert other.broadcast(1) is None
+    assert other.residual(1) is None
+
+
+def test_no_draft_is_left_behind_or_listed(store):
+    store.keep_broadcast(1, codes(1), also=())
+    (store.folder / ".broadcast-000002.safetensors.x7").write_bytes(b"a kill happened here")
+    assert store.versions() == (1,)

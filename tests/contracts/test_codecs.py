@@ -1,0 +1,230 @@
+"""What every codec promises. To put one under this contract, add a line to `CODECS`.
+
+A name is one that a run file could give: built in, or `path/file.py:Class` relative to the root of the repository.
+`error` bounds ‖decode(encode(x)) − x‖₂ / ‖x‖₂ on Gaussian values of any ordinary scale.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fedpeft.codecs import Codec, MalformedPayload
+from fedpeft.codecs.feedback import compensate
+from fedpeft.registry import BUILTIN, build
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    error: float  # relative L2 error, at most
+    least: float = 1e-6  # standard deviation from which on that bound holds
+
+    def build(self):
+        return build("codec", self.name, {}, relative_to=ROOT)
+
+
+CODECS = [
+    Entry("fp32", error=0.0),
+    Entry("fp16", error=5e-4, least=1e-2),  # below, values reach fp16's subnormal numbers
+    Entry("int8", error=7e-3),
+]
+
+SIZES = [1, 2, 63, 64, 65, 127, 128, 1000]
+LARGEST = float(np.finfo(np.float32).max)
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+VECTORS = hnp.arrays(np.float32, st.integers(1, 200), elements=FINITE)
+
+
+@pytest.fixture(scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1])
+def entry(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def codec(entry):
+    return entry.build()
+
+
+def gaussian(size, scale=1e-3, seed=0):
+    return (np.random.default_rng([seed, size]).standard_normal(size) * scale).astype(np.float32)
+
+
+def through(codec, values):
+    body = codec.encode(values)
+    assert len(body) <= codec.max_bytes(values.size)
+    decoded = codec.decode(body, values.size)
+    assert decoded.dtype == np.float32
+    assert decoded.shape == values.shape
+    assert np.isfinite(decoded).all()
+    return decoded
+
+
+def relative_error(codec, values):
+    return np.linalg.norm(through(codec, values) - values) / np.linalg.norm(values)
+
+
+def test_every_built_in_codec_is_on_the_list():
+    missing = BUILTIN["codec"].keys() - {entry.name for entry in CODECS}
+    assert not missing, f"add a line to CODECS for {sorted(missing)}"
+
+
+def test_it_has_the_contract_and_its_registered_name(entry, codec):
+    assert isinstance(codec, Codec)
+    if entry.name in BUILTIN["codec"]:
+        assert codec.name == entry.name
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e-2, 1.0, 1e3])
+def test_error_is_bounded(entry, codec, scale):
+    if scale >= entry.least:
+        assert relative_error(codec, gaussian(20_000, scale)) <= entry.error
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size(entry, codec, size):
+    assert relative_error(codec, gaussian(size, 1.0)) <= 2 * entry.error
+
+
+def test_size_is_as_planned(codec):
+    size = 10_000
+    body = codec.encode(gaussian(size))
+    assert len(body) <= codec.max_bytes(size)
+    assert len(body) == pytest.approx(codec.nominal_bytes(size), rel=0.05)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_zeros_stay_zeros(codec, size):
+    assert not through(codec, np.zeros(size, dtype=np.float32)).any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=VECTORS)
+def test_any_finite_vector_comes_out_finite(entry, values):
+    """Denormals, the largest fp32, and both in one block: `through` asserts that all is finite."""
+    codec = entry.build()
+    decoded = through(codec, values)
+    # Nothing grows, but for one rounding of half precision.
+    assert float(np.abs(decoded).max()) <= float(np.abs(values).max()) * (1 + 2**-10) + 2**-24
+
+
+@pytest.mark.parametrize("value", [1e-45, -1e-45, 1.1754944e-38, 1e-40, LARGEST, -LARGEST])
+@pytest.mark.parametrize("size", [1, 64, 65])
+def test_extreme_values(codec, value, size):
+    decoded = through(codec, np.full(size, value, dtype=np.float32))
+    assert (np.sign(decoded) * np.sign(value) >= 0).all()
+
+
+def test_equal_values_give_equal_bytes(entry):
+    values = gaussian(1000)
+    assert entry.build().encode(values) == entry.build().encode(values.copy())
+
+
+def test_decoding_is_idempotent(codec):
+    """What was decoded once goes through unharmed: a resent or replayed update does not drift."""
+    once = through(codec, gaussian(1000))
+    np.testing.assert_allclose(through(codec, once), once, rtol=1e-6, atol=0)
+
+
+def test_input_is_left_alone(codec):
+    values = gaussian(100)
+    values.flags.writeable = False
+    body = codec.encode(values)
+    assert values.tobytes() == gaussian(100).tobytes()
+    decoded = codec.decode(body, 100)
+    decoded += 1  # the result is the caller's own, not a view of the message
+    assert codec.decode(body, 100).tobytes() != decoded.tobytes()
+
+
+def test_strided_input(codec):
+    values = gaussian(200)
+    assert codec.encode(values[::2]) == codec.encode(values[::2].copy())
+
+
+# --- bytes that no encoder wrote ---
+
+
+def refused_or_finite(codec, body, size):
+    """Any bytes give a finite vector of the right size or a named refusal."""
+    refusal = None
+    try:
+        decoded = codec.decode(body, size)
+    except MalformedPayload as error:
+        refusal = error
+    if refusal is not None:
+        assert refusal.code == "codec.malformed"
+        assert codec.name in refusal.message
+        return True
+    assert decoded.shape == (size,)
+    assert np.isfinite(decoded).all()
+    return False
+
+
+@pytest.mark.parametrize("size", [1, 64, 100])
+def test_every_truncation_is_refused(codec, size):
+    body = codec.encode(gaussian(size))
+    for length in range(len(body)):
+        assert refused_or_finite(codec, body[:length], size), f"{length} of {len(body)} bytes"
+
+
+@pytest.mark.parametrize("more", [b"\x00", b"junk", bytes(1000)])
+def test_extension_is_refused(codec, more):
+    assert refused_or_finite(codec, codec.encode(gaussian(100)) + more, 100)
+
+
+@pytest.mark.parametrize("claimed", [1, 99, 101, 10**9])
+def test_body_of_another_size_is_refused(codec, claimed):
+    assert refused_or_finite(codec, codec.encode(gaussian(100)), claimed)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), size=st.integers(1, 130))
+def test_random_bytes(entry, data, size):
+    codec = entry.build()
+    length = codec.nominal_bytes(size)
+    refused_or_finite(codec, data.draw(st.binary(min_size=length, max_size=length)), size)
+
+
+@pytest.mark.parametrize("byte", [0x7F, 0x80, 0xC0, 0xFF])
+def test_every_flipped_byte(codec, byte):
+    body = codec.encode(gaussian(70))
+    for place in range(len(body)):
+        refused_or_finite(codec, body[:place] + bytes([body[place] ^ byte]) + body[place + 1 :], 70)
+
+
+@pytest.mark.parametrize("byte", [0x7F, 0x80, 0xFF])
+def test_bodies_of_one_byte_repeated(codec, byte):
+    """0xff… is NaN in each float format, 0x7f… is NaN or a number near the largest."""
+    refused_or_finite(codec, bytes([byte]) * codec.nominal_bytes(70), 70)
+
+
+# --- error feedback around it ---
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])
+def test_error_feedback_telescopes(codec, scale):
+    """What arrived and the last residual add up to all that was sent, within fp32's rounding of each sum."""
+    size, rounds = 333, 30
+    residual, arrived, meant = np.zeros(size, np.float32), np.zeros(size), np.zeros(size)
+    for number in range(rounds):
+        delta = gaussian(size, scale, seed=number)
+        body, residual = compensate(codec, delta, residual)
+        arrived += codec.decode(body, size)
+        meant += delta
+    np.testing.assert_allclose(arrived + residual, meant, rtol=0, atol=rounds * 8 * scale * 2.0**-23)
+
+
+def test_residual_does_not_grow(entry, codec):
+    """The residual stays one codec error, however many rounds go by."""
+    size = 1000
+    residual = np.zeros(size, dtype=np.float32)
+    for number in range(50):
+        delta = gaussian(size, 1.0, seed=number)
+        _, residual = compensate(codec, delta, residual)
+    assert np.linalg.norm(residual) <= 2 * entry.error * np.linalg.norm(delta)

@@ -1,0 +1,113 @@
+"""The commands that the documentation shows exist: make targets, fedpeft commands, their options, files they name."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from fedpeft.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md")]
+    if path.is_file() and path.parent.name not in ("tests",)
+]
+_BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\s*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def shown_commands(text):
+    """The commands of all shell blocks: prompts, comments and variable settings removed, continued lines joined."""
+    found = []
+    for block in _BLOCK.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|;|\|", line.strip().removeprefix("$ ")):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    words[0] = (
+                        words[0].rpartition("/")[2] if words[0].endswith(("bin/fedpeft", "bin/make")) else words[0]
+                    )
+                    found.append(words)
+    return found
+
+
+def targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+
+
+def check_command(words):
+    """Parse `fedpeft ...` as the command line would, run nothing; a placeholder in capitals counts as a value.
+
+    Raises:
+        click.ClickException: there is no such command or option, or an argument is missing.
+    """
+    command, context = typer.main.get_command(app), None
+    arguments = list(words[1:])
+    while isinstance(command, click.Group):
+        context = command.make_context(command.name or "fedpeft", arguments, parent=context, resilient_parsing=False)
+        rest = [*getattr(context, "_protected_args", ()), *context.args]  # click 8 keeps the command apart
+        _, command, arguments = command.resolve_command(context, rest)
+    command.make_context(command.name, list(arguments), parent=context)
+
+
+def shown(name):
+    return [
+        pytest.param(words, id=f"{path.relative_to(ROOT)}: {' '.join(words)}")
+        for path in DOCUMENTS
+        for words in shown_commands(path.read_text(encoding="utf-8"))
+        if words[0] == name
+    ]
+
+
+@pytest.mark.parametrize("words", shown("make"))
+def test_every_make_target_that_is_shown_exists(words):
+    assert {word for word in words[1:] if "=" not in word} <= targets()
+
+
+@pytest.mark.parametrize("words", shown("fedpeft"))
+def test_every_fedpeft_command_that_is_shown_exists(words):
+    if words[-1] in ("--help", "--version", "-h"):
+        words = [*words[:-1], *(["ls"] if len(words) == 2 else [])]
+    check_command(words)
+    for word in words:
+        if re.fullmatch(r"simulations/[\w-]+\.toml", word):
+            assert (ROOT / word).is_file()
+
+
+def test_what_is_shown_is_found():
+    shell = "# why\n$ make demo\nA=b .venv/bin/fedpeft run x.toml \\\n  --smoke && make test\n"
+    text = f"text\n```bash\n{shell}```\n```python\nmake no\n```\n"
+    assert shown_commands(text) == [["make", "demo"], ["fedpeft", "run", "x.toml", "--smoke"], ["make", "test"]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fedpeft run simulations/assistant.toml --smoke --set run.rounds=3",
+        "fedpeft --debug resume RUN",
+        "fedpeft new strategy mine",
+        "fedpeft export RUN --help",
+    ],
+)
+def test_the_check_passes_what_exists(line):
+    words = line.split()
+    try:
+        check_command(words)
+    except click.exceptions.Exit:
+        assert words[-1] == "--help"
+
+
+@pytest.mark.parametrize("line", ["fedpeft rnu x", "fedpeft run x --fast", "fedpeft run", "fedpeft new strategie x"])
+def test_the_check_stops_what_does_not(line):
+    with pytest.raises(click.ClickException):
+        check_command(line.split())
+
+
+def test_the_two_commands_of_the_project_are_targets():
+    assert {"demo", "test", "check"} <= targets()
