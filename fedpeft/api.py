@@ -205,7 +205,7 @@ def simulate(
             "run": {"name": name, "rounds": rounds},
             "model": {"source": _OWN_OBJECTS, "name": base_name},
             "devices": [{"name": "default", "clients": max(1, len(clients))}],
-            "round": {"ask": ask or max(1, len(clients))},
+            "round": {"ask": max(1, len(clients)) if ask is None else ask},
         },
         options=options or {},
     )
@@ -237,17 +237,20 @@ def _perform(
     *,
     separate: bool,
 ) -> RunResult:
-    from fedpeft.simulation.plan import make_plan
     from fedpeft.simulation.run import perform
 
     with journal:
         for observer in observers:
             journal.subscribe(observer)
-        if on_plan is not None:
-            on_plan(make_plan(federation))
         teller = _Teller(on_progress, federation.config.run.rounds)
         journal.subscribe(teller.observe)
-        perform(federation, journal, on_work=teller.work, separate=separate)
+        perform(
+            federation,
+            journal,
+            on_plan=on_plan or (lambda plan: None),
+            on_work=teller.work,
+            separate=separate,
+        )
         result = summarise(journal)
     write_report(result.folder)
     return result

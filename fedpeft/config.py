@@ -146,6 +146,7 @@ class EvaluationTable(Table):
     """`[evaluation]`: on the coordinator every so many rounds; on the clients before and after."""
 
     every: Positive = 1  # rounds
+    test_examples: Natural = 0  # of the test set used at all, a fixed sample; 0 = all
     examples: Natural = 0  # of the test set in the rounds between first and last, a fixed sample; 0 = all
     batch_size: Positive = 64
     clients: bool = True  # each client evaluates the first and the last adapter on its own held-out examples
@@ -258,6 +259,7 @@ SMOKE: dict[str, Any] = {
     "round.ask": 3,
     "round.over_select": 0,
     "round.min_replies": 1,
+    "evaluation.test_examples": 200,
     "evaluation.examples": 64,
 }
 """`--smoke`: any run file in a few seconds, to see that it works; its figures mean nothing. What the file keeps lower

@@ -93,7 +93,7 @@ def assemble(config: RunConfig) -> Federation:
         strategy=strategy,
         train={client: task.encode(data.train) for client, data in corpus.clients.items()},
         held_out={client: task.encode(data.test) for client, data in corpus.clients.items()},
-        test=task.encode(corpus.test),
+        test=test_sample(config, task, task.encode(corpus.test)),
         description=corpus.description,
         labels=len(corpus.label_names),
         base_name=base.name,
@@ -164,11 +164,17 @@ def load_strategy(config: RunConfig) -> Strategy:
     return strategy
 
 
+def test_sample(config: RunConfig, task: Task, test: Any) -> Any:
+    """The part of a test set that the run uses at all."""
+    chosen = evaluation_sample(len(test), config.evaluation.test_examples, config.run.seed)
+    return task.select(test, chosen) if len(chosen) < len(test) else test
+
+
 def evaluation_sample(examples: int, wanted: int, seed: int) -> list[int]:
-    """Indices of the fixed sample that the rounds between first and last are evaluated on; 0 wanted = all."""
+    """Indices of a fixed sample; 0 wanted = all."""
     if wanted == 0 or wanted >= examples:
         return list(range(examples))
     return sorted(Stream(derive(seed, "evaluation-sample")).sample(examples, wanted))
 
 
-__all__ = ["Federation", "assemble", "check_plugins", "evaluation_sample", "load_codec", "load_strategy"]
+__all__ = ["Federation", "assemble", "check_plugins", "evaluation_sample", "load_codec", "load_strategy", "test_sample"]

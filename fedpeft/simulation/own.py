@@ -13,7 +13,7 @@ from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.registry import load
 from fedpeft.simulation.faults import Faults
-from fedpeft.simulation.federation import Federation, load_codec
+from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId
@@ -60,15 +60,16 @@ def own_federation(
     torch.set_num_threads(config.engine.threads)
     adapter = build_adapter(model, peft_config, seed=config.run.seed)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
+    task = CustomTask(loss, correct, collate)
     return Federation(
         config=config,
         adapter=adapter,
         initial=adapter.get(),
-        task=CustomTask(loss, correct, collate),
+        task=task,
         strategy=strategy,
         train={client: clients[client] for client in names},
         held_out={client: client_test.get(client, ()) for client in names},
-        test=test,
+        test=test_sample(config, task, test),
         description=f"{len(clients)} clients of one's own, {sum(map(len, clients.values()))} training examples",
         labels=0,
         base_name=base_name,

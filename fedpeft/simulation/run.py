@@ -23,6 +23,7 @@ from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
 from fedpeft.journal.diagnosis import diagnosed, disk_full
 from fedpeft.paths import write_atomically
+from fedpeft.report.summary import RunPlan
 from fedpeft.simulation.centralised import CentralisedProcess, train_centralised
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.local import run_local
@@ -52,6 +53,7 @@ def perform(
     journal: Journal,
     *,
     engine: Engine = run_local,
+    on_plan: Callable[[RunPlan], None] = lambda plan: None,
     on_work: Callable[[Work], None] = lambda work: None,
     separate: bool = True,
 ) -> None:
@@ -61,6 +63,7 @@ def perform(
         federation: ready to run.
         journal: open for writing.
         engine: runs the rounds.
+        on_plan: called with the plan before anything is trained.
         on_work: called as work is done; within a phase `done` never falls, and ends at `total`.
         separate: train the centralised comparison in a process of its own, from the run file in the run's folder;
             False for a federation made of the user's own objects: it is then trained here, after the federated run.
@@ -75,6 +78,7 @@ def perform(
         write_atomically(folder / RUN_FILE, journal.config_toml.encode())
     commit = journal.last_commit()
     plan = make_plan(federation)
+    on_plan(plan)
     journal.record(EventKind.RUN_STARTED, version=__version__, resumed=commit is not None, plan=plan.to_payload())
     total = work_of(federation)
     done = total * commit.round / config.run.rounds if commit is not None else 0.0
