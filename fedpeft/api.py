@@ -269,6 +269,8 @@ class _Teller:
         if event.kind.value == "round_opened" and event.round is not None:
             self.round = event.round
             self.text = f"round {event.round} of {self.rounds}"
+        elif event.kind.value == "committed":
+            self.text = f"evaluating round {event.round}" if event.round else "zero-shot"
 
     def work(self, work: Work) -> None:
         if self.on_progress is None:

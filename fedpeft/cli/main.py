@@ -15,10 +15,10 @@ from typing import Annotated
 import click
 import typer
 
-from fedpeft import __version__
 from fedpeft.cli import doctor, export, listing, new, report, resume, run, show, validate
 from fedpeft.cli.output import Session, print_json, say_error, wants_json
 from fedpeft.errors import FedpeftError
+from fedpeft.version import __version__
 
 UNHEARD, BUG, INTERRUPTED = 1, 70, 130
 

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 
-from fedpeft import __version__
 from fedpeft.adapters import export_adapter
 from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
@@ -30,6 +29,7 @@ from fedpeft.simulation.local import run_local
 from fedpeft.simulation.plan import make_plan
 from fedpeft.simulation.wiring import FORWARD
 from fedpeft.types import FloatArray
+from fedpeft.version import __version__
 
 ADAPTER = "adapter"
 RUN_FILE = "run.toml"
