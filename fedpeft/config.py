@@ -151,6 +151,7 @@ class EvaluationTable(Table):
     batch_size: Positive = 64
     clients: bool = True  # each client evaluates the first and the last adapter on its own held-out examples
     centralised: bool = True  # also train one adapter on the pooled data with the same number of example passes
+    centralised_learning_rate: Annotated[float, Field(gt=0)] | None = None  # default: local.learning_rate
 
 
 class LimitsTable(Table):

@@ -71,7 +71,8 @@ def train_centralised(
     renewal = max(1, steps // config.run.rounds)
     prepared: Any = None
     done = 0
-    for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps)):
+    lengths = getattr(pooled, "lengths", None)
+    for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps, lengths)):
         if step % renewal == 0:
             prepared = task.prepare(adapter.model)
         batch = task.batch(pooled, indices)

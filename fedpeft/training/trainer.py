@@ -51,19 +51,50 @@ class Trainer(Protocol):
         """Train every job; one result a job, in the order of the jobs. A client's fault never ends the others' work."""
 
 
-def batch_order(seed: int, examples: int, batch_size: int, steps: int) -> Iterator[npt.NDArray[np.int64]]:
+GROUP = 8
+"""Batches among which examples are sorted by length."""
+
+
+def batch_order(
+    seed: int, examples: int, batch_size: int, steps: int, lengths: npt.NDArray[np.int64] | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
     """The example indices of each step: seeded permutations of the client's data, one after another.
 
-    Every batch has min(batch_size, examples) examples, so a client with little data repeats it more often.
+    Every batch has min(batch_size, examples) examples: a client with little data repeats it more often. Where lengths
+    are known, examples of like length share a batch, so that it holds little padding (half the tokens of a step on
+    Banking77): windows of `GROUP` batches are sorted by length, cut into batches, and the batches shuffled.
+
+    Args:
+        seed: uint64.
+        examples: the client has.
+        batch_size: examples a step.
+        steps: batches to yield.
+        lengths: of the examples, shape (examples,), e.g. in tokens.
     """
     size = min(batch_size, examples)
     stream = Stream(derive(seed, "data-order"))
     pending: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
     for _ in range(steps):
         while len(pending) < size:
-            pending = np.concatenate([pending, stream.permutation(examples)])
+            order = stream.permutation(examples)
+            if lengths is not None:
+                order = _group_by_length(order, lengths, size, stream)
+            pending = np.concatenate([pending, order])
         yield pending[:size]
         pending = pending[size:]
+
+
+def _group_by_length(
+    order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], size: int, stream: Stream
+) -> npt.NDArray[np.int64]:
+    """One pass over the data, regrouped; what does not fill a batch stays last."""
+    batches = []
+    for begin in range(0, len(order), GROUP * size):
+        window = order[begin : begin + GROUP * size]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        whole = len(window) // size * size
+        batches += [window[:whole].reshape(-1, size)[stream.permutation(whole // size)].reshape(-1), window[whole:]]
+    return np.concatenate(batches)
 
 
 class SequentialTrainer:
@@ -102,7 +133,8 @@ class SequentialTrainer:
         adapter.train(True)
         try:
             with seeded_torch(plan.seed, adapter.theta.device):  # dropout
-                for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps):
+                lengths = getattr(job.data, "lengths", None)
+                for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps, lengths):
                     batch = self.task.batch(job.data, indices)
                     loss = gradient_step(
                         adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm

@@ -34,3 +34,26 @@ def test_the_seed_decides():
 def test_more_steps_only_add_batches():
     short, long = (list(batch_order(3, 11, 4, steps)) for steps in (3, 9))
     assert all(np.array_equal(a, b) for a, b in zip(short, long, strict=False))
+
+
+LENGTHS = np.random.default_rng(5).integers(3, 60, 150)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 200])
+def test_with_lengths_every_pass_still_deals_every_example_once(size):
+    size_used = min(size, 150)
+    dealt = np.concatenate(list(batch_order(3, 150, size, 2 * 150 // size_used, LENGTHS)))
+    assert sorted(dealt[:150]) == list(range(150))
+    assert [len(batch) for batch in batch_order(3, 150, size, 9, LENGTHS)] == [size_used] * 9
+
+
+def test_with_lengths_batches_hold_less_padding():
+    def padded(lengths):
+        return np.mean([LENGTHS[batch].max() for batch in batch_order(3, 150, 16, 45, lengths)])
+
+    assert padded(LENGTHS) < 0.75 * padded(None)
+
+
+def test_with_lengths_short_texts_do_not_always_come_first():
+    firsts = [LENGTHS[next(batch_order(seed, 150, 16, 1, LENGTHS))].mean() for seed in range(20)]
+    assert np.std(firsts) > 5

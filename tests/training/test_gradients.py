@@ -66,7 +66,8 @@ def ordinary_loop(model, folder, head, start, plan):
 
     with torch.no_grad():
         names = None if head else embed(list(LABELS))
-    for indices in batch_order(plan.seed, len(TEXTS), plan.batch_size, plan.steps):
+    lengths = np.array([len(ids) for ids in tokenizer(TEXTS)["input_ids"]])
+    for indices in batch_order(plan.seed, len(TEXTS), plan.batch_size, plan.steps, lengths):
         texts, labels = [TEXTS[i] for i in indices], torch.from_numpy(NUMBERS[indices])
         if head:
             batch = tokenizer(texts, padding=True, return_tensors="pt")
