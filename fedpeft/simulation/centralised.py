@@ -4,8 +4,9 @@
 and leaves `centralised.json` in the run's folder. That process ends as soon as its standard input does: whoever started
 it holds the other end, so it never outlives a run that was killed.
 
-Same base, adapter, optimizer, learning rate and batch size; the optimizer keeps its moments, and what a task prepares
-(label embeddings) is renewed as often as a federated round would.
+Same base, adapter, optimizer and batch size; the learning rate is its own where the run file says so, since one optimizer
+over all the data wants smaller steps than many short ones that are averaged. The optimizer keeps its moments, and what
+a task prepares (label embeddings) is renewed as often as a federated round would.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def train_centralised(
         seed=derive_seed(config.run.seed, "centralised"),
         steps=steps,
         batch_size=local.batch_size,
-        learning_rate=local.learning_rate,
+        learning_rate=config.evaluation.centralised_learning_rate or local.learning_rate,
         weight_decay=local.weight_decay,
         optimizer=local.optimizer,
     )
