@@ -4,7 +4,7 @@
 and leaves `centralised.json` in the run's folder. That process ends as soon as its standard input does: whoever started
 it holds the other end, so it never outlives a run that was killed.
 
-Same base, adapter, optimizer and batch size; the learning rate is its own where the run file says so, since one optimizer
+Same base, adapter, optimizer and batch size; the learning rate is its own where the run file says so: one optimizer
 over all the data wants smaller steps than many short ones that are averaged. The optimizer keeps its moments, and what
 a task prepares (label embeddings) is renewed as often as a federated round would.
 """
