@@ -1,3 +1,5 @@
-"""The version of this package, for `pyproject.toml`, journals and `fedpeft --version`."""
+"""The version of the installed package; `pyproject.toml` holds it, where Flower wants to read it too."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("fedpeft")

@@ -96,8 +96,8 @@ def _body(
         + figure(
             "bytes",
             plots.bytes_plot(history),
-            "Each round, up from the clients and down to them. The first and the last round include the greetings and "
-            "the evaluations on the clients.",
+            "Each round, up from the clients and down to them. The last bar includes the greetings and the "
+            "evaluations on the clients.",
         )
         + figure(
             "cumulative", plots.cumulative_plot(history), "Since the start: frames, and Flower's wire around them."
