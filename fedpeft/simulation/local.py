@@ -21,8 +21,8 @@ from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
 from fedpeft.wire.frame import decode_frame
 
-POLL_S = 1.0
-"""Virtual seconds between two looks of the coordinator: replies that fall due in between are trained together."""
+POLL_S = 0.1
+"""Virtual seconds between two looks of the coordinator: the resolution of the devices' times."""
 
 
 def run_local(
