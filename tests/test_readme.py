@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -111,3 +113,10 @@ def test_the_check_stops_what_does_not(line):
 
 def test_the_two_commands_of_the_project_are_targets():
     assert {"demo", "test", "check"} <= targets()
+
+
+def test_the_python_example_runs(tmp_path):
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / done.stdout.split()[-1]).is_file()
