@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def perform(arguments: list[str], session: Session) -> int:
     """Run one command; returns its exit code and lets no exception out."""
     as_json = wants_json(arguments)
+    if "--debug" in arguments:  # wherever it stands: it is added last, to a command that has just failed
+        arguments = ["--debug", *(word for word in arguments if word != "--debug")]
     command = typer.main.get_command(app)
     try:  # not `command.main`, which keeps an interrupt to itself
         with command.make_context("fedpeft", arguments, obj=session) as context:

@@ -102,12 +102,13 @@ def test_a_bug_is_one_line_and_a_way_to_report_it(failing, capsys):
     )
 
 
-@pytest.mark.parametrize("by", ["option", "environment"])
+@pytest.mark.parametrize("by", ["option", "option behind the command", "environment"])
 def test_debug_shows_the_traceback(failing, capsys, monkeypatch, by):
     failing(DataError("empty", code="data.empty"))
     if by == "environment":
         monkeypatch.setenv("FEDPEFT_DEBUG", "1")
-    assert call(*(["--debug"] if by == "option" else []), "ls") == 3
+    words = {"option": ["--debug", "ls"], "option behind the command": ["ls", "--debug"]}.get(by, ["ls"])
+    assert call(*words) == 3
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
