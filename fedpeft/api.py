@@ -47,7 +47,7 @@ def run(
     from fedpeft.simulation.federation import assemble
 
     federation = assemble(config)
-    return _perform(federation, _create(config, fresh), observers, on_plan, on_progress, separate=True)
+    return _perform(federation, _create(federation.config, fresh), observers, on_plan, on_progress, separate=True)
 
 
 def resume(
@@ -188,8 +188,19 @@ def simulate(
     >>> result.rounds, result.federated > 0.8
     (3, True)
     """
-    from fedpeft.simulation.own import own_federation
+    from fedpeft.kernels import uninstall
+    from fedpeft.simulation.own import own_config, own_federation
 
+    options = dict(options or {})
+    table = {
+        "run": {"name": name, "rounds": rounds},
+        "model": {"source": _OWN_OBJECTS, "name": base_name},
+        "devices": [{"name": "default", "clients": max(1, len(clients))}],
+        "round": {"ask": max(1, len(clients)) if ask is None else ask},
+    }
+    if resume:  # on with the kernel that the run began with
+        with Journal.read(own_config(table, options).folder) as begun:
+            options.setdefault("engine.kernel", _config_of(begun).engine.kernel)
     federation = own_federation(
         model=model,
         peft_config=peft_config,
@@ -201,16 +212,14 @@ def simulate(
         client_test=client_test or {},
         strategy=strategy,
         base_name=base_name,
-        table={
-            "run": {"name": name, "rounds": rounds},
-            "model": {"source": _OWN_OBJECTS, "name": base_name},
-            "devices": [{"name": "default", "clients": max(1, len(clients))}],
-            "round": {"ask": max(1, len(clients)) if ask is None else ask},
-        },
-        options=options or {},
+        table=table,
+        options=options,
     )
     journal = Journal.open(federation.config.folder) if resume else _create(federation.config, fresh)
-    return _perform(federation, journal, observers, None, on_progress, separate=False)
+    try:
+        return _perform(federation, journal, observers, None, on_progress, separate=False)
+    finally:
+        uninstall(federation.adapter.model)  # the model is the user's, who may change its weights
 
 
 def _create(config: RunConfig, fresh: bool) -> Journal:

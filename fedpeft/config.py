@@ -75,6 +75,7 @@ class ModelTable(Table):
     task: str = "label-names"  # label-names | linear-head
     temperature: float = Field(20.0, gt=0)  # label-names: multiplies the cosine before the softmax
     max_length: Positive = 64  # tokens a text is cut to
+    dtype: Literal["fp32", "bf16"] = "fp32"  # of the frozen base; the adapter and its optimizer are always fp32
 
 
 class AdapterTable(Table):
@@ -168,7 +169,11 @@ class EngineTable(Table):
     name: Literal["local"] = "local"  # all in this process
     threads: Positive = 1  # of torch; one keeps runs equal bit by bit
     wire: bool = True  # pass each message through Flower's wire format, to count its bytes
-    lookahead: Positive = 16  # clients handed to the trainer at once
+    lookahead: Positive = 64  # clients handed to the trainer at once
+    trainer: Literal["batched", "sequential"] = "batched"  # many clients in one pass, or one after the other
+    kernel: str = "auto"  # of the frozen base's products: auto (measured) | torch | onednn
+    rows: Positive = 4096  # of one pass, e.g. tokens over all its clients; more is slower where caches are small
+    memory_mb: Positive = 300  # for the clients of a pass, beside the base
 
 
 class FaultTable(Table):

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 from fedpeft.errors import PluginError, closest
 
-Kind: TypeAlias = Literal["strategy", "codec", "objective", "optimizer", "partitioner", "source", "task"]
+Kind: TypeAlias = Literal["strategy", "codec", "objective", "optimizer", "kernel", "partitioner", "source", "task"]
 
 BUILTIN: dict[Kind, dict[str, str]] = {
     "strategy": {
@@ -44,6 +44,10 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "optimizer": {
         "adamw": "fedpeft.training.optimizers:adamw",
         "sgd": "fedpeft.training.optimizers:sgd",
+    },
+    "kernel": {
+        "torch": "fedpeft.kernels.native:Native",
+        "onednn": "fedpeft.kernels.onednn:OneDnn",
     },
     "partitioner": {
         "iid": "fedpeft.data.partition.iid:iid",
@@ -71,6 +75,12 @@ def _installed(kind: Kind) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"fedpeft.{kind}"))
 
 
+@cache
+def _builtin(kind: Kind, name: str) -> Any:
+    module, attribute = BUILTIN[kind][name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
     """The class or function behind a name.
 
@@ -85,8 +95,7 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
     if ".py:" in name:
         return _load_file(kind, name, relative_to or Path.cwd())
     if name in BUILTIN[kind]:
-        module, attribute = BUILTIN[kind][name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _builtin(kind, name)
     for point in _installed(kind):
         if point.name == name:
             try:
@@ -119,13 +128,7 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
             allowed="a class, or a function",
             remedy="name another attribute of the file",
         )
-    parameters = inspect.signature(target).parameters.values()
-    known = [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    known, takes_any = _parameters(target)
     for key, value in params.items():
         if key not in known and not takes_any:
             raise PluginError(
@@ -143,6 +146,22 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
             allowed=", ".join(known) or "no parameters",
             remedy="correct the value in the run file",
         ) from error
+
+
+@cache
+def _parameters(target: Any) -> tuple[tuple[str, ...], bool]:
+    """Names that a plug-in can be called with, and whether it takes any other.
+
+    Looked up once: of a class without a constructor, Python parses a text to find it, and a trainer builds an
+    objective for every client.
+    """
+    parameters = inspect.signature(target).parameters.values()
+    known = tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
+    return known, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _load_file(kind: Kind, name: str, folder: Path) -> Any:

@@ -17,12 +17,13 @@ import torch
 from safetensors import SafetensorError
 
 from fedpeft.errors import ModelError
+from fedpeft.kernels.attention import register as register_short_attention
 from fedpeft.randomness.streams import Stream, derive
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A loaded base: parameters frozen, in fp32, in eval mode (dropout off)."""
+    """A loaded base: parameters frozen, in fp32 or bf16, in eval mode (dropout off)."""
 
     model: torch.nn.Module
     tokenizer: Any
@@ -36,7 +37,9 @@ class BaseModel:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def load_base(source: str, *, name: str | None = None, labels: Sequence[str] | None = None, seed: int = 0) -> BaseModel:
+def load_base(
+    source: str, *, name: str | None = None, labels: Sequence[str] | None = None, seed: int = 0, dtype: str = "fp32"
+) -> BaseModel:
     """Load a base model, frozen.
 
     Args:
@@ -44,6 +47,7 @@ def load_base(source: str, *, name: str | None = None, labels: Sequence[str] | N
         name: hub id to be named by exported adapters; default: the source, or the package's name.
         labels: None loads the bare encoder; names load a sequence classifier with so many classes, its head zero.
         seed: the run's; what the checkpoint lacks is drawn from it, equally on every machine.
+        dtype: "fp32" or "bf16", of weights and activations.
 
     Raises:
         ModelError: the source does not exist, has no configuration, lacks weights, or is of an architecture that
@@ -54,17 +58,17 @@ def load_base(source: str, *, name: str | None = None, labels: Sequence[str] | N
     location = _locate(source)
     transformers.logging.set_verbosity_error()  # the load report of unused heads says nothing a user can act on
     transformers.logging.disable_progress_bar()
+    how: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
+    if dtype == "bf16":
+        how |= {"dtype": torch.bfloat16, "attn_implementation": register_short_attention()}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(location)
         if labels is None:
-            model, report = transformers.AutoModel.from_pretrained(
-                location, dtype=torch.float32, output_loading_info=True
-            )
+            model, report = transformers.AutoModel.from_pretrained(location, **how)
         else:
             model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
                 location,
-                dtype=torch.float32,
-                output_loading_info=True,
+                **how,
                 id2label=dict(enumerate(labels)),
                 label2id={label: index for index, label in enumerate(labels)},
             )

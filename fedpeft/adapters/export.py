@@ -10,6 +10,7 @@ import safetensors.torch
 
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.errors import ModelError
+from fedpeft.kernels import uninstall
 from fedpeft.paths import write_atomically
 
 
@@ -53,6 +54,7 @@ def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
             remedy="export the adapter folder instead",
         )
     folder.mkdir(parents=True, exist_ok=True)
+    uninstall(adapter.model)  # merging changes the base's weights, which a kernel may hold packed
     merged = adapter.model.merge_and_unload()
     if hasattr(merged, "save_pretrained"):
         merged.save_pretrained(str(folder))

@@ -59,6 +59,7 @@ class FlatAdapter:
         layout: where each tensor lies.
         theta: fp32 tensor of shape (d,); the parameters are views into it.
         gradient: fp32 tensor of shape (d,); the parameters' `.grad` are views into it, so zero it, never replace it.
+        parameters: the trainable parameters by canonical name, in the layout's order.
 
     Raises:
         ModelError: the model has nothing to train, or two trainable tensors end up under one name.
@@ -87,6 +88,7 @@ class FlatAdapter:
                 remedy="choose target modules, or leave the parameters that you want trained unfrozen",
             )
         self.layout = make_layout({name: tuple(parameter.shape) for name, parameter in named.items()})
+        self.parameters = {tensor.name: named[tensor.name] for tensor in self.layout.tensors}
         device = next(iter(named.values())).device
         self.theta = torch.empty(self.layout.size, dtype=torch.float32, device=device)
         self.gradient = torch.zeros_like(self.theta)

@@ -16,7 +16,15 @@ def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
         seed: uint64; torch takes 63 bits of it.
         device: whose generator counts, beside the CPU's.
     """
-    here = device.type == "cpu"
-    with torch.random.fork_rng(devices=[] if here else [device], device_type="cuda" if here else device.type):
-        torch.manual_seed(seed % 2**63)
+    if device.type != "cpu":
+        with torch.random.fork_rng(devices=[device], device_type=device.type):
+            torch.manual_seed(seed % 2**63)
+            yield
+        return
+    generator = torch.default_generator  # `torch.manual_seed` would also note a call for every other kind of device
+    state = generator.get_state()
+    generator.manual_seed(seed % 2**63)
+    try:
         yield
+    finally:
+        generator.set_state(state)

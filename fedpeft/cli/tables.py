@@ -44,7 +44,8 @@ def plan_table(plan: RunPlan) -> RenderableType:
             ("trained", trained),
             ("rounds", f"{plan.rounds}, asking {plan.ask} of {plan.clients} clients in each"),
             ("per round", f"{bytes_text(up)} up, {bytes_text(down)} down; whole model: {_whole(plan)} each way"),
-            ("training", f"{count_text(plan.example_passes)} example passes"),
+            ("training", f"{count_text(plan.example_passes)} example passes, clients {plan.trainer}"),
+            ("arithmetic", plan.arithmetic),
         ]
     )
     devices = _table("devices", "clients", "examples", "memory needed", "of")

@@ -118,6 +118,8 @@ def plan_section(plan: RunPlan) -> str:
         ("one broadcast", bytes_text(plan.broadcast_bytes)),
         ("whole model, fp32", bytes_text(plan.full_model_bytes)),
         ("example passes", count_text(plan.example_passes)),
+        ("clients trained", plan.trainer),
+        ("arithmetic", plan.arithmetic),
         *(("note", note) for note in plan.notes),
     ]
     devices = [

@@ -60,6 +60,8 @@ class RunPlan:
     example_passes: int  # training examples seen over the whole run, repeats counted
     labels: int
     test_examples: int
+    arithmetic: str = ""  # how the frozen base is multiplied, in words
+    trainer: str = ""  # whether clients are trained together, in words
     notes: tuple[str, ...] = ()
 
     def to_payload(self) -> dict[str, Any]:

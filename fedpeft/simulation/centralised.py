@@ -67,7 +67,7 @@ def train_centralised(
         optimizer=local.optimizer,
     )
     adapter.set(federation.initial)
-    optimizer = load("optimizer", plan.optimizer)(adapter.theta, plan)
+    optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
     start, objective = adapter.theta.clone(), Plain()
     renewal = max(1, steps // config.run.rounds)
     prepared: Any = None

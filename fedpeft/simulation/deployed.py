@@ -7,13 +7,14 @@ copy in its node configuration). The generated or partitioned data of a run file
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fedpeft.client import Agent
-from fedpeft.config import RunConfig, load_run_file
+from fedpeft.config import RunConfig, load_run_file, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.flower.apps import Values
 from fedpeft.journal import Journal
@@ -48,9 +49,12 @@ def serve(transport: Transport, run_config: Values) -> None:
         FedpeftError: what else ended the run; the same call goes on from its last commit.
     """
     config = load_run_file(_run_file(run_config, run_config))
-    _check_unchanged(config)
+    begun = (config.folder / FILE).exists()
+    if begun:
+        config = _as_it_began(config)
     federation = assemble(config)
-    if (config.folder / FILE).exists():
+    config = federation.config
+    if begun:
         journal = Journal.open(config.folder)
     else:
         journal = Journal.create(config.folder, run=config.run.name, config_toml=config.to_toml())
@@ -67,12 +71,16 @@ def serve(transport: Transport, run_config: Values) -> None:
         perform(federation, journal, engine=engine)
 
 
-def _check_unchanged(config: RunConfig) -> None:
-    """Refuse to go on with a run under another run file: the agents read theirs anew and would do something else."""
-    if not (config.folder / FILE).exists():
-        return
+def _as_it_began(config: RunConfig) -> RunConfig:
+    """The run file with the kernel that the run in its folder began with, where it leaves the choice.
+
+    Any other difference is refused: the agents read their run file anew and would do something else.
+    """
     with Journal.read(config.folder) as journal:
         began_with = journal.config_toml
+    if config.engine.kernel == "auto":
+        kernel = parse_config(tomllib.loads(began_with), origin=str(config.folder / RUN_FILE)).engine.kernel
+        config = config.model_copy(update={"engine": config.engine.model_copy(update={"kernel": kernel})})
     if began_with != config.to_toml():
         raise ConfigError(
             f"the run in {config.folder} began with another run file than the one given now",
@@ -80,6 +88,7 @@ def _check_unchanged(config: RunConfig) -> None:
             allowed=f"the run file as it was then: {config.folder / RUN_FILE}",
             remedy="change it back to go on with this run, or give the new one another run.name",
         )
+    return config
 
 
 def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]:

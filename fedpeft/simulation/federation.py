@@ -6,11 +6,10 @@ one from the user's own objects instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-
-import torch
 
 from fedpeft.adapters import FlatAdapter, build_adapter, load_base, lora_config
 from fedpeft.codecs import Codec
@@ -20,10 +19,12 @@ from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Evaluation, evaluate
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
+from fedpeft.simulation.arithmetic import settle_arithmetic
 from fedpeft.simulation.faults import Faults
 from fedpeft.strategies import Strategy
-from fedpeft.training import Task
-from fedpeft.types import ClientId, FloatArray
+from fedpeft.training import Task, Trainer, TrainingJob
+from fedpeft.training.choice import TrainerChoice, choose_trainer, make_trainer
+from fedpeft.types import ClientId, FloatArray, Plan
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,44 @@ class Federation:
     labels: int  # 0 where the task has none
     base_name: str  # what an exported adapter calls its base
     base_parameters: int
+    arithmetic: str = ""  # how the frozen base is multiplied, in words
     tokenizer: Any = None
 
     def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
         """Evaluate θ, shape (d,), on a data set."""
         self.adapter.set(theta)
         return evaluate(self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size)
+
+    @cached_property
+    def trainer_choice(self) -> TrainerChoice:
+        """Whether clients are trained together, tried once on the first client's first batch."""
+        client, data = next(iter(self.train.items()))
+        local = self.config.local
+        plan = Plan(
+            run=self.config.run.name,
+            round=0,
+            attempt=0,
+            client=client,
+            seed=self.config.run.seed,
+            steps=1,
+            batch_size=local.batch_size,
+            learning_rate=local.learning_rate,
+            optimizer=local.optimizer,
+        )
+        job = TrainingJob(plan, self.initial, data)
+        return choose_trainer(self.config.engine.trainer, self.adapter, self.task, job)
+
+    def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
+        """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
+        engine = self.config.engine
+        return make_trainer(
+            self.trainer_choice,
+            self.adapter,
+            self.task,
+            rows=engine.rows,
+            memory=engine.memory_mb * 1_000_000,
+            on_step=on_step,
+        )
 
     def steps(self, device: str) -> int:
         """Optimizer steps a round of a device class."""
@@ -68,7 +101,6 @@ def assemble(config: RunConfig) -> Federation:
     Raises:
         FedpeftError: data, model, adapter or a plug-in is wrong; names the key and the remedy.
     """
-    torch.set_num_threads(config.engine.threads)
     strategy = check_plugins(config)
     task_class = load("task", config.model.task)
     corpus = load_corpus(config)
@@ -77,6 +109,7 @@ def assemble(config: RunConfig) -> Federation:
         name=config.model.name,
         labels=corpus.label_names if task_class.head else None,
         seed=config.run.seed,
+        dtype=config.model.dtype,
     )
     parameters = base.parameters
     adapter = build_adapter(
@@ -84,6 +117,7 @@ def assemble(config: RunConfig) -> Federation:
         lora_config(config.adapter, classifier=task_class.head, fresh=base.fresh),
         seed=config.run.seed,
     )
+    config, arithmetic = settle_arithmetic(config, adapter.model)
     task = task_class(base.tokenizer, corpus.label_names, config.model.temperature, config.model.max_length)
     return Federation(
         config=config,
@@ -98,6 +132,7 @@ def assemble(config: RunConfig) -> Federation:
         labels=len(corpus.label_names),
         base_name=base.name,
         base_parameters=parameters,
+        arithmetic=arithmetic,
         tokenizer=base.tokenizer,
     )
 

@@ -12,6 +12,7 @@ from fedpeft.adapters import build_adapter
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.registry import load
+from fedpeft.simulation.arithmetic import settle_arithmetic
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.strategies import FedAvg, Strategy
@@ -44,7 +45,7 @@ def own_federation(
     """
     _check_clients(clients, client_test)
     _check_data("test", test, least=0)
-    config = _configure(table, options)
+    config = own_config(table, options)
     strategy = strategy if strategy is not None else FedAvg()
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -57,8 +58,8 @@ def own_federation(
     load("optimizer", config.local.optimizer)
     names = [ClientId(name) for name in sorted(clients)]
     Faults(config.faults, names)
-    torch.set_num_threads(config.engine.threads)
     adapter = build_adapter(model, peft_config, seed=config.run.seed)
+    config, arithmetic = settle_arithmetic(config, adapter.model)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     task = CustomTask(loss, correct, collate)
     return Federation(
@@ -74,6 +75,7 @@ def own_federation(
         labels=0,
         base_name=base_name,
         base_parameters=sum(base),
+        arithmetic=arithmetic,
     )
 
 
@@ -122,7 +124,12 @@ def _check_data(name: str, data: Any, *, least: int) -> None:
         )
 
 
-def _configure(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
+def own_config(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
+    """A minimal run file with the caller's options set on top.
+
+    Raises:
+        ConfigError: an unknown option, or a wrong value.
+    """
     tables: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     for key, value in options.items():
         section, _, last = key.partition(".")

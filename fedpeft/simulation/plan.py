@@ -18,7 +18,14 @@ def make_plan(federation: Federation) -> RunPlan:
         examples[devices[client].table.name] += len(data)
     largest = max(federation.train.values(), key=len)
     needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size) / 1e6
-    notes = [
+    choice = federation.trainer_choice
+    trainer = (
+        f"together, up to {config.engine.rows} rows and {config.engine.memory_mb} MB a pass"
+        if choice.together
+        else "one at a time"
+    )
+    notes = [choice.note] if choice.note else []
+    notes += [
         f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"
         for table in config.devices
         if table.memory_mb < needed
@@ -42,5 +49,7 @@ def make_plan(federation: Federation) -> RunPlan:
         example_passes=federation.example_passes(),
         labels=federation.labels,
         test_examples=len(federation.test),
+        arithmetic=federation.arithmetic,
+        trainer=trainer,
         notes=tuple(notes),
     )

@@ -16,7 +16,6 @@ from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
-from fedpeft.training import SequentialTrainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
 
@@ -56,7 +55,7 @@ def make_agent(
         for client, device in devices.items()
     }
     return Agent(
-        SequentialTrainer(federation.adapter, federation.task, on_step=lambda: on_examples(batch)),
+        federation.trainer(on_step=lambda: on_examples(batch)),
         counted_evaluation(federation, on_examples),
         federation.initial,
         federation.adapter.layout,

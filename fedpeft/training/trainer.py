@@ -6,6 +6,7 @@ many clients into one forward and backward pass of the frozen base takes the sam
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ class SequentialTrainer:
         adapter.set(job.start)
         prepared = self._prepare(job.start)
         objective = build("objective", plan.objective, plan.objective_params)
-        optimizer = load("optimizer", plan.optimizer)(adapter.theta, plan)
+        optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
         start = adapter.theta.clone()
         losses: list[float] = []
         adapter.train(True)
@@ -140,7 +141,7 @@ class SequentialTrainer:
                         adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm
                     )
                     if not np.isfinite(loss):
-                        raise _not_finite(plan, f"the training loss is {loss} at step {len(losses) + 1}")
+                        raise not_finite(plan, f"the training loss is {loss} at step {len(losses) + 1}")
                     losses.append(loss)
                     if self.on_step is not None:
                         self.on_step()
@@ -153,7 +154,7 @@ class SequentialTrainer:
             adapter.train(False)
         delta = (adapter.theta - start).cpu().numpy()
         if not np.isfinite(delta).all():  # the gradient of the last step may overflow where its loss did not
-            raise _not_finite(plan, f"the adapter is no longer finite after step {len(losses)}")
+            raise not_finite(plan, f"the adapter is no longer finite after step {len(losses)}")
         metrics = {"loss_first": losses[0], "loss_last": losses[-1], "seconds": time.perf_counter() - began}
         return TrainingResult(plan, delta, metrics)
 
@@ -165,7 +166,8 @@ class SequentialTrainer:
         return self._prepared
 
 
-def _not_finite(plan: Plan, what: str) -> ClientFault:
+def not_finite(plan: Plan, what: str) -> ClientFault:
+    """The fault of a client whose training left the finite numbers."""
     return ClientFault(
         f"client {plan.client}: {what}, round {plan.round}",
         code="training.loss-not-finite",
@@ -207,12 +209,20 @@ def gradient_step(
     adapter.theta.grad = adapter.gradient
     with torch.no_grad():
         objective.add_gradient(adapter.gradient, adapter.theta, start)
-        clip_gradient(adapter.gradient, max_norm)
+        clip_gradients(adapter.gradient.unsqueeze(0), [max_norm])
         optimizer.step()
     return value
 
 
-def clip_gradient(gradient: torch.Tensor, max_norm: float) -> None:
-    """Scale `gradient`, shape (d,), in place to an L2 norm of at most `max_norm`; 0 = leave it."""
-    if max_norm > 0:
-        gradient.mul_((max_norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp(max=1.0))
+def clip_gradients(gradients: torch.Tensor, max_norms: Sequence[float]) -> None:
+    """Scale each client's gradient in place to an L2 norm of at most its `max_norm`; 0 = leave it.
+
+    Args:
+        gradients: (N, d).
+        max_norms: N numbers.
+    """
+    if not any(max_norms):
+        return
+    norms = torch.linalg.vector_norm(gradients, dim=1).add_(1e-6)  # a row's norm does not depend on the other rows
+    limits = torch.tensor([limit or math.inf for limit in max_norms], dtype=norms.dtype, device=norms.device)
+    gradients.mul_(limits.div_(norms).clamp_(max=1.0).unsqueeze(1))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fedpeft.kernels import rows_times
 from fedpeft.training.task import Outcomes
 from fedpeft.training.tasks.text import TextBatch, TextEncoder
 
@@ -43,12 +44,12 @@ class LabelNames(TextEncoder):
 
     def outcomes(self, model: torch.nn.Module, batch: TextBatch, prepared: torch.Tensor) -> Outcomes:
         """See `Task.outcomes`."""
-        logits = self.temperature * self._embed(model, batch.inputs) @ prepared.T  # (n, labels)
+        logits = self.temperature * rows_times(self._embed(model, batch.inputs), prepared)  # (n, labels)
         return Outcomes(
             F.cross_entropy(logits, batch.labels, reduction="none"), (logits.argmax(1) == batch.labels).float()
         )
 
     def _embed(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        hidden = model(**inputs).last_hidden_state  # (n, T, hidden)
+        hidden = model(**inputs).last_hidden_state.float()  # (n, T, hidden)
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)

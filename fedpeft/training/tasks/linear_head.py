@@ -33,7 +33,7 @@ class LinearHead(TextEncoder):
 
     def outcomes(self, model: torch.nn.Module, batch: TextBatch, prepared: None) -> Outcomes:
         """See `Task.outcomes`."""
-        logits = model(**batch.inputs).logits  # (n, labels)
+        logits = model(**batch.inputs).logits.float()  # (n, labels)
         return Outcomes(
             F.cross_entropy(logits, batch.labels, reduction="none"), (logits.argmax(1) == batch.labels).float()
         )

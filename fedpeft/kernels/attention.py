@@ -1,0 +1,98 @@
+"""Attention of short texts in bf16 on a CPU: plain batched products, where torch's own routine is slow.
+
+Torch's fused attention takes several times as long backward in bf16 as in fp32 on CPUs; and materialised probabilities
+cost little where texts are short. Softmax is in fp32. Registered with `transformers`, so any of its models can use it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+NAME = "fedpeft_short"
+
+
+class _ShortAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scaling: float
+    ) -> torch.Tensor:
+        heads = q.shape[:2]
+        q, k, v = (tensor.reshape(-1, *tensor.shape[2:]) for tensor in (q, k, v))  # (B·H, T, D)
+        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scaling)
+        if mask is not None:
+            scores.view(*heads, *scores.shape[1:]).add_(mask)
+        p = torch.softmax(scores, -1).to(q.dtype)
+        ctx.save_for_backward(q, k, v, p)
+        ctx.scaling = scaling
+        return torch.bmm(p, v).view(*heads, q.shape[1], v.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        q, k, v, p = ctx.saved_tensors
+        shape = gradients[0].shape
+        above = gradients[0].reshape(-1, *shape[2:])
+        for_v = torch.bmm(p.transpose(1, 2), above)
+        for_p = torch.bmm(above, v.transpose(1, 2)).float()
+        probabilities = p.float()
+        for_scores = probabilities * (for_p - (for_p * probabilities).sum(-1, keepdim=True))
+        for_scores = for_scores.mul_(ctx.scaling).to(q.dtype)
+        for_q, for_k = torch.bmm(for_scores, k), torch.bmm(for_scores.transpose(1, 2), q)
+        heads = shape[:2]
+        return (
+            for_q.view(*heads, *for_q.shape[1:]),
+            for_k.view(*heads, *for_k.shape[1:]),
+            for_v.view(*heads, *for_v.shape[1:]),
+            None,
+            None,
+        )
+
+
+def short_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function as `transformers` calls it.
+
+    Args:
+        module: may name `num_key_value_groups`, queries per key head.
+        query: (B, H, T, D).
+        key: (B, H / groups, S, D).
+        value: as key.
+        attention_mask: additive, broadcastable to (B, 1, T, S); None: everybody sees everybody.
+        scaling: default 1/√D.
+        dropout: of probabilities; only 0 is supported (the base is in eval mode).
+
+    Returns:
+        (B, T, H, D), and None for the weights.
+
+    Raises:
+        ValueError: dropout is asked for.
+    """
+    if dropout:
+        raise ValueError("short attention has no dropout: keep the base in eval mode")
+    groups = getattr(module, "num_key_value_groups", 1)
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if attention_mask is not None:
+        attention_mask = attention_mask[..., : key.shape[-2]]
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    y: torch.Tensor = _ShortAttention.apply(query, key, value, attention_mask, scaling)  # type: ignore[no-untyped-call]
+    return y.transpose(1, 2).contiguous(), None
+
+
+def register() -> str:
+    """Make it known to `transformers`; returns the name to pass as `attn_implementation`."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+    AttentionInterface.register(NAME, short_attention)
+    AttentionMaskInterface.register(NAME, eager_mask)
+    return NAME

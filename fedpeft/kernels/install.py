@@ -1,0 +1,68 @@
+"""Put a kernel under the frozen linear layers of a model, and take it away again.
+
+A layer keeps its class, its parameters and its place in the model; only the way it multiplies changes. So whatever
+wraps it (peft's adapters among them) goes on as before.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from fedpeft.kernels.frozen import FrozenProduct, Kernel, frozen_product
+
+_PRODUCT = "_fedpeft_product"
+
+
+def install(model: torch.nn.Module, kernel: Kernel) -> int:
+    """Hold every frozen matrix of `model` in the kernel; returns the bytes that it holds beside the model's own.
+
+    Frozen matrices are those of `torch.nn.Linear` and of GPT-2's `Conv1D` whose weight and bias need no gradient.
+    Change none of them while the kernel is installed: `uninstall` first.
+    """
+    uninstall(model)
+    total = 0
+    for module in model.modules():
+        matrix = frozen_matrix(module)
+        if matrix is None or kernel.available(matrix):
+            continue
+        product = kernel.hold(matrix, bias_of(module))
+        vars(module)[_PRODUCT] = product
+        vars(module)["forward"] = partial(frozen_product, product=product)
+        total += product.bytes
+    return total
+
+
+def uninstall(model: torch.nn.Module) -> None:
+    """Give every layer its own forward pass back."""
+    for module in model.modules():
+        if vars(module).pop(_PRODUCT, None) is not None:
+            vars(module).pop("forward", None)
+
+
+def product_of(module: torch.nn.Module) -> FrozenProduct | None:
+    """What `install` put under this layer; None if nothing."""
+    return vars(module).get(_PRODUCT)
+
+
+def frozen_matrix(module: Any) -> torch.Tensor | None:
+    """W, shape (out, in), of a frozen linear layer; None for any other module.
+
+    Subclasses do something of their own in `forward` (quantised layers among them) and are left alone.
+    """
+    conv1d = type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
+    if not conv1d and type(module) is not torch.nn.Linear:
+        return None
+    weight: torch.Tensor = module.weight
+    bias = bias_of(module)
+    if weight.requires_grad or (bias is not None and bias.requires_grad) or not weight.is_floating_point():
+        return None
+    return weight.detach().t() if conv1d else weight.detach()
+
+
+def bias_of(module: Any) -> torch.Tensor | None:
+    """b, shape (out,), of a linear layer, if it has one."""
+    bias: torch.Tensor | None = module.bias
+    return bias

@@ -1,0 +1,68 @@
+"""Who goes into the next pass: clients whose next batches have one shape, as many as tokens and memory allow.
+
+Clients need not keep step with each other. Whichever batch shape most clients wait with goes next, those with the most
+steps left first, so that nobody is left to train alone at the end.
+
+Two limits, both measured: rows of the widest adapter input (a pass of 2,000 to 4,000 tokens is fastest on a CPU: beyond
+that, activations leave the cache), and bytes that autograd keeps.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from fedpeft.training.batched.seat import Seat
+
+FIRST = 2
+"""Clients in the first pass of a batch shape, by which it is measured."""
+
+TRANSIENT = 1.25
+"""Peak memory of a pass over what it keeps: gradients and intermediate results that come and go (measured on BERT)."""
+
+
+@dataclass(slots=True)
+class PassLimits:
+    """How large passes may be.
+
+    Args:
+        rows: of the widest input of an adapter layer, e.g. tokens.
+        memory: bytes for everything below.
+        state: bytes of every client at work.
+        row: bytes of a client's row in a pass, beside its activations.
+    """
+
+    rows: int
+    memory: int
+    state: int
+    row: int
+    _measured: dict[Hashable, tuple[float, float]] = field(default_factory=dict)  # batch shape -> rows, bytes a client
+
+    def known(self, key: Hashable) -> bool:
+        """Whether this batch shape has been measured."""
+        return key in self._measured
+
+    def measured(self, key: Hashable, clients: int, rows: int, held: int) -> None:
+        """A pass of so many clients had so many rows and kept so many bytes."""
+        self._measured[key] = (max(rows, 1) / clients, self.row + TRANSIENT * held / clients)
+
+    def allowed(self, key: Hashable, seated: int) -> int:
+        """Clients that a pass of this batch shape may hold while so many are at work."""
+        if key not in self._measured:
+            return FIRST
+        rows, held = self._measured[key]
+        return max(1, min(int(self.rows / rows), int((self.memory - seated * self.state) / held)))
+
+
+def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:
+    """The clients of the next pass, in the order of their jobs; empty when all are done."""
+    waiting: dict[Hashable, list[Seat]] = defaultdict(list)
+    for seat in seats:
+        if seat.batch is not None:
+            waiting[seat.key].append(seat)
+    if not waiting:
+        return []
+    key, group = max(waiting.items(), key=lambda item: min(len(item[1]), limits.allowed(item[0], len(seats))))
+    group.sort(key=lambda seat: (-seat.left, seat.order))
+    return sorted(group[: limits.allowed(key, len(seats))], key=lambda seat: seat.order)

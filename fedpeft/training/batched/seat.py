@@ -1,0 +1,104 @@
+"""One client at work: where its training stands between two passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+
+from fedpeft.errors import ClientFault
+from fedpeft.registry import build
+from fedpeft.training.batches import signature
+from fedpeft.training.objectives import Objective
+from fedpeft.training.objectives.plain import Plain
+from fedpeft.training.task import Task
+from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order, not_finite
+
+
+class Seat:
+    """A job being worked on.
+
+    Args:
+        order: the job's place among all jobs.
+        job: what is to be done.
+        task: what is trained.
+        prepared: `Task.prepare` for the job's start; jobs with one start share the object.
+        device: where θ lives.
+
+    Attributes:
+        theta: (d,), fp32; its `.grad` is None between passes.
+        batch: the next one, once `advance` was called; None when all steps are done.
+        key: what clients in one pass must share.
+    """
+
+    def __init__(self, order: int, job: TrainingJob, task: Task, prepared: Any, device: torch.device) -> None:
+        self.order = order
+        self.job = job
+        self.plan = job.plan
+        self.prepared = prepared
+        self.theta = torch.from_numpy(job.start).to(device, copy=True)
+        self.objective: Objective = build("objective", job.plan.objective, job.plan.objective_params)
+        self.generator = torch.Generator(device).manual_seed(job.plan.seed & (2**63 - 1))  # as `seeded_torch`
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.fault: ClientFault | None = None
+        self.batch: Any = None
+        self.key: Hashable = None
+        self._task = task
+        self._start = None if isinstance(self.objective, Plain) else self.theta.clone()
+        lengths = getattr(job.data, "lengths", None)
+        self._order = batch_order(job.plan.seed, len(job.data), job.plan.batch_size, job.plan.steps, lengths)
+
+    @property
+    def left(self) -> int:
+        """Steps to go."""
+        return 0 if self.batch is None else self.plan.steps - len(self.losses)
+
+    def advance(self) -> None:
+        """Fetch the next batch."""
+        indices = next(self._order, None)
+        if indices is None:
+            self.batch = None
+            return
+        try:
+            self.batch = self._task.batch(self.job.data, indices)
+        except Exception as error:
+            error.add_note(
+                f"while training client {self.plan.client}, step {len(self.losses) + 1}, round {self.plan.round}"
+            )
+            raise
+        self.key = (signature(self.batch), id(self.prepared))
+
+    def take(self, loss: float, gradient: torch.Tensor) -> bool:
+        """Take up what a pass made of the client's batch; True if θ is to step.
+
+        The objective adds its part to `gradient`, shape (d,); it is not clipped yet.
+        """
+        if not math.isfinite(loss):
+            step = len(self.losses) + 1
+            self.fail(not_finite(self.plan, f"the training loss is {loss} at step {step}"))
+            return False
+        self.losses.append(loss)
+        if self._start is not None:
+            self.objective.add_gradient(gradient, self.theta, self._start)
+        return True
+
+    def fail(self, fault: ClientFault) -> None:
+        """This client is out; the others go on."""
+        self.fault = fault
+        self.batch = None
+
+    def result(self) -> TrainingResult:
+        """What came of the job; a fault if θ is no longer finite."""
+        if self.fault is not None:
+            return TrainingResult(self.plan, fault=self.fault)
+        delta = self.theta.cpu().numpy() - self.job.start
+        if not math.isfinite(float(delta @ delta)) and not torch.isfinite(self.theta).all():
+            return TrainingResult(
+                self.plan,
+                fault=not_finite(self.plan, f"the adapter is no longer finite after step {len(self.losses)}"),
+            )
+        metrics = {"loss_first": self.losses[0], "loss_last": self.losses[-1], "seconds": self.seconds}
+        return TrainingResult(self.plan, delta, metrics)

@@ -1,0 +1,124 @@
+"""The loop: seats are taken by jobs, passes train them, results leave in the order of the jobs.
+
+A client's result does not depend, bit by bit, on who shared its passes: rows of a frozen product do not see each other,
+everything else works on one client's numbers. So one client alone, as on a device, and a thousand together agree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.errors import ClientFault
+from fedpeft.training.batched.forward import forward_backward
+from fedpeft.training.batched.model import ClientAxis
+from fedpeft.training.batched.optimizers import SeatOptimizers
+from fedpeft.training.batched.passes import PassLimits, next_pass
+from fedpeft.training.batched.seat import Seat
+from fedpeft.training.task import Task
+from fedpeft.training.trainer import TrainingJob, TrainingResult, clip_gradients
+from fedpeft.types import FloatArray
+
+_STATE, _PASS = 3, 2
+"""Vectors of θ's size: of a client at work (θ and AdamW's two moments), and of its row in a pass (θ and gradient)."""
+
+
+class BatchedTrainer:
+    """Many clients in one pass of the frozen base; see `examine` for whether a model and task allow it.
+
+    Args:
+        adapter: the model. Its own θ serves `Task.prepare` only.
+        task: what is trained.
+        on_step: called after each client's optimizer step, for progress.
+        rows: of an adapter layer's widest input in one pass, e.g. tokens.
+        memory: bytes for the clients' state and activations, beside the base.
+    """
+
+    def __init__(
+        self,
+        adapter: FlatAdapter,
+        task: Task,
+        on_step: Callable[[], None] | None = None,
+        *,
+        rows: int = 4096,
+        memory: int = 300_000_000,
+    ) -> None:
+        self.adapter = adapter
+        self.task = task
+        self.on_step = on_step
+        vector = 4 * adapter.layout.size
+        self.seats = max(1, memory // 2 // (_STATE * vector))
+        self.limits = PassLimits(rows, memory, state=_STATE * vector, row=_PASS * vector)
+        self._axis = ClientAxis(adapter)
+        self._prepared: list[tuple[FloatArray, Any]] = []  # (start, what the task prepared for it), the last two
+
+    def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
+        """See `Trainer.run`."""
+        waiting = iter(enumerate(jobs))
+        optimizers = SeatOptimizers()
+        seats: list[Seat] = []
+        done: dict[int, TrainingResult] = {}
+        following = 0
+        while following < len(jobs):
+            while len(seats) < self.seats and (entry := next(waiting, None)) is not None:
+                seat = self._sit(*entry)
+                seats.append(seat)
+                optimizers.add(seat)
+            self._pass(next_pass(seats, self.limits), optimizers)
+            for seat in [seat for seat in seats if seat.batch is None]:
+                optimizers.drop(seat)
+                done[seat.order] = seat.result()
+            seats = [seat for seat in seats if seat.batch is not None]
+            while following in done:
+                yield done.pop(following)
+                following += 1
+
+    def _sit(self, order: int, job: TrainingJob) -> Seat:
+        began = time.perf_counter()
+        seat = Seat(order, job, self.task, self._prepare(job), self.adapter.theta.device)
+        self._advance(seat)
+        seat.seconds = time.perf_counter() - began
+        return seat
+
+    @staticmethod
+    def _advance(seat: Seat) -> None:
+        try:
+            seat.advance()
+        except ClientFault as fault:
+            seat.fail(fault)
+
+    def _prepare(self, job: TrainingJob) -> Any:
+        """`Task.prepare` for the job's start; the clients of one broadcast share it."""
+        for start, prepared in self._prepared:
+            if start is job.start or np.array_equal(start, job.start):
+                return prepared
+        self.adapter.set(job.start)
+        prepared = self.task.prepare(self.adapter.model)
+        self._prepared = [(job.start.copy(), prepared), *self._prepared[:1]]
+        return prepared
+
+    def _pass(self, group: Sequence[Seat], optimizers: SeatOptimizers) -> None:
+        if not group:
+            return
+        began = time.perf_counter()
+        key = group[0].key
+        losses, gradients, held = forward_backward(self._axis, self.task, group, measure=not self.limits.known(key))
+        if held is not None:
+            self.limits.measured(key, len(group), self._axis.rows, held)
+        moving = [
+            (seat, gradient)
+            for seat, loss, gradient in zip(group, losses, gradients, strict=True)
+            if seat.take(loss, gradient)
+        ]
+        clip_gradients(gradients, [seat.plan.max_grad_norm for seat in group])
+        optimizers.step([seat for seat, _ in moving], [gradient for _, gradient in moving])
+        share = (time.perf_counter() - began) / len(group)
+        for seat, _ in moving:
+            seat.seconds += share
+            self._advance(seat)
+            if self.on_step is not None:
+                self.on_step()

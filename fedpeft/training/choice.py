@@ -1,0 +1,51 @@
+"""Which trainer serves a model and a task: many clients in one pass where that is possible, else one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.training.batched import BatchedTrainer, examine
+from fedpeft.training.task import Task
+from fedpeft.training.trainer import SequentialTrainer, Trainer, TrainingJob
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerChoice:
+    """Whether clients are trained together, and what to tell people about it."""
+
+    together: bool
+    note: str = ""  # why not, or what to know; empty when there is nothing to tell
+
+
+def choose_trainer(wanted: str, adapter: FlatAdapter, task: Task, job: TrainingJob) -> TrainerChoice:
+    """Try two clients in one pass.
+
+    Args:
+        wanted: "batched" or "sequential", as the run file says.
+        adapter: the model; its θ is left as it was.
+        task: what is trained.
+        job: any client's; its first batch is used.
+    """
+    if wanted == "sequential":
+        return TrainerChoice(False)
+    trouble, note = examine(adapter, task, job)
+    if trouble:
+        return TrainerChoice(False, f"clients are trained one at a time: {trouble}")
+    return TrainerChoice(True, note)
+
+
+def make_trainer(
+    choice: TrainerChoice,
+    adapter: FlatAdapter,
+    task: Task,
+    *,
+    rows: int,
+    memory: int,
+    on_step: Callable[[], None] | None = None,
+) -> Trainer:
+    """The trainer that was chosen; for `rows` and `memory` see `BatchedTrainer`."""
+    if choice.together:
+        return BatchedTrainer(adapter, task, on_step, rows=rows, memory=memory)
+    return SequentialTrainer(adapter, task, on_step)
