@@ -11,6 +11,7 @@ Glossary
     attempt     a round that a crash or too few replies interrupted is attempted again, under a new number.
     cohort      the clients asked in one round.
     codec       how a vector becomes bytes.
+    coded       a delta as its codec sent it, checked but not decoded yet.
     version     the round whose broadcast a client holds; deltas and residuals refer to versions that both sides hold.
     residual    what the codec lost, kept by the client and added to its next delta (error feedback).
     frame       one message: a protobuf header and one opaque body.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NewType, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NewType, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -99,15 +100,55 @@ class ClientInfo:
     layout: str = ""  # digest of the layout that its own model gives
 
 
+class Coded(Protocol):
+    """A delta still in its codec's own form: the body was checked, so `decode` cannot fail and gives finite values."""
+
+    @property
+    def size(self) -> int:
+        """Number of elements d."""
+
+    def decode(self) -> FloatArray:
+        """The delta, a new array of shape (d,), fp32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one client sends for one round, decoded and guarded."""
+    """What one client sends for one round, decoded and guarded.
+
+    One made with `of_codes` decodes its delta when `delta` is first read; who can fold codes takes `foldable`, and then
+    there never is an fp32 copy. `dataclasses.replace` gives an update of the new delta alone, whichever it was made of.
+    """
 
     client: ClientId
     round: int
     delta: FloatArray  # shape (d,), finite
     weight: float  # examples behind it, > 0
     metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
+    coded: Coded | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of_codes(
+        cls, client: ClientId, round: int, coded: Coded, weight: float, metrics: Mapping[str, float] | None = None
+    ) -> Update:
+        """An update whose delta is decoded only if somebody reads it."""
+        update = object.__new__(cls)
+        values = {"client": client, "round": round, "weight": weight, "metrics": dict(metrics or {}), "coded": coded}
+        for name, value in values.items():
+            object.__setattr__(update, name, value)
+        return update
+
+    @property
+    def foldable(self) -> FloatArray | Coded:
+        """The codes where there are any, else the delta."""
+        return self.delta if self.coded is None else self.coded
+
+    if not TYPE_CHECKING:  # a type checker would take any misspelt attribute for a float array
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "delta" or self.coded is None:
+                raise AttributeError(f"an update has no attribute {name!r}")
+            object.__setattr__(self, "delta", self.coded.decode())  # the slot was empty: that is how we got here
+            return self.delta
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,21 @@ of that client, and the round goes on without it.
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from fedpeft.aggregation.choice import best_passes
+from fedpeft.aggregation.passes import Passes, passable
 from fedpeft.errors import ClientFault
-from fedpeft.types import ClientInfo, FloatArray, Update
+from fedpeft.types import ClientInfo, Coded, FloatArray, Update
 
-_CHUNK = 1 << 15  # elements squared at a time, so that the float64 copy stays small
+
+class Passed(NamedTuple):
+    """What the guard found of an update that it lets pass."""
+
+    weight: float  # to fold it with, finite and > 0
+    norm: float  # L2 norm of the delta, finite
 
 
 class UpdateGuard:
@@ -25,28 +32,30 @@ class UpdateGuard:
         size: number of elements d that the layout of this run has.
         max_norm: largest L2 norm of a delta, > 0.
         max_examples: largest weight that any client may claim, > 0.
+        passes: how to compute norms; the fastest there is by default.
 
     Raises:
         ValueError: a limit that is not positive.
     """
 
-    def __init__(self, size: int, max_norm: float, max_examples: float) -> None:
+    def __init__(self, size: int, max_norm: float, max_examples: float, *, passes: Passes | None = None) -> None:
         for name, value in (("size", size), ("max_norm", max_norm), ("max_examples", max_examples)):
             if not value > 0:
                 raise ValueError(f"{name} = {value} must be above 0")
         self.size = size
         self.max_norm = float(max_norm)
         self.max_examples = float(max_examples)
+        self._passes = passes or best_passes()
 
-    def check(self, update: Update, info: ClientInfo) -> float:
+    def check(self, update: Update, info: ClientInfo) -> Passed:
         """Let an update pass, or refuse it.
 
         Args:
-            update: decoded, from this client; not modified.
+            update: from this client; not modified. One of int8 codes is not decoded for this.
             info: what the client said in its hello; its `examples` bound the weight.
 
         Returns:
-            The weight to fold it with, finite and > 0.
+            its weight and norm.
 
         Raises:
             ClientFault: code `guard.shape`, `guard.weight`, `guard.not-finite` or `guard.norm`; the message names the
@@ -54,16 +63,21 @@ class UpdateGuard:
         """
         self._check_shape(update)
         weight = self._check_weight(update, info)
-        self._check_norm(update)
-        return weight
+        return Passed(weight, self._check_norm(update))
 
     def _check_shape(self, update: Update) -> None:
-        delta = update.delta
-        if delta.dtype != np.float32 or delta.shape != (self.size,):
+        coded, found = update.coded, ""
+        if coded is None:
+            delta = update.delta
+            if delta.dtype != np.float32 or delta.shape != (self.size,):
+                found = f"{delta.dtype} of shape {delta.shape}"
+        elif coded.size != self.size:
+            found = f"codes of {coded.size} values"
+        if found:
             _refuse(
                 update,
                 "shape",
-                f"its delta is {delta.dtype} of shape {delta.shape}",
+                f"its delta is {found}",
                 f"float32 of shape ({self.size},)",
                 "check that its adapter is that of this run",
             )
@@ -82,8 +96,8 @@ class UpdateGuard:
             )
         return weight
 
-    def _check_norm(self, update: Update) -> None:
-        norm = l2_norm(update.delta)
+    def _check_norm(self, update: Update) -> float:
+        norm = math.sqrt(self._passes.squared_norm(passable(update.foldable)))
         if not math.isfinite(norm):
             bad = int(np.flatnonzero(~np.isfinite(update.delta))[0])
             _refuse(
@@ -101,15 +115,12 @@ class UpdateGuard:
                 f"at most limits.max_update_norm = {self.max_norm:g}",
                 "lower the learning rate, or raise limits.max_update_norm if such deltas are honest",
             )
+        return norm
 
 
-def l2_norm(delta: FloatArray) -> float:
+def l2_norm(delta: FloatArray | Coded) -> float:
     """‖Δ‖₂ in float64: no overflow for any finite fp32 vector; NaN or inf if and only if an element is."""
-    total = 0.0
-    for start in range(0, delta.size, _CHUNK):
-        part = delta[start : start + _CHUNK].astype(np.float64)
-        total += float(part @ part)
-    return math.sqrt(total)
+    return math.sqrt(best_passes().squared_norm(passable(delta)))
 
 
 def _refuse(update: Update, what: str, found: str, allowed: str, remedy: str) -> NoReturn:

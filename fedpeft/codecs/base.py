@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol, runtime_checkable
 
 from fedpeft.errors import ClientFault
-from fedpeft.types import FloatArray
+from fedpeft.types import Coded, FloatArray
 
 
 class MalformedPayload(ClientFault):
@@ -56,3 +56,15 @@ class Codec(Protocol):
 
     def nominal_bytes(self, size: int) -> int:
         """The bytes to expect, for the plan before a run."""
+
+
+@runtime_checkable
+class CodedCodec(Codec, Protocol):
+    """A codec whose bodies can be folded without decoding them first. Optional: one without `view` is decoded."""
+
+    def view(self, body: bytes, size: int) -> Coded:
+        """The body, checked as `decode` checks it; `view(body, size).decode()` has the bits of `decode(body, size)`.
+
+        Raises:
+            MalformedPayload: see `Codec.decode`.
+        """

@@ -37,6 +37,14 @@ class Codes:
     codes: npt.NDArray[np.int8]  # shape (d,), -127 to 127
     exponents: npt.NDArray[np.int8]  # shape (⌈d/64⌉,), -126 to 120
 
+    def __eq__(self, other: object) -> bool:
+        """Whether two have equal codes and exponents."""
+        if not isinstance(other, Codes):
+            return NotImplemented
+        if self is other:
+            return True
+        return np.array_equal(self.codes, other.codes) and np.array_equal(self.exponents, other.exponents)
+
     def digest(self) -> str:
         """SHA-256 of codes and exponents, hex: equal codes, and so equal states, have equal digests."""
         return hashlib.sha256(self.codes.tobytes() + self.exponents.tobytes()).hexdigest()

@@ -11,9 +11,11 @@ values the relative L2 error is about 0.006. An fp16 scale would save 0.25 bit a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.codecs.base import MalformedPayload
 from fedpeft.types import FloatArray
@@ -21,6 +23,42 @@ from fedpeft.types import FloatArray
 BLOCK = 64
 
 _LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Blocks:
+    """A vector as the codec sends it: x̂_i = s_b · q_i, rounded to fp32, with b = ⌊i/64⌋."""
+
+    scales: FloatArray  # s, shape (⌈d/64⌉,), >= 0
+    codes: npt.NDArray[np.int8]  # q, shape (d,), -127 to 127
+
+    @property
+    def size(self) -> int:
+        """Number of elements d."""
+        return self.codes.size
+
+    @property
+    def bound(self) -> float:
+        """At least max |x̂_i|: the largest scale times 127, as fp32. What the encoder writes reaches it."""
+        with np.errstate(over="ignore"):
+            return float(np.float32(127) * self.scales.max(initial=np.float32(0)))
+
+    def decode(self) -> FloatArray:
+        """x̂, a new array of shape (d,), fp32."""
+        values = np.empty(self.size, dtype=np.float32)
+        self.decode_from(0, values)
+        return values
+
+    def decode_from(self, start: int, out: FloatArray) -> None:
+        """Write x̂[start : start + out.size] into `out`, shape (n,), fp32; `start` is a multiple of 64."""
+        codes = self.codes[start : start + out.size]
+        scales = self.scales[start // BLOCK : -(-(start + out.size) // BLOCK)]
+        whole = out.size - out.size % BLOCK
+        with np.errstate(over="ignore"):
+            np.multiply(
+                codes[:whole].reshape(-1, BLOCK), scales[: whole // BLOCK, None], out=out[:whole].reshape(-1, BLOCK)
+            )
+            np.multiply(codes[whole:], scales[whole // BLOCK :], out=out[whole:])
 
 
 class Int8:
@@ -43,6 +81,10 @@ class Int8:
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""
+        return self.view(body, size).decode()
+
+    def view(self, body: bytes, size: int) -> Int8Blocks:
+        """See `CodedCodec.view`; the codes are not copied."""
         if len(body) != self.max_bytes(size):
             raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"{self.max_bytes(size)} bytes")
         count = -(-size // BLOCK)
@@ -50,13 +92,13 @@ class Int8:
         codes = np.frombuffer(body, dtype=np.int8, offset=4 * count)
         if not (np.isfinite(scales).all() and (scales >= 0).all()):
             raise MalformedPayload(self.name, "a scale is negative or not finite", allowed="finite scales, 0 or more")
-        if (codes == -128).any():
+        if size and codes.min() == -128:
             raise MalformedPayload(self.name, "a code is -128", allowed="-127 to 127")
-        with np.errstate(over="ignore"):
-            values = blocks_of(codes.astype(np.float32)) * scales[:, None]
-        if not np.isfinite(values).all():
+        blocks = Int8Blocks(scales, codes)
+        # Only a scale that no delta of a sane size has can overflow: all others are spared the look at each product.
+        if (scales > _LARGEST_SCALE).any() and not np.isfinite(blocks.decode()).all():
             raise MalformedPayload(self.name, "a scale times its code overflows", allowed="finite values")
-        return values.reshape(-1)[:size]
+        return blocks
 
     def max_bytes(self, size: int) -> int:
         """See `Codec.max_bytes`."""

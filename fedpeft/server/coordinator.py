@@ -64,6 +64,7 @@ class Coordinator:
         self.strategy = strategy
         self.journal = journal
         self.evaluate = evaluate
+        self._evaluated: set[int | None] = set()  # rounds whose adapter an earlier start has evaluated
         self.roster = Roster()
         self.inflight = InFlight()
         self.broadcasts = Broadcasts(settings.initial, config.codec.down)
@@ -91,7 +92,9 @@ class Coordinator:
             JournalError: the run folder cannot be written.
         """
         done, theta = self._begin()
-        self._hello()
+        self._evaluated = {event.round for event in self.journal.events(EventKind.EVALUATED)}
+        with self.journal.together():
+            self._hello()
         self._evaluate(done, theta)
         if done == 0:
             self._evaluate_on_clients(0)
@@ -114,7 +117,7 @@ class Coordinator:
 
     def _hello(self) -> None:
         """Meet every node; those that cannot take part are named and left out."""
-        for reply in self.post.exchange_hello(self.config.round.deadline_s, self.settings.poll_s):
+        for reply in self.post.exchange_hello(self.config.round.deadline_s, self.state.pause):
             info = reply.info
             if info is None:
                 self.journal.record(EventKind.HELLO_FAILED, client=reply.client, reason=reply.reason)
@@ -220,7 +223,7 @@ class Coordinator:
         last = number == self.config.run.rounds
         if not (last or number % self.config.evaluation.every == 0):
             return
-        if any(event.round == number for event in self.journal.events(EventKind.EVALUATED)):
+        if number in self._evaluated:
             return
         result = self.evaluate(theta, number == 0 or last)
         if result is not None:
@@ -244,23 +247,24 @@ class Coordinator:
             base = self.broadcasts.base_for(self.roster.holding(info.client).version)
             frames.append((info, base, self.broadcasts.body(base)))
         version = self.broadcasts.version
-        for reply in self.post.exchange_evaluate(
-            frames, number, version, self.config.round.deadline_s, self.settings.poll_s
-        ):
-            frame = reply.frame
-            if frame is None or frame.weight < 1:
-                continue
-            accuracy = frame.metrics.get("accuracy")
-            if accuracy is not None and not 0 <= accuracy <= 1:
-                continue
-            self.journal.record(
-                EventKind.CLIENT_EVALUATED,
-                round=number,
-                client=reply.client,
-                accuracy=accuracy,
-                loss=frame.metrics.get("loss"),
-                examples=int(frame.weight),
-            )
+        with self.journal.together():
+            for reply in self.post.exchange_evaluate(
+                frames, number, version, self.config.round.deadline_s, self.state.pause
+            ):
+                frame = reply.frame
+                if frame is None or frame.weight < 1:
+                    continue
+                accuracy = frame.metrics.get("accuracy")
+                if accuracy is not None and not 0 <= accuracy <= 1:
+                    continue
+                self.journal.record(
+                    EventKind.CLIENT_EVALUATED,
+                    round=number,
+                    client=reply.client,
+                    accuracy=accuracy,
+                    loss=frame.metrics.get("loss"),
+                    examples=int(frame.weight),
+                )
 
 
 def _finite(value: float | None) -> float | None:

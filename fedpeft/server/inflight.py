@@ -44,6 +44,10 @@ class InFlight:
         """Clients with a message out."""
         return {asked.client for asked in self._asked.values()}
 
+    def waits_for(self, round_number: int, attempt: int) -> bool:
+        """Whether anything is out for one attempt of one round."""
+        return any((a.round, a.attempt) == (round_number, attempt) for a in self._asked.values())
+
     def of_round(self, round_number: int, attempt: int) -> list[Asked]:
         """What is out for one attempt of one round."""
         return [a for a in self._asked.values() if (a.round, a.attempt) == (round_number, attempt)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from fedpeft.types import (
     Traffic,
     Transport,
 )
-from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, decode_frame, encode_frame
+from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, body_digest, decode_frame, encode_frame
 from fedpeft.wire.guard import check_reply
 
 SENT_TOGETHER = 16
@@ -66,10 +66,15 @@ class Post:
 
         They share their bodies until they are encoded, a few at a time: a large cohort costs no more memory here.
         """
+        bodies = {id(frame.body): frame.body for _, frame in frames}
+        digests = {key: body_digest(body) for key, body in bodies.items()}
         sent: list[tuple[MessageId | None, int]] = []
         for start in range(0, len(frames), SENT_TOGETHER):
             part = frames[start : start + SENT_TOGETHER]
-            outgoing = [Outgoing(info.node, info.client, kind, encode_frame(frame)) for info, frame in part]
+            outgoing = [
+                Outgoing(info.node, info.client, kind, encode_frame(frame, digests[id(frame.body)]))
+                for info, frame in part
+            ]
             for out in outgoing:
                 self.traffic.add(kind, "down", len(out.frame))
             ids = self.transport.send(outgoing)
@@ -107,12 +112,12 @@ class Post:
         check_reply(frame, expect=expect, run=self.run, round=round_number, attempt=attempt, client=client)
         return frame
 
-    def exchange_hello(self, deadline_s: float, poll_s: float) -> Iterator[Reply]:
+    def exchange_hello(self, deadline_s: float, pause: Callable[[], None]) -> Iterator[Reply]:
         """Ask every node who it is. In simulation a node's first frame tells it nothing but the run's name."""
         nodes = self.transport.nodes()
         infos = [ClientInfo(ClientId(""), node, 0) for node in nodes]
         frames = [(info, Frame(FrameKind.HELLO, self.run, 0, 0, info.client)) for info in infos]
-        for info, reply in self._exchange("hello", FrameKind.HELLO_REPLY, frames, deadline_s, poll_s):
+        for info, reply in self._exchange("hello", FrameKind.HELLO_REPLY, frames, deadline_s, pause):
             if reply.frame is None or reply.frame.info is None:
                 yield replace(reply, client=ClientId(f"node {info.node}"), reason=reply.reason or "empty hello")
             else:
@@ -125,7 +130,7 @@ class Post:
         round_number: int,
         version: int,
         deadline_s: float,
-        poll_s: float,
+        pause: Callable[[], None],
     ) -> Iterator[Reply]:
         """Ask clients to evaluate a version, given as (client, base, body)."""
         frames = [
@@ -137,7 +142,7 @@ class Post:
             )
             for info, base, body in clients
         ]
-        for _, reply in self._exchange("evaluate", FrameKind.EVALUATION, frames, deadline_s, poll_s):
+        for _, reply in self._exchange("evaluate", FrameKind.EVALUATION, frames, deadline_s, pause):
             yield reply
 
     def moved_since_last(self, *kinds: MessageKind) -> dict[str, Any]:
@@ -157,9 +162,9 @@ class Post:
         expect: FrameKind,
         frames: Sequence[tuple[ClientInfo, Frame]],
         deadline_s: float,
-        poll_s: float,
+        pause: Callable[[], None],
     ) -> Iterator[tuple[ClientInfo, Reply]]:
-        """Send, then yield replies as they come until all are here or the deadline passes."""
+        """Send, then yield replies as they come until all are here or the deadline passes; `pause` between looks."""
         waiting: dict[MessageId, tuple[ClientInfo, Frame]] = {}
         for (info, frame), (name, _) in zip(frames, self.send(kind, frames), strict=True):
             if name is None:
@@ -180,6 +185,6 @@ class Post:
             if waiting and self.clock.now() >= deadline:
                 break
             if waiting:
-                self.clock.sleep(poll_s)
+                pause()
         for info, _ in waiting.values():
             yield info, Reply(info.client, None, reason=f"no reply within {deadline_s:g} s")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from fedpeft.codecs import CodedCodec
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
@@ -50,6 +49,7 @@ class Round:
         self.attempt = attempt
         self.shorts = shorts
         self.codec = build("codec", state.config.codec.up, {})  # once: looking at its signature for each reply adds up
+        self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
         self.accepted = 0  # updates of this round; folded ones of earlier rounds do not count
         self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round
         self.faults: list[str] = []
@@ -60,24 +60,30 @@ class Round:
         Raises:
             RoundShort: fewer than `round.min_replies` usable replies.
         """
-        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
+        clock, config = self.state.clock, self.state.config
         began = clock.now()
         self.state.strategy.begin(theta)
+        with self.state.journal.together():
+            self._gather()
+        if self.accepted < config.round.min_replies:
+            raise RoundShort(self.accepted, self._reasons())
+        return self.accepted, clock.now() - began
+
+    def _gather(self) -> None:
+        """Ask, and take replies until there are enough, nobody is out any more, or the deadline has passed."""
+        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
         needed = self._ask(self._available())
         deadline = clock.now() + config.round.deadline_s
         while True:
             self._receive(needed)
-            if self.accepted >= needed or not inflight.of_round(self.number, self.attempt):
+            if self.accepted >= needed or not inflight.waits_for(self.number, self.attempt):
                 break
             if clock.now() >= deadline:
                 for asked in inflight.of_round(self.number, self.attempt):
                     self._record(EventKind.ABANDONED, asked.client)
                     self.faults.append(f"client {asked.client}: no reply within {config.round.deadline_s:g} s")
                 break
-            clock.sleep(self.state.settings.poll_s)
-        if self.accepted < config.round.min_replies:
-            raise RoundShort(self.accepted, self._reasons())
-        return self.accepted, clock.now() - began
+            self.state.pause()
 
     def _available(self) -> list[ClientInfo]:
         """The clients that can be asked.
@@ -93,7 +99,7 @@ class Round:
             enough = self.accepted + len(free) >= config.round.min_replies
             if enough or not inflight.messages() or clock.now() >= deadline:
                 return free
-            clock.sleep(self.state.settings.poll_s)
+            self.state.pause()
             self._receive(config.round.ask)
 
     def _ask(self, available: list[ClientInfo]) -> int:
@@ -111,6 +117,7 @@ class Round:
                 remedy="return distinct ids of available clients from select()",
             )
         self._record(EventKind.ROUND_OPENED, None, cohort=sorted(chosen))
+        self.state.journal.flush()  # the number of this attempt is used from here on
         now = self.state.clock.now()
         frames = [(known[client], self._frame(known[client])) for client in sorted(chosen)]
         for (info, frame), (message, size) in zip(frames, self.state.post.send("train", frames), strict=True):
@@ -197,9 +204,8 @@ class Round:
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
         config, info = self.state.config, self.state.roster.clients[asked.client]
-        delta = self._decode(frame, asked.client)
-        update = Update(asked.client, asked.round, delta, frame.weight, frame.metrics)
-        weight = self.state.guard.check(update, info)
+        update = self._decode(frame, asked)
+        weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * config.round.late_discount**age)
         self.state.roster.learn(asked.client, Holding(self.state.broadcasts.version - age, asked.round))
@@ -212,25 +218,28 @@ class Round:
             attempt=asked.attempt,
             client=asked.client,
             weight=weight,
-            norm=float(np.linalg.norm(delta)),
+            norm=norm,
             bytes=len(incoming.frame or b""),
             seconds=self.state.clock.now() - asked.sent_at,
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
         )
 
-    def _decode(self, frame: Frame, client: ClientId) -> FloatArray:
-        """The delta in a reply, shape (d,)."""
+    def _decode(self, frame: Frame, asked: Asked) -> Update:
+        """The update in a reply; where the codec allows, its delta stays in codes until somebody reads it."""
         name, size = self.state.config.codec.up, self.state.settings.layout.size
-        codec = self.codec
+        codec, client = self.codec, asked.client
         if frame.codec != name or len(frame.body) > codec.max_bytes(size):
             raise ClientFault(
                 f"client {client} sent {len(frame.body)} bytes of codec {frame.codec!r}",
                 code="codec.unexpected",
                 allowed=f"at most {codec.max_bytes(size)} bytes of {name!r}",
             )
+        about = (frame.weight, frame.metrics)
         try:
-            delta: FloatArray = codec.decode(frame.body, size)
+            if self.coded is not None:
+                return Update.of_codes(client, asked.round, self.coded.view(frame.body, size), *about)
+            return Update(client, asked.round, codec.decode(frame.body, size), *about)
         except ClientFault as fault:
             raise named(fault, client) from fault
         except Exception as error:  # a plug-in codec may raise anything on a client's bytes: that costs the client
@@ -239,7 +248,6 @@ class Round:
                 f"{type(error).__name__}: {error}",
                 code="codec.malformed",
             ) from error
-        return delta
 
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""

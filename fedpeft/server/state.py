@@ -25,6 +25,11 @@ class Settings:
     poll_s: float = 0.5  # between looks at the transport
 
 
+FLUSH_S = 0.1
+"""Real seconds between flushes of the journal while replies come in: on a virtual clock, polls follow one another at
+once, and a flush each would cost more than the round."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Everything a round touches."""
@@ -39,3 +44,8 @@ class State:
     broadcasts: Broadcasts
     roster: Roster
     inflight: InFlight
+
+    def pause(self) -> None:
+        """Wait until the next look at the transport. What was recorded until now becomes durable before."""
+        self.journal.flush(every_s=FLUSH_S)
+        self.clock.sleep(self.settings.poll_s)

@@ -21,8 +21,9 @@ from fedpeft.types import FloatArray, Update
 class FedAvg(Strategy):
     """The weighted mean of the deltas, added to θ.
 
-    Memory: θ and 16 bytes an element, whatever the cohort. The same replies give the same bits in any order. A rule
-    that steps differently along the mean subclasses this and overrides `step`.
+    Memory: θ and 8 bytes an element, 16 with very large or very many deltas, whatever the cohort. Updates in int8 are
+    folded from their codes. The same replies give the same bits in any order. A rule that steps differently along the
+    mean subclasses this and overrides `step`.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class FedAvg(Strategy):
         """
         _, mean = self._round()
         try:
-            mean.add(update.delta, weight)
+            mean.add(update.foldable, weight)
         except ValueError as error:
             raise ClientFault(
                 f"client {update.client}, round {update.round}: {error}",

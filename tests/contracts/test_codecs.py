@@ -4,6 +4,7 @@ A name is one that a run file could give: built in, or `path/file.py:Class` rela
 `error` bounds ‖decode(encode(x)) − x‖₂ / ‖x‖₂ on Gaussian values of any ordinary scale.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpeft.codecs import Codec, MalformedPayload
+from fedpeft.codecs import Codec, CodedCodec, MalformedPayload
 from fedpeft.codecs.feedback import compensate
 from fedpeft.registry import BUILTIN, build
 
@@ -202,6 +203,38 @@ def test_every_flipped_byte(codec, byte):
 def test_bodies_of_one_byte_repeated(codec, byte):
     """0xff… is NaN in each float format, 0x7f… is NaN or a number near the largest."""
     refused_or_finite(codec, bytes([byte]) * codec.nominal_bytes(70), 70)
+
+
+# --- folded from its codes, where it offers them ---
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=VECTORS)
+def test_codes_decode_to_the_same_bits(entry, values):
+    codec = entry.build()
+    if not isinstance(codec, CodedCodec):
+        return
+    body = codec.encode(values)
+    coded = codec.view(body, values.size)
+    assert coded.size == values.size
+    assert coded.decode().tobytes() == codec.decode(body, values.size).tobytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), size=st.integers(1, 130))
+def test_codes_are_refused_where_the_vector_is(entry, data, size):
+    codec = entry.build()
+    if not isinstance(codec, CodedCodec):
+        return
+    length = codec.nominal_bytes(size) + data.draw(st.integers(-1, 1))
+    body = data.draw(st.binary(min_size=length, max_size=length))
+    try:
+        codec.decode(body, size)
+    except MalformedPayload as refusal:
+        with pytest.raises(MalformedPayload, match=re.escape(refusal.message)):
+            codec.view(body, size)
+    else:
+        assert np.isfinite(codec.view(body, size).decode()).all()
 
 
 # --- error feedback around it ---

@@ -6,13 +6,14 @@ The parameters should suit a toy whose deltas are about 1 in size.
 
 import tracemalloc
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedpeft.aggregation import UpdateGuard
+from fedpeft.codecs.int8 import Int8
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.registry import BUILTIN, build, names
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan, Update
@@ -112,6 +113,18 @@ def test_a_round_moves_towards_what_all_clients_want(entry):
     assert theta.dtype == np.float32
     assert theta.shape == (D,)
     assert np.all(theta > THETA)
+
+
+def test_codes_are_folded_as_the_delta_that_they_stand_for(entry):
+    """A strategy may fold codes or read the decoded delta: nobody can tell which."""
+    codec = Int8()
+    coded, decoded = [], []
+    for index in range(9):
+        update = honest(index)
+        view = codec.view(codec.encode(update.delta), D)
+        coded.append(Update.of_codes(update.client, update.round, view, update.weight))
+        decoded.append(replace(update, delta=view.decode()))
+    assert_same_bits(play(entry.build(), THETA, coded), play(entry.build(), THETA, decoded))
 
 
 def test_order_of_arrival_does_not_matter(entry):
@@ -326,7 +339,7 @@ def guarded_round(strategy, theta, updates, max_norm=100.0, examples=5):
     strategy.begin(theta)
     for update in updates:
         try:
-            strategy.accept(update, guard.check(update, info(int(update.client[1:]), examples)))
+            strategy.accept(update, guard.check(update, info(int(update.client[1:]), examples)).weight)
         except ClientFault as fault:
             faults.append(fault)
     return strategy.finish(), faults
