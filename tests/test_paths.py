@@ -51,3 +51,26 @@ def test_others_may_read_it_as_the_umask_says(tmp_path):
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "no" / "a.bin", b"x")
+
+
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("content", [b"short", b"", b"much longer than what was there before"])
+def test_a_file_that_nobody_needs_becomes_the_new_one(tmp_path, content, flush):
+    old, path = tmp_path / "old.bin", tmp_path / "new.bin"
+    old.write_bytes(b"what was there")
+    inode = old.stat().st_ino
+    write_atomically(path, content, flush=flush, reuse=old)
+    assert path.read_bytes() == content
+    assert path.stat().st_ino == inode
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new.bin"]
+
+
+def test_a_file_to_reuse_that_is_gone_is_not_missed(tmp_path):
+    write_atomically(tmp_path / "new.bin", b"x", reuse=tmp_path / "gone.bin")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new.bin"]
+
+
+def test_without_flush_nothing_waits_for_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", None)
+    write_atomically(tmp_path / "a.bin", b"x", flush=False)
+    assert (tmp_path / "a.bin").read_bytes() == b"x"

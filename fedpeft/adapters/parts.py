@@ -10,11 +10,16 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import Embedding, MultiheadAttention, ParamWrapper, _ConvNd
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.types import TensorSpec
+
+
+_NOT_ONE_MATRIX = (Embedding, MultiheadAttention, ParamWrapper, _ConvNd)
+"""LoRA layers that do something else with A and B than multiply; those on quantised matrices are not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,11 @@ class Part:
 
 
 def trainable_parts(adapter: FlatAdapter) -> list[Part]:
-    """The smallest modules that hold trainable tensors; an adapter layer or a fully trained module counts as one."""
+    """The smallest modules that hold trainable tensors, none of them inside another.
+
+    An adapter layer or a fully trained module counts as one; so does whatever reads a tensor of its own, with all that
+    is inside it.
+    """
     specs = {id(adapter.parameters[tensor.name]): tensor for tensor in adapter.layout.tensors}
     parts: list[Part] = []
     taken: tuple[str, ...] = ()  # prefix of the part that modules now seen are inside of
@@ -47,23 +56,24 @@ def trainable_parts(adapter: FlatAdapter) -> list[Part]:
         if taken and name.startswith(taken):
             continue
         whole = isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
-        named = module.named_parameters(recurse=whole, remove_duplicate=False)
+        if not whole and not any(id(parameter) in specs for parameter in module.parameters(recurse=False)):
+            continue
+        named = module.named_parameters(remove_duplicate=False)
         tensors = {key: specs[id(parameter)] for key, parameter in named if id(parameter) in specs}
         if tensors:
             parts.append(Part(name, module, tensors, _plain_lora(module, tensors)))
-            if whole:
-                taken = (f"{name}.",)
+            taken = (f"{name}." if name else "",)
     return parts
 
 
 def _plain_lora(module: Any, tensors: dict[str, TensorSpec]) -> Lora | None:
-    if not isinstance(module, LoraLayer) or len(module.active_adapters) != 1 or module.merged:
+    if not isinstance(module, LoraLayer) or isinstance(module, _NOT_ONE_MATRIX):
+        return None
+    if len(module.active_adapters) != 1 or module.merged or module.disable_adapters:
         return None
     (active,) = module.active_adapters
     keys = (f"lora_A.{active}.weight", f"lora_B.{active}.weight")
     if set(tensors) != set(keys) or active in module.lora_variant or module.lora_bias.get(active, False):
         return None
     a, b = (tensors[key] for key in keys)
-    if len(a.shape) != 2 or len(b.shape) != 2:  # a convolution's
-        return None
     return Lora(module.get_base_layer(), a, b, float(module.scaling[active]), module.lora_dropout[active])

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
-from fedpeft.codecs.broadcast import WrongBase, decode_difference, dequantise, zero_codes
+from fedpeft.codecs.broadcast import WrongBase
 from fedpeft.codecs.feedback import compensate
-from fedpeft.codecs.fp32 import Fp32
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.registry import load, names
@@ -38,6 +38,15 @@ class Home:
     store: ClientStore
     device: str = "default"
     memory_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A frame that was opened, and perhaps trained, before it was handed over."""
+
+    data: bytes
+    frame: Frame
+    result: TrainingResult | None = None
 
 
 class Agent:
@@ -65,30 +74,32 @@ class Agent:
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
-        self.initial = initial
+        self.starts = Starts(initial)
         self.layout = layout
         self.homes = homes
         self.limits = limits
         self.downlink = downlink
-        self._ahead: dict[ClientId, TrainingResult] = {}  # one a client at most: what is never asked for stays small
+        self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
         """Answer one frame for one client."""
+        ahead = self._ahead.pop(client, None)
         try:
-            frame = decode_frame(data, self.limits)
+            if ahead is None or ahead.data != data:
+                ahead = _Ahead(data, decode_frame(data, self.limits))
         except ClientFault as fault:
             return encode_frame(_refuse(Frame(FrameKind.REFUSAL, "", 0, 0, client), fault))
+        frame = ahead.frame
         try:
-            stranger = (
-                frame.kind is FrameKind.HELLO and not frame.client
-            )  # the coordinator does not know who lives here
+            # The coordinator does not know who lives here.
+            stranger = frame.kind is FrameKind.HELLO and not frame.client
             if frame.client != client and not stranger:
                 raise ClientFault(
                     f"client {client} was sent a frame for client {frame.client}",
                     code="client.other-client",
                     remedy="check how nodes are mapped to clients",
                 )
-            return encode_frame(self._answer(client, frame))
+            return encode_frame(self._answer(client, frame, ahead.result))
         except ClientFault as fault:
             return encode_frame(_refuse(frame, fault))
 
@@ -104,11 +115,14 @@ class Agent:
                 frame = decode_frame(data, self.limits)
                 if frame.kind is FrameKind.TRAIN and frame.client == client:
                     jobs.append(self._job(client, frame))
+                    self._ahead[client] = _Ahead(data, frame)
         with suppress(Exception):
             for result in self.trainer.run(jobs):
-                self._ahead[result.plan.client] = result
+                ahead = self._ahead[result.plan.client]
+                if ahead.frame.plan == result.plan:  # else a second frame for this client stands behind it
+                    self._ahead[result.plan.client] = replace(ahead, result=result)
 
-    def _answer(self, client: ClientId, frame: Frame) -> Frame:
+    def _answer(self, client: ClientId, frame: Frame, result: TrainingResult | None) -> Frame:
         home = self.homes[client]
         if frame.kind is FrameKind.HELLO:
             info = ClientInfo(
@@ -124,11 +138,11 @@ class Agent:
             )
             return _reply(frame, FrameKind.HELLO_REPLY, info=info)
         if frame.kind is FrameKind.EVALUATE:
-            result = self.evaluate(self._start(client, frame), home.test)
-            metrics = {"loss": result.loss} | ({} if result.accuracy is None else {"accuracy": result.accuracy})
-            return _reply(frame, FrameKind.EVALUATION, weight=float(result.examples), metrics=metrics)
+            found = self.evaluate(self._start(client, frame), home.test)
+            metrics = {"loss": found.loss} | ({} if found.accuracy is None else {"accuracy": found.accuracy})
+            return _reply(frame, FrameKind.EVALUATION, weight=float(found.examples), metrics=metrics)
         if frame.kind is FrameKind.TRAIN:
-            return self._train(client, frame)
+            return self._train(client, frame, result)
         raise ClientFault(
             f"client {client} does not answer frames of kind {frame.kind}",
             code="client.kind",
@@ -136,10 +150,9 @@ class Agent:
             remedy="install the same fedpeft on both sides",
         )
 
-    def _train(self, client: ClientId, frame: Frame) -> Frame:
+    def _train(self, client: ClientId, frame: Frame, result: TrainingResult | None) -> Frame:
         plan = frame.plan
-        result = self._ahead.pop(client, None)
-        if result is None or result.plan != plan:
+        if result is None:
             (result,) = self.trainer.run([self._job(client, frame)])
         if result.fault is not None:
             raise result.fault
@@ -190,20 +203,20 @@ class Agent:
     def _start(self, client: ClientId, frame: Frame) -> FloatArray:
         """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
         if self.downlink == "fp32":
-            return Fp32().decode(frame.body, self.layout.size)
+            return self.starts.plain(frame.body)
         store = self.homes[client].store
-        base = zero_codes(self.layout.size) if frame.base == 0 else store.broadcast(frame.base)
+        base = self.starts.zero if frame.base == 0 else store.broadcast(frame.base)
         if base is None:
             raise _base_lost(f"client {client} no longer holds broadcast {frame.base}")
         try:
-            codes = decode_difference(frame.body, base)
+            codes, start = self.starts.versioned(frame.body, frame.version, frame.base, base)
         except WrongBase as error:
             if frame.base == 0:  # both sides derive it: the body itself is wrong
                 raise
             raise _base_lost(f"client {client} holds something else as broadcast {frame.base}") from error
         if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
-        return self.initial + dequantise(codes) if frame.version > 0 else self.initial
+        return start
 
 
 def _base_lost(message: str) -> ClientFault:

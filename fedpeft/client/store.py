@@ -7,14 +7,17 @@ says so and is given a snapshot, or starts with an empty residual.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedpeft.codecs.broadcast import Codes, zero_codes
+from fedpeft.codecs.broadcast import Codes
+from fedpeft.codecs.int8 import BLOCK
 from fedpeft.paths import write_atomically
 from fedpeft.types import FloatArray
 
@@ -23,23 +26,28 @@ class ClientStore:
     """Files in one folder.
 
     Args:
-        folder: created when something is first kept.
+        folder: created when something is first kept; nobody else writes to it.
         size: d, length of every vector.
+        flush: what is kept outlives a power cut. Without it, it outlives the process only, as a simulated client's
+            state may: after a power cut some of it counts as lost.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, *, flush: bool = True) -> None:
         self.folder = folder
         self.size = size
+        self.flush = flush
+        self._prefix = os.path.join(folder, "")
+        self._held: dict[str, set[int]] = {}  # numbers on disk by kind, once they have been looked up
 
     def broadcast(self, version: int) -> Codes | None:
         """The codes of a broadcast; None when it is not held."""
-        arrays = self._read(self._path("broadcast", version))
+        arrays = self._read("broadcast", version)
         if arrays is None or set(arrays) != {"codes", "exponents"}:
             return None
-        codes, empty = Codes(arrays["codes"], arrays["exponents"]), zero_codes(self.size)
-        for held, wanted in ((codes.codes, empty.codes), (codes.exponents, empty.exponents)):
-            if held.shape != wanted.shape or held.dtype != wanted.dtype:
-                return None
+        codes = Codes(arrays["codes"], arrays["exponents"])
+        shapes = {"codes": (self.size,), "exponents": (-(-self.size // BLOCK),)}
+        if any(arrays[name].shape != shape or arrays[name].dtype != np.int8 for name, shape in shapes.items()):
+            return None
         return codes
 
     def keep_broadcast(self, version: int, codes: Codes, also: Collection[int]) -> None:
@@ -47,18 +55,24 @@ class ClientStore:
 
         What lies there under this version counts only if it is the same: an earlier run may have left it.
         """
-        held = self.broadcast(version)
-        if held is None or held.digest() != codes.digest():
+        held = self.broadcast(version) if version in self._numbers("broadcast") else None
+        if held is None or held != codes:
             self._write("broadcast", version, {"codes": codes.codes, "exponents": codes.exponents}, also)
 
     def versions(self) -> tuple[int, ...]:
         """Broadcasts held, oldest first."""
-        return self._numbers("broadcast")
+        self._held.pop("broadcast", None)
+        return tuple(sorted(self._numbers("broadcast")))
 
     def residual(self, round_number: int) -> FloatArray | None:
         """The residual left by a round, shape (d,); None when there is none."""
-        arrays = self._read(self._path("residual", round_number))
+        if round_number not in self._numbers("residual"):
+            return None
+        arrays = self._read("residual", round_number)
         if arrays is None or "residual" not in arrays or arrays["residual"].shape != (self.size,):
+            return None
+        # A file is written over an old one: should a power cut have left the old content, its round gives it away.
+        if "round" in arrays and arrays["round"].tolist() != [round_number]:  # files of version 0.1 have none
             return None
         return arrays["residual"].astype(np.float32, copy=False)
 
@@ -68,31 +82,47 @@ class ClientStore:
         A residual of zeros is kept as no file, and takes away one that an earlier run left under this round.
         """
         if residual.any():
-            self._write("residual", round_number, {"residual": residual}, also)
+            arrays: dict[str, np.ndarray] = {"residual": residual, "round": np.array([round_number], dtype=np.int64)}
+            self._write("residual", round_number, arrays, also)
         else:
-            self._path("residual", round_number).unlink(missing_ok=True)
-            self._forget("residual", {round_number, *also})
+            self._forget("residual", set(also) - {round_number})
 
-    def _path(self, kind: str, number: int) -> Path:
-        return self.folder / f"{kind}-{number:06d}.safetensors"
+    def _path(self, kind: str, number: int) -> str:
+        # Text, not a Path: with tiny models the joining alone would cost more than the reading.
+        return f"{self._prefix}{kind}-{number:06d}.safetensors"
 
-    def _numbers(self, kind: str) -> tuple[int, ...]:
-        return tuple(sorted(int(path.stem.split("-")[1]) for path in self.folder.glob(f"{kind}-*.safetensors")))
+    def _numbers(self, kind: str) -> set[int]:
+        """What lies on disk of a kind."""
+        held = self._held.get(kind)
+        if held is None:
+            found = self.folder.glob(f"{kind}-*.safetensors")
+            held = self._held[kind] = {int(path.stem.split("-")[1]) for path in found}
+        return held
 
     def _write(self, kind: str, number: int, arrays: dict[str, np.ndarray], also: Collection[int]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path(kind, number), save(arrays))
+        path, content, held = Path(self._path(kind, number)), save(arrays), self._numbers(kind)
+        old = min(held.difference(also, {number}), default=None)
+        reuse = None if old is None else Path(self._path(kind, old))
+        held.discard(-1 if old is None else old)
+        try:
+            write_atomically(path, content, flush=self.flush, reuse=reuse)
+        except FileNotFoundError:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content, flush=self.flush)
+        held.add(number)
         self._forget(kind, {number, *also})
 
     def _forget(self, kind: str, kept: Collection[int]) -> None:
-        for other in self._numbers(kind):
-            if other not in kept:
-                self._path(kind, other).unlink(missing_ok=True)
+        held = self._numbers(kind)
+        for other in held.difference(kept):
+            with suppress(FileNotFoundError):
+                os.unlink(self._path(kind, other))
+            held.discard(other)
 
-    @staticmethod
-    def _read(path: Path) -> dict[str, np.ndarray] | None:
+    def _read(self, kind: str, number: int) -> dict[str, np.ndarray] | None:
         try:
-            arrays: dict[str, np.ndarray] = load(path.read_bytes())
+            with open(self._path(kind, number), "rb") as file:
+                arrays: dict[str, np.ndarray] = load(file.read())
             return arrays
         except (OSError, SafetensorError, ValueError):
             return None

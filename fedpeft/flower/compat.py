@@ -10,7 +10,11 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from flwr.app import Message
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_id,
+    no_object_id_recompute,
+)
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -62,8 +66,12 @@ def through_wire(message: Message) -> tuple[Message, int]:
     """
     message_id = message.metadata.message_id
     with no_object_id_recompute():
-        object_id = message.object_id
-        contents = {key: nested.deflate() for key, nested in get_all_nested_objects(message).items()}
+        # The message itself is deflated here and not by asking for its id, which would deflate it a second time.
+        nested = get_all_nested_objects(message.content) if message.has_content() else {}
+        contents = {key: part.deflate() for key, part in nested.items()}
+        whole = message.deflate()
+        object_id = get_object_id(whole)
+        contents[object_id] = whole
     count = sum(map(len, contents.values()))  # before Flower takes the contents apart
     received = inflate_object_from_contents(object_id, contents)
     assert isinstance(received, Message)

@@ -16,8 +16,10 @@ _RECORD, _ARRAY = "f", "f"  # names travel too: keep them short
 
 def pack(frame: bytes) -> RecordDict:
     """A frame as the content of a message."""
-    array = Array(dtype="uint8", shape=(len(frame),), stype=STYPE, data=frame)
-    return RecordDict({_RECORD: ArrayRecord({_ARRAY: array})})
+    arrays, content = ArrayRecord(), RecordDict()
+    arrays[_ARRAY] = Array("uint8", (len(frame),), STYPE, frame)  # given to the constructor, it would be built twice
+    content[_RECORD] = arrays
+    return content
 
 
 def unpack(message: Message) -> bytes:

@@ -8,11 +8,12 @@ order are trained together a little early.
 
 from __future__ import annotations
 
-import heapq
 import math
 import uuid
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -30,11 +31,15 @@ _CLIENT_APP_RAISED, _NODE_UNAVAILABLE = 2, 5
 """Flower's codes of error replies."""
 
 
-@dataclass(order=True)
+@dataclass(frozen=True, slots=True)
 class _Pending:
-    due: float
-    order: int
-    message: Message = field(compare=False)
+    """A message that waits to be run. What is asked of it again and again is taken out of Flower's objects once."""
+
+    message: Message
+    name: str  # the message's id
+    node: NodeId
+    kind: MessageKind
+    frame: bytes
 
 
 class LocalGrid(Grid):
@@ -80,7 +85,7 @@ class LocalGrid(Grid):
         self._look_ahead = look_ahead
         self._cohort = cohort
         self._distort = distort
-        self._pending: list[_Pending] = []
+        self._pending: list[tuple[float, int, _Pending]] = []  # (due, count, what), sorted
         self._ahead: set[str] = set()  # messages that `look_ahead` was given, until they are run
         self._count = 0
         self._run = compat.empty_run(_RUN_ID)
@@ -96,54 +101,62 @@ class LocalGrid(Grid):
             compat.set_message_id(message, message_id)
             node, kind = NodeId(message.metadata.dst_node_id), _kind(message)
             message = self._wire(message, kind, "down")
-            wait = self._seconds(node, kind, _frame(message)) if node in self._contexts else 0.0
-            heapq.heappush(self._pending, _Pending(self.clock.now() + wait, self._count, message))
+            frame = _frame(message)
+            wait = self._seconds(node, kind, frame) if node in self._contexts else 0.0
+            pending = _Pending(message, message_id, node, kind, frame)
+            insort(self._pending, (self.clock.now() + wait, self._count, pending))
             self._count += 1
             ids.append(message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Run those of the messages named that are due by now; their replies, in the order in which they fell due."""
-        now, wanted = self.clock.now(), set(message_ids)
-        replies, others = [], []
-        while self._pending and self._pending[0].due <= now and self._pending[0].due < math.inf:
-            item = self._pending[0]
-            if item.message.metadata.message_id in wanted:
-                self._train_ahead(wanted)
-                replies.append(self._execute(heapq.heappop(self._pending).message))
+        now = self.clock.now()
+        due = bisect_left(self._pending, (now, math.inf)) if math.isfinite(now) else 0
+        if due == 0:  # most looks find nothing new: they cost nothing, however much is out
+            return []
+        wanted, replies, place = set(message_ids), [], 0
+        for _ in range(due):
+            item = self._pending[place][2]
+            if item.name in wanted:
+                self._train_ahead(place, wanted)
+                del self._pending[place]
+                replies.append(self._execute(item))
             else:
-                others.append(heapq.heappop(self._pending))
-        for item in others:
-            heapq.heappush(self._pending, item)
+                place += 1
         return replies
 
     def next_due(self, message_ids: Iterable[str]) -> float | None:
         """When the next reply to one of these messages falls due, on the grid's clock; None when none ever will."""
         wanted = set(message_ids)
-        due = [item.due for item in self._pending if item.message.metadata.message_id in wanted]
-        return min((time for time in due if time < math.inf), default=None)
+        return next((due for due, _, item in self._pending if item.name in wanted and due < math.inf), None)
 
-    def _train_ahead(self, wanted: set[str]) -> None:
-        """Give the agent the next messages in due order, unless the first of them was already given."""
-        first = self._pending[0].message
-        if self._look_ahead is None or first.metadata.message_id in self._ahead or _kind(first) != "train":
+    def _train_ahead(self, place: int, wanted: set[str]) -> None:
+        """Give the agent the next messages in due order, from `place` on, unless the first of them was already given.
+
+        Args:
+            place: in the pending messages; none of those before it is wanted.
+            wanted: ids of the messages that may be run.
+        """
+        first = self._pending[place][2]
+        if self._look_ahead is None or first.name in self._ahead or first.kind != "train":
             return
-        fresh = wanted - self._ahead
         upcoming = (
             item
-            for item in self._pending
-            if item.due < math.inf  # a device that has fallen silent trains for nobody
-            and item.message.metadata.message_id in fresh
-            and _kind(item.message) == "train"
+            for due, _, item in islice(self._pending, place, None)
+            if due < math.inf  # a device that has fallen silent trains for nobody
+            and item.kind == "train"
+            and item.name in wanted
+            and item.name not in self._ahead
         )
-        batch = [item.message for item in heapq.nsmallest(self._cohort, upcoming)]
-        self._ahead.update(message.metadata.message_id for message in batch)
-        self._look_ahead([(NodeId(m.metadata.dst_node_id), _frame(m)) for m in batch])
+        batch = list(islice(upcoming, self._cohort))
+        self._ahead.update(item.name for item in batch)
+        self._look_ahead([(item.node, item.frame) for item in batch])
 
-    def _execute(self, message: Message) -> Message:
+    def _execute(self, item: _Pending) -> Message:
         """The ClientApp's reply, or the error reply that Flower gives in its place."""
-        self._ahead.discard(message.metadata.message_id)
-        node = NodeId(message.metadata.dst_node_id)
+        self._ahead.discard(item.name)
+        message, node = item.message, item.node
         if node not in self._contexts:
             reply = Message(Error(code=_NODE_UNAVAILABLE, reason=f"there is no node {node}"), reply_to=message)
         else:
@@ -157,7 +170,7 @@ class LocalGrid(Grid):
                 reason = f"{type(error).__name__}: {error}"
                 reply = Message(Error(code=_CLIENT_APP_RAISED, reason=reason), reply_to=message)
         compat.set_message_id(reply, uuid.uuid4().hex)
-        return self._wire(reply, _kind(message), "up")
+        return self._wire(reply, item.kind, "up")
 
     def _wire(self, message: Message, kind: MessageKind, direction: Literal["up", "down"]) -> Message:
         if not self._through_wire:

@@ -53,7 +53,7 @@ class GridTransport:
         """See `Transport.receive`."""
         if not messages:  # Flower's own Grid would make a request of it
             return []
-        return [self._incoming(reply) for reply in self.grid.pull_messages(list(messages))]
+        return [self._incoming(reply) for reply in self.grid.pull_messages(messages)]
 
     @staticmethod
     def _incoming(reply: Message) -> Incoming:

@@ -79,6 +79,9 @@ Observer: TypeAlias = Callable[[Event], None]
 caller of `record` or `commit`; the event stays."""
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # `json.dumps` would make one for each event
+
+
 def encode_payload(kind: EventKind, payload: Mapping[str, JSON]) -> str:
     """A payload as JSON text, ASCII only.
 
@@ -86,7 +89,7 @@ def encode_payload(kind: EventKind, payload: Mapping[str, JSON]) -> str:
         JournalError: code `journal.payload`; a value is not JSON or not finite; names the kind, the key and the value.
     """
     try:
-        return json.dumps(payload, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(payload)
     except (TypeError, ValueError, RecursionError) as error:
         key = next((key for key, value in payload.items() if not _encodes(value)), "?")
         raise JournalError(

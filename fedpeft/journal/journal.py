@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +18,9 @@ from fedpeft.errors import JournalError
 from fedpeft.journal import database
 from fedpeft.journal.commits import KEPT_SNAPSHOTS, Commit, insert_commit, select_last_commit
 from fedpeft.journal.diagnosis import corrupt, diagnosed, read_only
-from fedpeft.journal.events import JSON, Event, EventKind, Observer, encode_payload
+from fedpeft.journal.events import JSON, Event, EventKind, Observer
 from fedpeft.journal.lock import take_lock
+from fedpeft.journal.writing import Writer
 from fedpeft.types import ClientId
 
 _PAGE = 512  # events fetched at a time
@@ -53,8 +53,10 @@ class Journal:
         self._connection: sqlite3.Connection | None = connection
         self._lock = lock  # None: read-only
         self._observers: list[Observer] = []
+        self._together = False
         with self._database() as opened:
             meta = database.read_meta(opened, path)
+            self._writer = Writer(opened)
         if not {"run", "config_toml"} <= meta.keys():
             raise corrupt(path, f"table meta has only {sorted(meta)}")
         self._run: str = meta["run"]
@@ -157,17 +159,47 @@ class Journal:
         client: ClientId | None = None,
         **payload: JSON,
     ) -> Event:
-        """Append one event; it is on disk when this returns.
+        """Append one event; it is on disk when this returns, or, in a block of `together`, with the next flush.
 
         Raises:
             JournalError: `journal.payload` (not JSON, or not finite); `journal.counted-twice` (an update of the same
                 client was accepted in this attempt before); `journal.read-only`, `journal.disk-full` and the like, and
                 then nothing was written.
         """
-        with self._writing() as connection:
-            event = _insert(connection, kind, round, attempt, client, payload)
-        self._notify(event)
+        with self._writing() as writer:
+            event = writer.append(kind, round, attempt, client, payload)
+            settled = [] if self._together else writer.settle()
+        self._notify(settled)
         return event
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let the events of the block share flushes of the disk: `flush` in it, and one at its end, whatever ended it.
+
+        For events that nobody acts upon. A process that is killed in the block loses those since the last flush; no
+        observer has seen them.
+        """
+        if self._together:
+            yield
+            return
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self.flush()
+
+    def flush(self, *, every_s: float = 0.0) -> None:
+        """Make what was recorded durable and tell the observers, unless that was done less than `every_s` ago.
+
+        Raises:
+            JournalError: as `record`; nothing since the last flush was written then.
+        """
+        if time.monotonic() - self._writer.settled_at < every_s:
+            return
+        with self._writing() as writer:
+            settled = writer.settle()
+        self._notify(settled)
 
     def next_attempt(self, round: int) -> int:
         """The number for a new attempt at this round: 1 + the highest that was opened."""
@@ -195,10 +227,13 @@ class Journal:
         Raises:
             JournalError: `journal.commit-order`, and as for `record`.
         """
-        with self._writing() as connection, database.transaction(connection):
-            commit = insert_commit(connection, round, snapshot, adapter=adapter)
-            event = _insert(connection, EventKind.COMMITTED, round, attempt, None, {"adapter": adapter, **payload})
-        self._notify(event)
+        self.flush()
+        with self._writing() as writer:
+            with writer.transaction() as connection:
+                commit = insert_commit(connection, round, snapshot, adapter=adapter)
+                writer.append(EventKind.COMMITTED, round, attempt, None, {"adapter": adapter, **payload})
+            settled = writer.settle()
+        self._notify(settled)
         return commit
 
     def last_commit(self) -> Commit | None:
@@ -298,54 +333,16 @@ class Journal:
             yield self._connection
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[Writer]:
         if self._lock is None:
             raise read_only(self._path, "it was opened with Journal.read")
-        with self._database() as connection:
-            yield connection
+        with self._database():
+            yield self._writer
 
-    def _notify(self, event: Event) -> None:
-        for observer in self._observers:
-            observer(event)
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    kind: EventKind,
-    round: int | None,
-    attempt: int | None,
-    client: ClientId | None,
-    payload: Mapping[str, JSON],
-) -> Event:
-    text = encode_payload(kind, payload)
-    (seq,) = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM event").fetchone()  # the lock: one writer
-    try:
-        row = (seq, time.time(), EventKind(kind), _whole(round), _whole(attempt), client, text)
-        connection.execute(
-            "INSERT INTO event (seq, at, kind, round, attempt, client, payload, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, database.checksum(*row)),
-        )
-    except (sqlite3.IntegrityError, TypeError, ValueError, OverflowError) as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-            raise JournalError(
-                f"client {client}: an update for round {round}, attempt {attempt} was accepted before",
-                code="journal.counted-twice",
-                allowed="one accepted update per client and attempt",
-                remedy="drop the second reply",
-            ) from error
-        raise JournalError(
-            f"event {kind}: round = {round!r}, attempt = {attempt!r}, client = {client!r} do not fit: {error}",
-            code="journal.payload",
-            allowed="integers for round and attempt, Unicode text for client; an accepted update has all three",
-            remedy="record the event with them",
-        ) from error
-    # What a reader will see, not what was passed: a tuple has become a list.
-    return Event(*row[:-1], json.loads(text))
-
-
-def _whole(number: int | None) -> int | None:
-    # SQLite would store 1.0 and True as 1, and the checksum of what is read would differ.
-    return None if number is None else operator.index(number) + 0
+    def _notify(self, settled: Iterable[Event]) -> None:
+        for event in settled:
+            for observer in self._observers:
+                observer(event)
 
 
 def _existing(folder: Path) -> Path:

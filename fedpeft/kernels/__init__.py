@@ -8,7 +8,7 @@ wrong, and `install` puts the chosen one under every frozen linear layer of a mo
 from fedpeft.kernels.allocator import keep_freed_memory
 from fedpeft.kernels.choice import KernelChoice, choose_kernel
 from fedpeft.kernels.frozen import FrozenProduct, Kernel, frozen_product
-from fedpeft.kernels.install import install, product_of, uninstall
+from fedpeft.kernels.install import held_product, install, uninstall
 from fedpeft.kernels.rows import rows_times
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "KernelChoice",
     "choose_kernel",
     "frozen_product",
+    "held_product",
     "install",
     "keep_freed_memory",
-    "product_of",
     "rows_times",
     "uninstall",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fedpeft.kernels.frozen import FrozenProduct, Kernel, frozen_product
+from fedpeft.kernels.native import Native
 
 _PRODUCT = "_fedpeft_product"
 
@@ -42,9 +43,13 @@ def uninstall(model: torch.nn.Module) -> None:
             vars(module).pop("forward", None)
 
 
-def product_of(module: torch.nn.Module) -> FrozenProduct | None:
-    """What `install` put under this layer; None if nothing."""
-    return vars(module).get(_PRODUCT)
+def held_product(module: torch.nn.Module) -> FrozenProduct | None:
+    """The product of a frozen linear layer: by the kernel installed under it, else by torch; None for other modules."""
+    installed: FrozenProduct | None = vars(module).get(_PRODUCT)
+    if installed is not None:
+        return installed
+    matrix = frozen_matrix(module)
+    return None if matrix is None else Native().hold(matrix, bias_of(module))
 
 
 def frozen_matrix(module: Any) -> torch.Tensor | None:

@@ -2,10 +2,10 @@
 
     hello -> [ select -> plan -> ask -> guard -> fold -> finish -> commit -> evaluate ] x rounds -> evaluate on clients
 
-Every decision is an event in the journal before the next one is taken. The only state that outlives a round is what
-the commit wrote, so a coordinator that is killed anywhere goes on from the last commit and ends where it would have,
-bit by bit. That holds while nobody is left out at a commit: after a deadline that fired, or with over-selection, a
-restart asks clients that would still have been busy, and the run ends soundly but with other cohorts.
+Every decision is an event in the journal, on disk before anything is done upon it. The only state that outlives a round
+is what the commit wrote, so a coordinator that is killed anywhere goes on from the last commit and ends where it would
+have, bit by bit. That holds while nobody is left out at a commit: after a deadline that fired, or with over-selection,
+a restart asks clients that would still have been busy, and the run ends soundly but with other cohorts.
 """
 
 from __future__ import annotations

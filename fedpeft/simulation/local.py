@@ -1,7 +1,7 @@
 """The `local` engine: ServerApp and ClientApp over an in-process Grid, on a virtual clock.
 
-All clients share one model and one trainer; each has its own data, disk folder and device. The apps, the coordinator
-and the agent are those of a deployment.
+All clients share one agent; each has its own data, disk folder and device. The apps, the coordinator and the agent are
+those of a deployment. The agent's trainer is in this process, in several, or on Ray: only training leaves it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import Any
 
 from fedpeft.errors import ClientFault
 from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
-from fedpeft.journal import Journal
+from fedpeft.journal import EventKind, Journal
 from fedpeft.registry import build
 from fedpeft.simulation.clock import VirtualClock
 from fedpeft.simulation.devices import assign_devices, reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
+from fedpeft.simulation.workers import open_trainer
+from fedpeft.training import Trainer
 from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
-from fedpeft.wire.frame import decode_frame
+from fedpeft.wire.frame import decode_frame, decode_header
 
 POLL_S = 0.1
 """Virtual seconds between two looks of the coordinator: the resolution of the devices' times."""
@@ -38,6 +40,18 @@ def run_local(
     Returns:
         θ, shape (d,), and the bytes that moved since the last commit or outside of rounds, as `committed` names them.
     """
+    batch = federation.config.local.batch_size
+
+    def tell(sentence: str) -> None:
+        journal.record(EventKind.FAILED, reason=sentence)
+
+    with open_trainer(federation, lambda: on_examples(batch), tell) as (trainer, workers):
+        return _run(federation, journal, on_examples, trainer, workers)
+
+
+def _run(
+    federation: Federation, journal: Journal, on_examples: Callable[[float], None], trainer: Trainer, workers: int
+) -> tuple[FloatArray, dict[str, Any]]:
     config = federation.config
     clients = list(federation.train)
     nodes = {NodeId(index + 1): client for index, client in enumerate(clients)}
@@ -45,10 +59,12 @@ def run_local(
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
     up_bytes = build("codec", config.codec.up, {}).nominal_bytes(federation.adapter.layout.size)
-    agent = make_agent(federation, devices, journal.folder / "clients", on_examples)
+    agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
+    for home in agent.homes.values():
+        home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
 
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
-        frame, client = decode_frame(data, limits), nodes[node]
+        frame, client = decode_header(data, limits), nodes[node]
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
         plain = reply_seconds(
             devices[client],
@@ -79,7 +95,7 @@ def run_local(
         seconds=seconds,
         through_wire=config.engine.wire,
         look_ahead=look_ahead,
-        cohort=config.engine.lookahead,
+        cohort=workers * config.engine.lookahead,
         distort=distort if config.faults else None,
     )
     reached: list[tuple[FloatArray, dict[str, Any]]] = []

@@ -19,21 +19,25 @@ class TrainerChoice:
     note: str = ""  # why not, or what to know; empty when there is nothing to tell
 
 
-def choose_trainer(wanted: str, adapter: FlatAdapter, task: Task, job: TrainingJob) -> TrainerChoice:
+def choose_trainer(wanted: str, adapter: FlatAdapter, task: Task, *jobs: TrainingJob) -> TrainerChoice:
     """Try two clients in one pass.
 
     Args:
         wanted: "batched" or "sequential", as the run file says.
         adapter: the model; its θ is left as it was.
         task: what is trained.
-        job: any client's; its first batch is used.
+        jobs: of any clients; the first batch of the first one is used, of the next where that gives no answer.
     """
     if wanted == "sequential":
         return TrainerChoice(False)
-    trouble, note = examine(adapter, task, job)
-    if trouble:
-        return TrainerChoice(False, f"clients are trained one at a time: {trouble}")
-    return TrainerChoice(True, note)
+    for job in jobs:
+        answer = examine(adapter, task, job)
+        if answer is not None:
+            trouble, note = answer
+            if trouble:
+                return TrainerChoice(False, f"clients are trained one at a time: {trouble}")
+            return TrainerChoice(True, note)
+    return TrainerChoice(False, "clients are trained one at a time: the loss of those tried is not finite")
 
 
 def make_trainer(

@@ -51,6 +51,9 @@ class FrameKind(StrEnum):
     REFUSAL = "refusal"
 
 
+_KINDS = {pb.Kind.Value(kind.name): kind for kind in FrameKind}
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a client did not do what it was asked."""
@@ -98,8 +101,17 @@ class MalformedFrame(ClientFault):
         super().__init__(f"malformed frame: {message}", code=f"wire.{what}", allowed=allowed)
 
 
-def encode_frame(frame: Frame) -> bytes:
+def body_digest(body: bytes) -> bytes:
+    """SHA-256 of a body, as a header holds it."""
+    return hashlib.sha256(body).digest()
+
+
+def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
     """The bytes of a frame.
+
+    Args:
+        frame: to encode.
+        digest: `body_digest` of its body, where that is known: many frames may share a body.
 
     Raises:
         ValueError: a field does not fit its type on the wire, e.g. a negative round, or is no valid text.
@@ -111,7 +123,7 @@ def encode_frame(frame: Frame) -> bytes:
         attempt=frame.attempt,
         client=frame.client,
         codec=frame.codec,
-        digest=hashlib.sha256(frame.body).digest(),
+        digest=digest or body_digest(frame.body),
         version=frame.version,
         base=frame.base,
         weight=frame.weight,
@@ -133,18 +145,34 @@ def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
     Raises:
         MalformedFrame: whatever is wrong with the bytes, by name; nothing else is raised for any bytes.
     """
-    header, body = _split(data, limits)
-    if header.kind == pb.UNSPECIFIED or header.kind not in pb.Kind.values():
-        raise MalformedFrame("kind", f"unknown kind {header.kind}", allowed=", ".join(FrameKind))
-    if header.digest != hashlib.sha256(body).digest():
+    header, begin = _split(data, limits)
+    body = data[begin:]
+    if header.digest != body_digest(body):
         raise MalformedFrame("digest", "the body is not the one that the header was made for")
+    return _frame_of(header, body, limits)
+
+
+def decode_header(data: bytes, limits: FrameLimits) -> Frame:
+    """Read and check a frame whose body does not matter now: it is neither copied nor hashed, and left empty.
+
+    Raises:
+        MalformedFrame: as `decode_frame`, but for what is wrong with the body.
+    """
+    header, _ = _split(data, limits)
+    return _frame_of(header, b"", limits)
+
+
+def _frame_of(header: pb.Header, body: bytes, limits: FrameLimits) -> Frame:
+    kind = _KINDS.get(header.kind)
+    if kind is None:
+        raise MalformedFrame("kind", f"unknown kind {header.kind}", allowed=", ".join(FrameKind))
     _check_names((header.run, header.client, header.codec), limits.max_name)
     _check_metrics(header.metrics, limits)
     if not math.isfinite(header.weight):
         raise MalformedFrame("weight", f"weight is {header.weight}", allowed="a finite number")
     client = ClientId(header.client)
     return Frame(
-        kind=FrameKind[pb.Kind.Name(header.kind)],
+        kind=kind,
         run=header.run,
         round=header.round,
         attempt=header.attempt,
@@ -161,7 +189,8 @@ def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
     )
 
 
-def _split(data: bytes, limits: FrameLimits) -> tuple[pb.Header, bytes]:
+def _split(data: bytes, limits: FrameLimits) -> tuple[pb.Header, int]:
+    """The header, and where the body begins."""
     if len(data) < _PREFIX.size:
         raise MalformedFrame("length", f"{len(data)} bytes are too few", allowed=f"at least {_PREFIX.size}")
     magic, length = _PREFIX.unpack_from(data)
@@ -179,7 +208,7 @@ def _split(data: bytes, limits: FrameLimits) -> tuple[pb.Header, bytes]:
         header.ParseFromString(data[_PREFIX.size : _PREFIX.size + length])
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedFrame("header", f"the header is not protobuf: {error}") from None
-    return header, data[_PREFIX.size + length :]
+    return header, _PREFIX.size + length
 
 
 def _check_names(names: Iterable[str], limit: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fedpeft.client import ClientStore
 from fedpeft.codecs.broadcast import quantise
@@ -88,3 +92,50 @@ def test_no_draft_is_left_behind_or_listed(store):
     store.keep_broadcast(1, codes(1), also=())
     (store.folder / ".broadcast-000002.safetensors.x7").write_bytes(b"a kill happened here")
     assert store.versions() == (1,)
+
+
+def test_with_or_without_flushes_the_same_is_kept(tmp_path):
+    for flush in (True, False):
+        store = ClientStore(tmp_path / str(flush), SIZE, flush=flush)
+        for number in range(1, 6):
+            store.keep_broadcast(number, codes(number), also={number - 1})
+            store.keep_residual(number, residual(number), also={number - 1})
+    kept, other = (sorted((p.name, p.read_bytes()) for p in (tmp_path / name).iterdir()) for name in ("True", "False"))
+    assert kept == other
+    assert [name for name, _ in kept] == [
+        f"{kind}-00000{n}.safetensors" for kind in ("broadcast", "residual") for n in (4, 5)
+    ]
+
+
+def test_without_flushes_the_disk_is_never_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", None)
+    store = ClientStore(tmp_path / "c00", SIZE, flush=False)
+    store.keep_residual(1, residual(1), also=())
+    np.testing.assert_array_equal(store.residual(1), residual(1))
+    store.flush = True
+    with pytest.raises(TypeError):
+        store.keep_residual(2, residual(2), also=())
+
+
+def test_a_residual_under_the_name_of_another_round_is_lost(store):
+    """A file is written over one that is no longer needed: a power cut may leave the old content under the new name."""
+    store.keep_residual(1, residual(1), also=())
+    store.keep_residual(2, residual(2), also={1})
+    one, two = sorted(store.folder.iterdir())
+    two.write_bytes(one.read_bytes())
+    assert store.residual(2) is None
+    np.testing.assert_array_equal(store.residual(1), residual(1))
+
+
+def test_a_residual_that_version_0_1_wrote_counts(store):
+    store.folder.mkdir()
+    (store.folder / "residual-000003.safetensors").write_bytes(save({"residual": residual(3)}))
+    np.testing.assert_array_equal(store.residual(3), residual(3))
+
+
+def test_a_folder_that_was_taken_away_is_made_again(store):
+    store.keep_broadcast(1, codes(1), also=())
+    shutil.rmtree(store.folder)
+    store.keep_broadcast(2, codes(2), also=())
+    assert store.broadcast(1) is None
+    assert store.versions() == (2,)

@@ -138,6 +138,28 @@ def test_look_ahead_is_given_what_comes_next_once_and_only_what_can_come():
     assert given == [[(1, b"1"), (2, b"2")], [(3, b"3")]]
 
 
+def test_look_ahead_passes_over_what_is_not_wanted_and_leaves_it_in_its_place():
+    given = []
+    grid, clock = make(
+        seconds=lambda node, kind, frame: float(node),
+        look_ahead=lambda requests: given.append([int(node) for node, _ in requests]),
+        cohort=2,
+    )
+    first, second, third, fourth = grid.push_messages([message(n) for n in NODES])
+    clock.sleep(3.0)
+    assert receive(grid, [second, fourth]) == [b"c02:olleh"]
+    assert given == [[2, 4]]
+    clock.sleep(1.0)
+    assert receive(grid, [fourth, third, first]) == [b"c01:olleh", b"c03:olleh", b"c04:olleh"]
+    assert given == [[2, 4], [1, 3]]
+
+
+def test_messages_that_fall_due_at_once_are_answered_as_they_were_sent():
+    grid, _ = make()
+    ids = [name for n in (3, 1, 2) for name in grid.push_messages([message(n)])]
+    assert receive(grid, reversed(ids)) == [b"c03:olleh", b"c01:olleh", b"c02:olleh"]
+
+
 def test_rehearsed_faults_change_or_lose_a_reply():
     def distort(node, asked, reply):
         if node == 1:

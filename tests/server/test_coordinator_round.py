@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from fake_fleet import FakeFleet, FakeRun, answer, delta_of, refuse
+from fake_fleet import SIZE, FakeFleet, FakeRun, answer, delta_of, refuse
 
+from fedpeft.codecs.int8 import Int8, Int8Blocks
 from fedpeft.errors import PluginError, RoundError
 from fedpeft.journal import EventKind
 from fedpeft.strategies import FedAvg
@@ -35,6 +36,24 @@ def test_honest_clients_end_in_their_mean(tmp_path):
     assert [e.round for e in run.journal.events(EventKind.COMMITTED)] == [0, 1, 2, 3]
     assert [e.attempt for e in run.journal.events(EventKind.COMMITTED)] == [None, 1, 1, 1]
     assert run.coordinator.inflight.messages() == []
+
+
+def test_int8_updates_are_folded_from_their_codes(tmp_path, monkeypatch):
+    """No fp32 copy of an update is ever made, and the norm in the journal is still that of the delta."""
+    fleet, codec = FakeFleet(3), Int8()
+    for client in fleet.clients:
+
+        def train(frame, node=client.node):
+            body = codec.encode(delta_of(node, frame.round))
+            return answer(frame, FrameKind.UPDATE, body=body, codec="int8", weight=10.0)
+
+        client.train = train
+    decoded = [codec.decode(codec.encode(delta_of(node, 1)), SIZE) for node in range(3)]
+    run = FakeRun(fleet, tmp_path, run__rounds=1, codec__up="int8")
+    monkeypatch.setattr(Int8Blocks, "decode", None)
+    np.testing.assert_allclose(run.run(), run.initial + np.mean(decoded, axis=0, dtype=np.float64), atol=1e-7)
+    norms = {event.client: event.payload["norm"] for event in run.journal.events(EventKind.ACCEPTED)}
+    assert norms == {f"c0{node}": pytest.approx(np.linalg.norm(decoded[node]), rel=1e-6) for node in range(3)}
 
 
 def test_a_reply_delivered_twice_counts_once(tmp_path):

@@ -14,6 +14,7 @@ from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
 from fedpeft.wire import Frame, FrameKind, FrameLimits, MalformedFrame, Refusal, decode_frame, encode_frame
 from fedpeft.wire import fedpeft_pb2 as pb
 from fedpeft.wire import frame as frame_module
+from fedpeft.wire.frame import body_digest, decode_header
 
 LIMITS = FrameLimits(max_body_bytes=1000)
 
@@ -338,3 +339,27 @@ def test_reason_of_a_refusal():
     assert refusal_of(assemble(header(refusal=pb.Refusal(code="a", reason="x" * 2001)))).code == "wire.refusal"
     decoded = decode_frame(assemble(header(refusal=pb.Refusal(code="a", reason="one\ntwo\x1b[31m"))), LIMITS)
     assert decoded.refusal.reason == "one two [31m"
+
+
+# --- without the body ---
+
+
+def test_a_header_alone_is_the_frame_without_its_body():
+    whole = frame(FrameKind.TRAIN, body=b"codes", version=3, base=2, plan=PLAN)
+    assert decode_header(encode_frame(whole), LIMITS) == replace(whole, body=b"")
+
+
+def test_a_header_alone_is_checked_as_ever_and_its_body_is_not_looked_at():
+    data = encode_frame(frame(body=b"codes"))
+    assert decode_header(data[:-1] + b"!", LIMITS).body == b""
+    with pytest.raises(MalformedFrame, match="the body is not the one"):
+        decode_frame(data[:-1] + b"!", LIMITS)
+    with pytest.raises(MalformedFrame, match="a body of 5 bytes"):
+        decode_header(data, FrameLimits(max_body_bytes=4))
+    with pytest.raises(MalformedFrame, match="unknown kind"):
+        decode_header(assemble(header(kind=1000)), LIMITS)
+
+
+def test_a_digest_that_is_known_gives_the_same_bytes():
+    one = frame(body=b"codes")
+    assert encode_frame(one, body_digest(b"codes")) == encode_frame(one)

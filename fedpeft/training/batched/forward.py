@@ -42,7 +42,7 @@ def forward_backward(
         losses = outcomes.losses
         if losses.ndim != 1 or len(losses) % len(seats) or (losses.stride(0) == 0 and len(losses) > 1):
             raise Unbatchable("the task's loss is one mean over a batch, not a loss per example")
-        means = losses.view(len(seats), -1).mean(1)
+        means = losses.reshape(len(seats), -1).mean(1)
         values = means.detach()
         finite = torch.isfinite(values)
         (means if finite.all() else means[finite]).sum().backward()  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fedpeft.adapters.parts import Lora
-from fedpeft.kernels import FrozenProduct
+from fedpeft.kernels import FrozenProduct, frozen_product
 
 
 class _LoraFunction(torch.autograd.Function):
@@ -69,7 +69,7 @@ def lora_forward(
     if product is not None and rate == 0.0:
         y: torch.Tensor = _LoraFunction.apply(flat, a, b, product, lora.scaling)  # type: ignore[no-untyped-call]
         return y.view(*x.shape[:-1], y.shape[-1])
-    y = lora.base(x)
+    y = lora.base(x) if product is None else frozen_product(x, product)
     rows = flat.view(len(a), -1, x.shape[-1])
     if rate > 0.0:
         rows = rows * _dropout_mask(rows, rate, generators)

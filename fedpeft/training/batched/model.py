@@ -14,11 +14,9 @@ import torch
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.parts import Part, trainable_parts
-from fedpeft.kernels import FrozenProduct, product_of
-from fedpeft.kernels.install import bias_of, frozen_matrix
-from fedpeft.kernels.native import Native
+from fedpeft.kernels import held_product
 from fedpeft.training.batched.lora import lora_forward
-from fedpeft.training.batched.mapped import Unbatchable, mapped_forward
+from fedpeft.training.batched.mapped import Unbatchable, mapped_forward, single_forward
 
 
 class _Rows(torch.autograd.Function):
@@ -45,6 +43,7 @@ class ClientAxis:
     def __init__(self, adapter: FlatAdapter) -> None:
         self.adapter = adapter
         self.parts = trainable_parts(adapter)
+        self._singly: set[str] = set()  # names of parts that vmap cannot take
         size, device = adapter.layout.size, adapter.theta.device
         self._theta = torch.empty((0, size), device=device)
         self._gradient = torch.empty((0, size), device=device)
@@ -95,36 +94,35 @@ class ClientAxis:
                 a=tensors[part.lora.a.name],
                 b=tensors[part.lora.b.name],
                 lora=part.lora,
-                product=_product(part.lora.base),
+                product=held_product(part.lora.base),
                 generators=generators,
             )
         else:
-            call = partial(self._mapped, part, own)
+            call = partial(self._mapped, part, own, generators)
 
         def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
             if len(x) % clients or named:
                 raise Unbatchable(f"{part.name} sees an input of shape {tuple(x.shape)} for {clients} clients")
-            self.rows = max(self.rows, x.numel() // x.shape[-1])
-            return call(x) if not arguments else self._mapped(part, own, x, *arguments)
+            self.rows = max(self.rows, x.numel() // (x.shape[-1] if x.is_floating_point() else 1))
+            return call(x) if not arguments else self._mapped(part, own, generators, x, *arguments)
 
         return forward
 
-    def _mapped(self, part: Part, own: dict[str, torch.Tensor], x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-        if any(
-            isinstance(module, torch.nn.Dropout) and module.training and module.p for module in part.module.modules()
-        ):
-            raise Unbatchable(f"{part.name} has dropout, and is no plain LoRA layer")
+    def _mapped(
+        self,
+        part: Part,
+        own: dict[str, torch.Tensor],
+        generators: Sequence[torch.Generator],
+        x: torch.Tensor,
+        *arguments: Any,
+    ) -> torch.Tensor:
         ours = vars(part.module).pop("forward")  # the module's own forward pass is what is mapped
         try:
-            return mapped_forward(part.module, own, x, arguments)
+            if part.name not in self._singly:
+                try:
+                    return mapped_forward(part.module, own, x, arguments)
+                except (RuntimeError, ValueError, TypeError):  # vmap's own; if it is the module's, it comes again below
+                    self._singly.add(part.name)
+            return single_forward(part.module, own, x, arguments, generators)
         finally:
             vars(part.module)["forward"] = ours
-
-
-def _product(base: torch.nn.Module) -> FrozenProduct | None:
-    """The frozen matrix of a base layer, held by the installed kernel or else by torch; None if it is no plain one."""
-    installed = product_of(base)
-    if installed is not None:
-        return installed
-    matrix = frozen_matrix(base)
-    return None if matrix is None else Native().hold(matrix, bias_of(base))

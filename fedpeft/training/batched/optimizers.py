@@ -18,7 +18,7 @@ class SeatOptimizers:
     """The state of every seat's optimizer."""
 
     def __init__(self) -> None:
-        self._by_settings: dict[tuple[str, float, float], torch.optim.Optimizer] = {}
+        self._by_settings: dict[tuple[str | float, ...], torch.optim.Optimizer] = {}
 
     def add(self, seat: Seat) -> None:
         """Give a seat fresh state."""
@@ -49,6 +49,6 @@ class SeatOptimizers:
             seat.theta.grad = None
 
 
-def _settings(plan: Plan) -> tuple[str, float, float]:
-    """What an optimizer is built from."""
-    return plan.optimizer, plan.learning_rate, plan.weight_decay
+def _settings(plan: Plan) -> tuple[str | float, ...]:
+    """What an optimizer may be built from; one of the user's own may look at steps and batch size, too."""
+    return plan.optimizer, plan.learning_rate, plan.weight_decay, plan.steps, plan.batch_size, plan.round

@@ -44,6 +44,7 @@ class Seat:
         self.losses: list[float] = []
         self.seconds = 0.0
         self.fault: ClientFault | None = None
+        self.error: Exception | None = None
         self.batch: Any = None
         self.key: Hashable = None
         self._task = task
@@ -62,13 +63,7 @@ class Seat:
         if indices is None:
             self.batch = None
             return
-        try:
-            self.batch = self._task.batch(self.job.data, indices)
-        except Exception as error:
-            error.add_note(
-                f"while training client {self.plan.client}, step {len(self.losses) + 1}, round {self.plan.round}"
-            )
-            raise
+        self.batch = self._task.batch(self.job.data, indices)
         self.key = (signature(self.batch), id(self.prepared))
 
     def take(self, loss: float, gradient: torch.Tensor) -> bool:
@@ -90,8 +85,17 @@ class Seat:
         self.fault = fault
         self.batch = None
 
+    def crash(self, error: Exception) -> None:
+        """Something raised `error` over this client's data: a bug of somebody's, which `result` raises again."""
+        step = len(self.losses) + 1
+        error.add_note(f"while training client {self.plan.client}, step {step}, round {self.plan.round}")
+        self.error = error
+        self.batch = None
+
     def result(self) -> TrainingResult:
         """What came of the job; a fault if θ is no longer finite."""
+        if self.error is not None:
+            raise self.error
         if self.fault is not None:
             return TrainingResult(self.plan, fault=self.fault)
         delta = self.theta.cpu().numpy() - self.job.start

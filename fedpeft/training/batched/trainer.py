@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.errors import ClientFault
@@ -61,20 +62,22 @@ class BatchedTrainer:
         waiting = iter(enumerate(jobs))
         optimizers = SeatOptimizers()
         seats: list[Seat] = []
-        done: dict[int, TrainingResult] = {}
-        following = 0
+        done: dict[int, Seat] = {}
+        following, end = 0, len(jobs)
         while following < len(jobs):
-            while len(seats) < self.seats and (entry := next(waiting, None)) is not None:
+            while len(seats) < self.seats and end == len(jobs) and (entry := next(waiting, None)) is not None:
                 seat = self._sit(*entry)
                 seats.append(seat)
                 optimizers.add(seat)
             self._pass(next_pass(seats, self.limits), optimizers)
             for seat in [seat for seat in seats if seat.batch is None]:
                 optimizers.drop(seat)
-                done[seat.order] = seat.result()
-            seats = [seat for seat in seats if seat.batch is not None]
+                done[seat.order] = seat
+                if seat.error is not None:  # it is raised in its turn, when the jobs before it are done
+                    end = min(end, seat.order)
+            seats = [seat for seat in seats if seat.batch is not None and seat.order < end]
             while following in done:
-                yield done.pop(following)
+                yield done.pop(following).result()
                 following += 1
 
     def _sit(self, order: int, job: TrainingJob) -> Seat:
@@ -90,6 +93,8 @@ class BatchedTrainer:
             seat.advance()
         except ClientFault as fault:
             seat.fail(fault)
+        except Exception as error:
+            seat.crash(error)
 
     def _prepare(self, job: TrainingJob) -> Any:
         """`Task.prepare` for the job's start; the clients of one broadcast share it."""
@@ -106,7 +111,12 @@ class BatchedTrainer:
             return
         began = time.perf_counter()
         key = group[0].key
-        losses, gradients, held = forward_backward(self._axis, self.task, group, measure=not self.limits.known(key))
+        drawn = [seat.generator.get_state() for seat in group]
+        try:
+            losses, gradients, held = forward_backward(self._axis, self.task, group, measure=not self.limits.known(key))
+        except Exception as error:
+            self._blame(error, group, drawn, optimizers)
+            return
         if held is not None:
             self.limits.measured(key, len(group), self._axis.rows, held)
         moving = [
@@ -122,3 +132,17 @@ class BatchedTrainer:
             self._advance(seat)
             if self.on_step is not None:
                 self.on_step()
+
+    def _blame(
+        self, error: Exception, group: Sequence[Seat], drawn: Sequence[torch.Tensor], optimizers: SeatOptimizers
+    ) -> None:
+        """A pass raised: repeat it client by client, so that whose data did it is known, and the others go on."""
+        if len(group) == 1:
+            if isinstance(error, ClientFault):
+                group[0].fail(error)
+            else:
+                group[0].crash(error)
+            return
+        for seat, state in zip(group, drawn, strict=True):
+            seat.generator.set_state(state)
+            self._pass([seat], optimizers)
