@@ -63,11 +63,12 @@ def resume(
         JournalError: there is no run in the folder, it is in use, or it is damaged.
     """
     from fedpeft.simulation.federation import assemble
+    from fedpeft.simulation.own import OWN_OBJECTS
 
     journal = Journal.open(folder)
     try:
         config = _config_of(journal)
-        if config.model.source == _OWN_OBJECTS:
+        if config.model.source == OWN_OBJECTS:
             raise ConfigError(
                 f"run {config.run.name} was made of Python objects: there is no run file to resume it from",
                 code="config.own-objects",
@@ -125,9 +126,6 @@ def export(folder: Path, to: Path, *, merged: bool = False) -> Path:
     return export_adapter(federation.adapter, to, base_name=federation.base_name)
 
 
-_OWN_OBJECTS = "python-objects"
-
-
 def simulate(
     *,
     model: Any,
@@ -153,7 +151,8 @@ def simulate(
 
     Args:
         model: a torch module; it is frozen, and wrapped in place by peft.
-        peft_config: any peft configuration whose parameters may be averaged, e.g. `peft.LoraConfig(...)`.
+        peft_config: any peft configuration whose parameters may be averaged, e.g. `peft.LoraConfig(...)`; None trains
+            those parameters that the model leaves unfrozen, as they are.
         clients: client name -> data set with `len` and integer index.
         loss: `(model, batch) -> tensor`, the loss per example, shape (n,), or their mean.
         test: the coordinator's test set.
@@ -189,12 +188,12 @@ def simulate(
     (3, True)
     """
     from fedpeft.kernels import uninstall
-    from fedpeft.simulation.own import own_config, own_federation
+    from fedpeft.simulation.own import OWN_OBJECTS, own_config, own_federation
 
     options = dict(options or {})
     table = {
         "run": {"name": name, "rounds": rounds},
-        "model": {"source": _OWN_OBJECTS, "name": base_name},
+        "model": {"source": OWN_OBJECTS, "name": base_name},
         "devices": [{"name": "default", "clients": max(1, len(clients))}],
         "round": {"ask": max(1, len(clients)) if ask is None else ask},
     }

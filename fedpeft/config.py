@@ -79,9 +79,9 @@ class ModelTable(Table):
 
 
 class AdapterTable(Table):
-    """`[adapter]`: what is trained. Layers are HF peft's."""
+    """`[adapter]`: what is trained. LoRA's layers are HF peft's; the other keys are LoRA's."""
 
-    type: Literal["lora"] = "lora"
+    type: str = "lora"  # lora | bitfit | ssf
     rank: Positive = 8  # checked against the model's layers when the model is known
     alpha: float = Field(16.0, gt=0)  # LoRA scaling is alpha / rank
     target_modules: str | list[str] = "all-linear"  # names as peft takes them, or "all-linear"
@@ -111,6 +111,7 @@ class DeviceTable(Table):
     down_mbps: float = Field(50.0, gt=0)  # downlink
     memory_mb: Positive = 4096
     steps: Positive | None = None  # optimizer steps a round; default: local.steps
+    rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank
 
 
 class RoundTable(Table):
@@ -166,7 +167,11 @@ class LimitsTable(Table):
 class EngineTable(Table):
     """`[engine]`: where clients live."""
 
-    name: Literal["local"] = "local"  # all in this process
+    name: Literal["local", "ray"] = "local"  # on this machine, or trained by actors on a Ray cluster (extra `ray`)
+    workers: Positive | Literal["auto"] = 1  # train at once, a process each; auto: one a core of this machine, less one
+    # while the centralised comparison has a process of its own. 1 on the local engine: in this process
+    address: str = ""  # ray: of a running cluster, e.g. "auto" or "ray://host:10001"; "" starts one on this machine
+    gpus_per_worker: float = Field(0.0, ge=0)  # ray: a share of a GPU is a fraction
     threads: Positive = 1  # of torch; one keeps runs equal bit by bit
     wire: bool = True  # pass each message through Flower's wire format, to count its bytes
     lookahead: Positive = 64  # clients handed to the trainer at once
@@ -174,6 +179,23 @@ class EngineTable(Table):
     kernel: str = "auto"  # of the frozen base's products: auto (measured) | torch | onednn
     rows: Positive = 4096  # of one pass, e.g. tokens over all its clients; more is slower where caches are small
     memory_mb: Positive = 300  # for the clients of a pass, beside the base
+
+    @model_validator(mode="after")
+    def _of_its_engine(self) -> EngineTable:
+        for key, value, default in (("address", self.address, ""), ("gpus_per_worker", self.gpus_per_worker, 0.0)):
+            if self.name != "ray" and value != default:
+                raise Contradiction(
+                    f'{key} = {value!r} contradicts engine.name = "{self.name}", which has no cluster',
+                    allowed='it is a key of engine.name = "ray"',
+                    remedy=f'remove engine.{key}, or set engine.name = "ray"',
+                )
+        if self.threads > 1 and (self.name == "ray" or self.workers != 1):
+            raise Contradiction(
+                f"threads = {self.threads} contradicts workers = {self.workers!r}: a worker computes with one thread",
+                allowed="more threads, or more workers",
+                remedy="set engine.threads = 1",
+            )
+        return self
 
 
 class FaultTable(Table):
@@ -227,6 +249,13 @@ class RunConfig(Table):
                 allowed=f"1 to {self.round.ask}",
                 remedy="lower round.min_replies",
             )
+        for device in self.devices:
+            if device.rank is not None and device.rank > self.adapter.rank:
+                raise Contradiction(
+                    f'devices.rank = {device.rank} of class "{device.name}" is more than adapter.rank',
+                    allowed=f"1 to {self.adapter.rank}",
+                    remedy="lower it, or raise adapter.rank",
+                )
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

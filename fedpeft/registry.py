@@ -23,7 +23,9 @@ from typing import Any, Literal, TypeAlias
 
 from fedpeft.errors import PluginError, closest
 
-Kind: TypeAlias = Literal["strategy", "codec", "objective", "optimizer", "kernel", "partitioner", "source", "task"]
+Kind: TypeAlias = Literal[
+    "strategy", "codec", "objective", "optimizer", "adapter", "kernel", "partitioner", "source", "task"
+]
 
 BUILTIN: dict[Kind, dict[str, str]] = {
     "strategy": {
@@ -44,6 +46,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "optimizer": {
         "adamw": "fedpeft.training.optimizers:adamw",
         "sgd": "fedpeft.training.optimizers:sgd",
+    },
+    "adapter": {
+        "lora": "fedpeft.adapters.kinds.lora:lora",
+        "bitfit": "fedpeft.adapters.kinds.bitfit:bitfit",
+        "ssf": "fedpeft.adapters.kinds.ssf:ssf",
     },
     "kernel": {
         "torch": "fedpeft.kernels.native:Native",

@@ -61,6 +61,10 @@ class Layout:
     digest: str  # sha256 hex over (name, shape) in order
 
 
+ALL_COMPONENTS = 2**31 - 1
+"""The rank of a plan that leaves none out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that one client is told for one round: enough to repeat the round bit by bit."""
@@ -78,7 +82,7 @@ class Plan:
     optimizer: str = "adamw"
     objective: str = "plain"  # registered name of the client half of a strategy, e.g. "proximal"
     objective_params: Mapping[str, float] = field(default_factory=dict)
-    rank: int = 8
+    rank: int = ALL_COMPONENTS  # trains the first so many components of each LoRA layer
     codec: str = "int8"  # of the update
     version: int = 0  # the broadcast that this round starts from
     feedback: int = -1  # the round whose residual counts (the last of this client that was folded in); -1 = none

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import peft
 import pytest
+import safetensors.torch
 import torch
 from tiny import run_tiny, tiny_arguments
 
@@ -339,3 +340,16 @@ def test_models_of_other_shapes(tmp_path, kind):
 
     tensors = load_file(result.folder / "adapter" / "adapter_model.safetensors")
     assert any(np.abs(values).max() > 0 for name, values in tensors.items() if "lora_B" in name)
+
+
+def test_without_a_peft_configuration_what_is_unfrozen_is_trained(tmp_path):
+    arguments = tiny_arguments(tmp_path)
+    model = arguments["model"].requires_grad_(False)
+    model[2].requires_grad_(True)
+    before = [parameter.clone() for parameter in model[0].parameters()]
+    result = simulate(**arguments | {"peft_config": None})
+    trained = safetensors.torch.load_file(result.folder / "adapter" / "trained.safetensors")
+    assert set(trained) == {"2.weight", "2.bias"}
+    assert result.federated > result.zero_shot
+    for parameter, old in zip(model[0].parameters(), before, strict=True):
+        assert torch.equal(parameter, old)

@@ -85,6 +85,19 @@ def build_adapter(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdap
     return adapter
 
 
+def build_own(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdapter:
+    """As `build_adapter`; without a configuration, the parameters that the user left unfrozen are trained as they are.
+
+    Raises:
+        ModelError: as `build_adapter`; or nothing is left to train.
+    """
+    if config is not None:
+        return build_adapter(model, config, seed=seed)
+    if not isinstance(model, torch.nn.Module) or isinstance(model, peft.PeftModel):
+        _check_kinds(model, peft.LoraConfig())
+    return FlatAdapter(model.eval())
+
+
 def _draw(adapter: FlatAdapter, seed: int) -> None:
     """Give every LoRA A, shape (r, fan_in...), its value from the run's stream."""
     theta = adapter.get()

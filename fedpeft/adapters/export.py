@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from peft import PeftModel
 
 from fedpeft.adapters.flat import FlatAdapter
-from fedpeft.errors import ModelError
+from fedpeft.adapters.kinds.ssf import ScaleShift, fold
 from fedpeft.kernels import uninstall
 from fedpeft.paths import write_atomically
+
+TENSORS = "trained.safetensors"
 
 
 def export_adapter(adapter: FlatAdapter, folder: Path, *, base_name: str) -> Path:
     """Write `adapter_config.json`, `adapter_model.safetensors` and peft's README to `folder`.
 
-    `peft.PeftModel.from_pretrained(base, folder)` then gives the same logits.
+    `peft.PeftModel.from_pretrained(base, folder)` then gives the same logits. What is no peft adapter goes to
+    `trained.safetensors`, by the tensors' names in the model.
 
     Args:
         adapter: what to write, with the θ that it holds now.
@@ -25,6 +29,8 @@ def export_adapter(adapter: FlatAdapter, folder: Path, *, base_name: str) -> Pat
         base_name: what the folder says its base is: a hub id, never a path of this machine when the model has a name.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(adapter.model, PeftModel):
+        return _export_tensors(adapter, folder, base_name)
     adapter.model.save_pretrained(str(folder))
     path = folder / "adapter_config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -38,28 +44,36 @@ def export_adapter(adapter: FlatAdapter, folder: Path, *, base_name: str) -> Pat
     return folder
 
 
+def _export_tensors(adapter: FlatAdapter, folder: Path, base_name: str) -> Path:
+    """What peft has no format for: the trained tensors by their names in the model, and how to load them."""
+    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in adapter.parameters.items()}
+    safetensors.torch.save_file(tensors, str(folder / TENSORS), metadata={"base_model": base_name})
+    folds = any(isinstance(module, ScaleShift) for module in adapter.model.modules())
+    load = (
+        "They are scales and shifts after the layers of the base: `fedpeft export RUN --merged` folds them in."
+        if folds
+        else f'`model.load_state_dict(safetensors.torch.load_file("{TENSORS}"), strict=False)` loads them.'
+    )
+    card = f"# Trained tensors\n\n{len(tensors)} tensors of `{base_name}`, by their names in the model. {load}\n"
+    write_atomically(folder / "README.md", card.encode())
+    return folder
+
+
 def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
     """Write the base with the adapter merged into its weights: an ordinary `transformers` folder.
 
     Of a model that is not of `transformers`, its weights alone go to `model.safetensors`. The adapter is merged in
     place: do not train with it afterwards.
-
-    Raises:
-        ModelError: this type of adapter cannot be merged.
     """
-    if not hasattr(adapter.model, "merge_and_unload"):
-        raise ModelError(
-            "this model has no merge: its adapter cannot be folded into its weights",
-            code="adapter.no-merge",
-            remedy="export the adapter folder instead",
-        )
     folder.mkdir(parents=True, exist_ok=True)
     uninstall(adapter.model)  # merging changes the base's weights, which a kernel may hold packed
-    merged = adapter.model.merge_and_unload()
+    model: Any = adapter.model
+    merged: Any = model.merge_and_unload() if isinstance(adapter.model, PeftModel) else fold(model)
     if hasattr(merged, "save_pretrained"):
         merged.save_pretrained(str(folder))
     else:
-        safetensors.torch.save_model(merged, str(folder / "model.safetensors"))
+        tensors = {name: tensor.contiguous().clone() for name, tensor in merged.state_dict().items()}
+        safetensors.torch.save_file(tensors, str(folder / "model.safetensors"))  # trained ones are views into one θ
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))
     return folder

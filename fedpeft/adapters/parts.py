@@ -17,7 +17,6 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.types import TensorSpec
 
-
 _NOT_ONE_MATRIX = (Embedding, MultiheadAttention, ParamWrapper, _ConvNd)
 """LoRA layers that do something else with A and B than multiply; those on quantised matrices are not among them."""
 

@@ -20,18 +20,23 @@ _PRODUCT = "_fedpeft_product"
 def install(model: torch.nn.Module, kernel: Kernel) -> int:
     """Hold every frozen matrix of `model` in the kernel; returns the bytes that it holds beside the model's own.
 
-    Frozen matrices are those of `torch.nn.Linear` and of GPT-2's `Conv1D` whose weight and bias need no gradient.
-    Change none of them while the kernel is installed: `uninstall` first.
+    Frozen matrices are those of `torch.nn.Linear` and of GPT-2's `Conv1D` whose weight needs no gradient; a bias that
+    does is added to the product. Change no matrix while the kernel is installed: `uninstall` first.
     """
     uninstall(model)
     total = 0
     for module in model.modules():
         matrix = frozen_matrix(module)
-        if matrix is None or kernel.available(matrix):
-            continue
-        product = kernel.hold(matrix, bias_of(module))
+        if matrix is None or "forward" in vars(module) or kernel.available(matrix):
+            continue  # a forward pass of the module's own is somebody else's, e.g. one that moves weights about
+        bias = bias_of(module)
+        if bias is not None and bias.requires_grad:
+            product = kernel.hold(matrix, None)
+            vars(module)["forward"] = partial(_plus_bias, module=module, product=product)
+        else:
+            product = kernel.hold(matrix, bias)
+            vars(module)["forward"] = partial(frozen_product, product=product)
         vars(module)[_PRODUCT] = product
-        vars(module)["forward"] = partial(frozen_product, product=product)
         total += product.bytes
     return total
 
@@ -43,17 +48,27 @@ def uninstall(model: torch.nn.Module) -> None:
             vars(module).pop("forward", None)
 
 
+def _plus_bias(x: torch.Tensor, module: Any, product: FrozenProduct) -> torch.Tensor:
+    """With the bias that the module has at the moment: training changes it."""
+    y = frozen_product(x, product)
+    bias: torch.Tensor = module.bias
+    return y + bias.to(y.dtype)
+
+
 def held_product(module: torch.nn.Module) -> FrozenProduct | None:
     """The product of a frozen linear layer: by the kernel installed under it, else by torch; None for other modules."""
-    installed: FrozenProduct | None = vars(module).get(_PRODUCT)
-    if installed is not None:
-        return installed
     matrix = frozen_matrix(module)
-    return None if matrix is None else Native().hold(matrix, bias_of(module))
+    bias = bias_of(module) if matrix is not None else None
+    if matrix is None or (bias is not None and bias.requires_grad):
+        return None
+    installed: FrozenProduct | None = vars(module).get(_PRODUCT)
+    if installed is None and "forward" in vars(module):
+        return None
+    return installed or Native().hold(matrix, bias)
 
 
 def frozen_matrix(module: Any) -> torch.Tensor | None:
-    """W, shape (out, in), of a frozen linear layer; None for any other module.
+    """W, shape (out, in), of a linear layer where it is frozen; None for any other module.
 
     Subclasses do something of their own in `forward` (quantised layers among them) and are left alone.
     """
@@ -61,8 +76,7 @@ def frozen_matrix(module: Any) -> torch.Tensor | None:
     if not conv1d and type(module) is not torch.nn.Linear:
         return None
     weight: torch.Tensor = module.weight
-    bias = bias_of(module)
-    if weight.requires_grad or (bias is not None and bias.requires_grad) or not weight.is_floating_point():
+    if weight.requires_grad or not weight.is_floating_point():
         return None
     return weight.detach().t() if conv1d else weight.detach()
 

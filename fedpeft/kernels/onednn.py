@@ -35,6 +35,9 @@ class _PackedProduct:
         y: torch.Tensor = self._linear(x.expand(2, -1).contiguous() if single else x, matrix, bias, "none", [], "")
         return y[:1] if single else y
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _PackedProduct:
+        return self  # packed memory cannot be copied, and never changes
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See `FrozenProduct.forward`."""
         return self._product(x, self._packed, self._bias)

@@ -13,7 +13,7 @@ from fedpeft.server.inflight import Asked
 from fedpeft.server.post import named
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
-from fedpeft.types import ClientId, ClientInfo, FloatArray, Incoming, Plan, Update
+from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan, Update
 from fedpeft.wire.frame import Frame, FrameKind
 
 PATIENCE = 3.0
@@ -146,7 +146,7 @@ class Round:
             weight_decay=local.weight_decay,
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
-            rank=config.adapter.rank,
+            rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
             codec=config.codec.up,
             version=version,
             feedback=holding.feedback,

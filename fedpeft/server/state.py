@@ -22,6 +22,7 @@ class Settings:
     layout: Layout
     initial: FloatArray  # θ_0, shape (d,)
     steps: dict[str, int] = field(default_factory=dict)  # device class -> optimizer steps, where it differs
+    ranks: dict[str, int] = field(default_factory=dict)  # device class -> LoRA rank, where it is smaller
     poll_s: float = 0.5  # between looks at the transport
 
 

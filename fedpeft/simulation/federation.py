@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from fedpeft.adapters import FlatAdapter, build_adapter, load_base, lora_config
+from fedpeft.adapters import FlatAdapter, load_base
 from fedpeft.codecs import Codec
 from fedpeft.config import RunConfig
 from fedpeft.data import client_ids, load_corpus
@@ -20,6 +21,7 @@ from fedpeft.evaluation import Evaluation, evaluate
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
 from fedpeft.simulation.arithmetic import settle_arithmetic
+from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.strategies import Strategy
 from fedpeft.training import Task, Trainer, TrainingJob
@@ -52,23 +54,27 @@ class Federation:
         return evaluate(self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size)
 
     @cached_property
+    def devices(self) -> Mapping[ClientId, Device]:
+        """Each client's device."""
+        return assign_devices(self.config, list(self.train))
+
+    @cached_property
     def trainer_choice(self) -> TrainerChoice:
-        """Whether clients are trained together, tried once on the first client's first batch."""
-        client, data = next(iter(self.train.items()))
+        """Whether clients are trained together, tried once on a first batch: the first that has a finite loss."""
         local = self.config.local
         plan = Plan(
             run=self.config.run.name,
             round=0,
             attempt=0,
-            client=client,
+            client=next(iter(self.train)),
             seed=self.config.run.seed,
             steps=1,
             batch_size=local.batch_size,
             learning_rate=local.learning_rate,
             optimizer=local.optimizer,
         )
-        job = TrainingJob(plan, self.initial, data)
-        return choose_trainer(self.config.engine.trainer, self.adapter, self.task, job)
+        jobs = [TrainingJob(plan, self.initial, data) for data in islice(self.train.values(), 3)]
+        return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs)
 
     def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
         """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
@@ -112,10 +118,8 @@ def assemble(config: RunConfig) -> Federation:
         dtype=config.model.dtype,
     )
     parameters = base.parameters
-    adapter = build_adapter(
-        base.model,
-        lora_config(config.adapter, classifier=task_class.head, fresh=base.fresh),
-        seed=config.run.seed,
+    adapter: FlatAdapter = load("adapter", config.adapter.type)(
+        base, config.adapter, classifier=task_class.head, seed=config.run.seed
     )
     config, arithmetic = settle_arithmetic(config, adapter.model)
     task = task_class(base.tokenizer, corpus.label_names, config.model.temperature, config.model.max_length)
@@ -148,6 +152,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     load("objective", strategy.objective)
     load_codec(config)
     load("optimizer", config.local.optimizer)
+    load("adapter", config.adapter.type)
     task = load("task", config.model.task)
     if not isinstance(getattr(task, "head", None), bool):
         raise ConfigError(

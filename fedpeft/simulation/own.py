@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fedpeft.adapters import build_adapter
+from fedpeft.adapters.build import build_own
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.registry import load
@@ -18,6 +18,9 @@ from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId
+
+OWN_OBJECTS = "python-objects"
+"""`model.source` of a federation made of the user's own objects: there is nothing to assemble it from."""
 
 _CLIENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # it names a folder
 
@@ -58,7 +61,7 @@ def own_federation(
     load("optimizer", config.local.optimizer)
     names = [ClientId(name) for name in sorted(clients)]
     Faults(config.faults, names)
-    adapter = build_adapter(model, peft_config, seed=config.run.seed)
+    adapter = build_own(model, peft_config, seed=config.run.seed)
     config, arithmetic = settle_arithmetic(config, adapter.model)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     task = CustomTask(loss, correct, collate)

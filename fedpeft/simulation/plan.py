@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fedpeft.registry import build
 from fedpeft.report.summary import DevicePlan, RunPlan
-from fedpeft.simulation.devices import assign_devices
 from fedpeft.simulation.federation import Federation
 from fedpeft.training.memory import step_memory
 
@@ -12,7 +11,7 @@ from fedpeft.training.memory import step_memory
 def make_plan(federation: Federation) -> RunPlan:
     """Count, and measure one training step's memory; nothing is trained."""
     config, size = federation.config, federation.adapter.layout.size
-    devices = assign_devices(config, list(federation.train))
+    devices = federation.devices
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():
         examples[devices[client].table.name] += len(data)

@@ -16,6 +16,7 @@ from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
 
@@ -33,6 +34,7 @@ def make_agent(
     devices: Mapping[ClientId, Device],
     folder: Path,
     on_examples: Callable[[float], None] = lambda examples: None,
+    trainer: Trainer | None = None,
 ) -> Agent:
     """An agent for the clients in `devices`; their state goes to `folder`, a folder each.
 
@@ -40,7 +42,8 @@ def make_agent(
         federation: ready to run.
         devices: the clients to serve, and their devices.
         folder: created when something is first kept.
-        on_examples: called with the work done, in examples.
+        on_examples: called with the work done, in examples; a trainer given here tells of its own.
+        trainer: of the clients; default: in this process.
     """
     batch = federation.config.local.batch_size
     size = federation.adapter.layout.size
@@ -55,7 +58,7 @@ def make_agent(
         for client, device in devices.items()
     }
     return Agent(
-        federation.trainer(on_step=lambda: on_examples(batch)),
+        trainer or federation.trainer(on_step=lambda: on_examples(batch)),
         counted_evaluation(federation, on_examples),
         federation.initial,
         federation.adapter.layout,
@@ -94,6 +97,7 @@ def make_coordinator(
             layout=federation.adapter.layout,
             initial=federation.initial,
             steps={table.name: federation.steps(table.name) for table in config.devices},
+            ranks={table.name: table.rank for table in config.devices if table.rank is not None},
             poll_s=poll_s,
         ),
         transport,

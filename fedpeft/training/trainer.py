@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter
+from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
 from fedpeft.randomness.streams import Stream, derive
@@ -50,6 +51,12 @@ class Trainer(Protocol):
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """Train every job; one result a job, in the order of the jobs. A client's fault never ends the others' work."""
+
+
+def at_rank(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
+    """The job as a client of its rank does it: from a start that is cut to that rank."""
+    start = truncate(job.start, adapter.layout, job.plan.rank)
+    return job if start is job.start else replace(job, start=start)
 
 
 GROUP = 8
@@ -123,6 +130,7 @@ class SequentialTrainer:
                 yield TrainingResult(job.plan, fault=fault)
 
     def _train(self, job: TrainingJob) -> TrainingResult:
+        job = at_rank(job, self.adapter)
         plan, adapter = job.plan, self.adapter
         began = time.perf_counter()
         adapter.set(job.start)

@@ -10,7 +10,6 @@ from tiny_text import bert_config, gpt2_config, save_model
 
 from fedpeft.adapters import build_adapter, export_adapter, export_merged, load_base, lora_config
 from fedpeft.config import AdapterTable
-from fedpeft.errors import ModelError
 
 pytestmark = [  # said by peft about itself and transformers
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
@@ -143,13 +142,18 @@ def test_exporting_twice_replaces(folders, tmp_path):
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "two"
 
 
-def test_a_kind_without_merge_says_so(tmp_path):
+def test_a_model_that_was_trained_as_it_is_needs_no_merge(tmp_path):
+    from safetensors.torch import load_file
+
     from fedpeft.adapters import FlatAdapter
 
-    with pytest.raises(ModelError) as caught:
-        export_merged(FlatAdapter(torch.nn.Linear(2, 2)), tmp_path / "merged", None)
-    assert caught.value.code == "adapter.no-merge"
-    assert not (tmp_path / "merged").exists()
+    model = torch.nn.Linear(2, 2)
+    adapter = FlatAdapter(model)
+    adapter.set(np.arange(6, dtype=np.float32))
+    export_merged(adapter, tmp_path / "merged", None)
+    found = load_file(tmp_path / "merged" / "model.safetensors")
+    assert torch.equal(found["weight"], model.weight)
+    assert torch.equal(found["bias"], model.bias)
 
 
 def test_a_model_that_is_not_of_transformers_is_merged_as_a_state(tmp_path):

@@ -7,8 +7,8 @@ need to know whose rows they see. A pass lines the clients' examples up, client 
     frozen layers                                one product over all rows
     adapter layers                               N products, client n's rows with client n's tensors Θ[n]
 
-Files: `trainer` is the loop, `seat` one client at work, `passes` who goes together, `forward` one pass, `model` the swap
-of layers, `lora` and `mapped` the two ways in which a layer serves many clients, `optimizers` their steps, `check`
+Files: `trainer` is the loop, `seat` one client at work, `passes` who goes together, `forward` one pass, `model` the
+swap of layers, `lora` and `mapped` the two ways in which a layer serves many clients, `optimizers` their steps, `check`
 examines a model and a task before the first round.
 """
 

@@ -6,6 +6,7 @@ user's own model, data and loss, instead of in a wrong result.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,16 @@ def examine(adapter: FlatAdapter, task: Task, job: TrainingJob) -> tuple[str, st
         own = _batch(job, task)
         batches = [own, _other_batch(job, task, own)]
 
-        def gradients(*places: int) -> torch.Tensor:
-            seats = [_seat(place, job, task, prepared, adapter, batches[place]) for place in places]
-            return forward_backward(axis, task, seats)[1].clone()
+        def seat(place: int) -> Seat:
+            return _seat(place, job, task, prepared, adapter, batches[place])
 
-        together = gradients(0, 1)
-        single = torch.cat([gradients(0), gradients(1)])
-        alone = [_alone(axis, task, _seat(place, job, task, prepared, adapter, batches[place])) for place in (0, 1)]
+        def gradients(*places: int) -> tuple[list[float], torch.Tensor]:
+            losses, found, _ = forward_backward(axis, task, [seat(place) for place in places])
+            return losses, found.clone()
+
+        losses, together = gradients(0, 1)
+        single = torch.cat([gradients(0)[1], gradients(1)[1]])
+        alone = [_alone(axis, task, seat(place)) for place in (0, 1)]
     except ClientFault:
         return None
     except FedpeftError:
@@ -69,13 +73,16 @@ def examine(adapter: FlatAdapter, task: Task, job: TrainingJob) -> tuple[str, st
         return f"it fails with several clients: {_first_line(error)}", ""
     finally:
         adapter.set(before)
-    if not all(torch.isfinite(right).all() for right in alone):
+    if not all(math.isfinite(loss) and torch.isfinite(right).all() for loss, right in alone):
         return None
     fp32 = all(parameter.dtype != torch.bfloat16 for parameter in adapter.model.parameters())
-    for mine, right in zip(together, alone, strict=True):
+    bound = 1e-4 if fp32 else 0.1
+    for loss, mine, (own_loss, right) in zip(losses, together, alone, strict=True):
         apart = _apart(mine, right, adapter) if fp32 else float((mine - right).norm() / right.norm().clamp(min=1e-12))
-        if not apart < (1e-4 if fp32 else 0.1):
+        if not apart < bound:
             return f"gradients of two clients in one pass differ from each one's alone by {apart:.0e}", ""
+        if not abs(loss - own_loss) < bound * max(abs(own_loss), 1e-3):
+            return f"a client's loss is {loss:.6g} in one pass with another client, and {own_loss:.6g} alone", ""
     if not torch.equal(single, together):
         return "", "the last bits of a client's update depend on who shares its batch: this model mixes their rows"
     return "", ""
@@ -122,8 +129,8 @@ def _seat(place: int, job: TrainingJob, task: Task, prepared: Any, adapter: Flat
     return seat
 
 
-def _alone(axis: ClientAxis, task: Task, seat: Seat) -> torch.Tensor:
-    """The gradient by the model's own forward pass, shape (d,)."""
+def _alone(axis: ClientAxis, task: Task, seat: Seat) -> tuple[float, torch.Tensor]:
+    """Mean loss and gradient, shape (d,), by the model's own forward pass."""
     adapter = axis.adapter
     theta: FloatArray = seat.theta.cpu().numpy()
     adapter.set(theta)
@@ -131,13 +138,13 @@ def _alone(axis: ClientAxis, task: Task, seat: Seat) -> torch.Tensor:
     adapter.train(True)
     try:
         with seeded_torch(seat.plan.seed, adapter.theta.device):
-            losses = task.outcomes(adapter.model, seat.batch, seat.prepared).losses
-        losses.mean().backward()  # type: ignore[no-untyped-call]
+            loss = task.outcomes(adapter.model, seat.batch, seat.prepared).losses.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
     finally:
         adapter.train(False)
     gradient = adapter.gradient.clone()
     adapter.gradient.zero_()
-    return gradient
+    return float(loss.detach()), gradient
 
 
 def _apart(mine: torch.Tensor, right: torch.Tensor, adapter: FlatAdapter) -> float:

@@ -47,6 +47,7 @@ class ClientAxis:
         size, device = adapter.layout.size, adapter.theta.device
         self._theta = torch.empty((0, size), device=device)
         self._gradient = torch.empty((0, size), device=device)
+        self._kernels: dict[str, Any] = {}  # part's name -> the forward pass that a kernel gave its module
         self._anchor = torch.zeros((), device=device, requires_grad=True)  # makes autograd follow Θ's tensors
         self.rows = 0  # of the widest input of a part in the last pass, over all clients
 
@@ -76,13 +77,22 @@ class ClientAxis:
             generators: one a client, for dropout.
         """
         tensors, self.rows = self._tensors(clients), 0
+        self._kernels = {part.name: vars(part.module).get("forward") for part in self.parts}
         try:
             for part in self.parts:
                 vars(part.module)["forward"] = self._forward(part, tensors, clients, generators)
             yield
         finally:
             for part in self.parts:
-                vars(part.module).pop("forward", None)
+                self._give_back(part)
+
+    def _give_back(self, part: Part) -> None:
+        """The forward pass that the module had before: a kernel's, or its class's."""
+        kernel = self._kernels[part.name]
+        if kernel is None:
+            vars(part.module).pop("forward", None)
+        else:
+            vars(part.module)["forward"] = kernel
 
     def _forward(
         self, part: Part, tensors: dict[str, torch.Tensor], clients: int, generators: Sequence[torch.Generator]
@@ -100,8 +110,13 @@ class ClientAxis:
         else:
             call = partial(self._mapped, part, own, generators)
 
-        def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-            if len(x) % clients or named:
+        def forward(*inputs: Any, **named: Any) -> torch.Tensor:
+            if named or not inputs:
+                raise Unbatchable(f"{part.name} is called with keywords: {', '.join(named)}")
+            x, *arguments = inputs
+            if not isinstance(x, torch.Tensor) or x.ndim == 0:
+                raise Unbatchable(f"{part.name} sees a {type(x).__name__}, not examples")
+            if len(x) % clients:
                 raise Unbatchable(f"{part.name} sees an input of shape {tuple(x.shape)} for {clients} clients")
             self.rows = max(self.rows, x.numel() // (x.shape[-1] if x.is_floating_point() else 1))
             return call(x) if not arguments else self._mapped(part, own, generators, x, *arguments)
@@ -116,7 +131,8 @@ class ClientAxis:
         x: torch.Tensor,
         *arguments: Any,
     ) -> torch.Tensor:
-        ours = vars(part.module).pop("forward")  # the module's own forward pass is what is mapped
+        ours = vars(part.module)["forward"]
+        self._give_back(part)  # the module's own forward pass is what is mapped
         try:
             if part.name not in self._singly:
                 try:

@@ -21,7 +21,7 @@ from fedpeft.training.batched.optimizers import SeatOptimizers
 from fedpeft.training.batched.passes import PassLimits, next_pass
 from fedpeft.training.batched.seat import Seat
 from fedpeft.training.task import Task
-from fedpeft.training.trainer import TrainingJob, TrainingResult, clip_gradients
+from fedpeft.training.trainer import TrainingJob, TrainingResult, at_rank, clip_gradients
 from fedpeft.types import FloatArray
 
 _STATE, _PASS = 3, 2
@@ -55,7 +55,7 @@ class BatchedTrainer:
         self.seats = max(1, memory // 2 // (_STATE * vector))
         self.limits = PassLimits(rows, memory, state=_STATE * vector, row=_PASS * vector)
         self._axis = ClientAxis(adapter)
-        self._prepared: list[tuple[FloatArray, Any]] = []  # (start, what the task prepared for it), the last two
+        self._prepared: list[tuple[FloatArray, Any]] = []  # (start, what the task prepared for it), the last four
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
@@ -82,6 +82,7 @@ class BatchedTrainer:
 
     def _sit(self, order: int, job: TrainingJob) -> Seat:
         began = time.perf_counter()
+        job = at_rank(job, self.adapter)
         seat = Seat(order, job, self.task, self._prepare(job), self.adapter.theta.device)
         self._advance(seat)
         seat.seconds = time.perf_counter() - began
@@ -103,7 +104,7 @@ class BatchedTrainer:
                 return prepared
         self.adapter.set(job.start)
         prepared = self.task.prepare(self.adapter.model)
-        self._prepared = [(job.start.copy(), prepared), *self._prepared[:1]]
+        self._prepared = [(job.start.copy(), prepared), *self._prepared[:3]]
         return prepared
 
     def _pass(self, group: Sequence[Seat], optimizers: SeatOptimizers) -> None:

@@ -45,7 +45,7 @@ class CustomTask:
         """All items of several clients."""
         return ConcatDataset(data)
 
-    def batch(self, data: Sequence[Any], indices: npt.NDArray[np.int64]) -> Any:
+    def batch(self, data: Any, indices: npt.NDArray[np.int64]) -> Any:
         """The items at `indices`, collated."""
         if type(data) is TensorDataset and self.collate is default_collate:  # the same at once, not item by item
             places = torch.from_numpy(indices)

@@ -1,0 +1,35 @@
+"""Clients of a smaller LoRA rank than the federation's: the first r components of every layer, and zeros for the rest.
+
+A zero pair (row of A, column of B) adds nothing to a layer's output and has no gradient, so it stays zero while the
+client trains and its delta is zero there. This is how HetLoRA (Cho et al. 2024, "Heterogeneous LoRA for Federated
+Fine-tuning of On-Device Foundation Models", arXiv 2401.06432) truncates what a client is sent and pads what it sends.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from fedpeft.types import ALL_COMPONENTS, FloatArray, Layout
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+
+def truncate(theta: FloatArray, layout: Layout, rank: int) -> FloatArray:
+    """θ with all but the first `rank` components of every LoRA layer set to zero; `ALL_COMPONENTS`: θ itself."""
+    return theta if rank == ALL_COMPONENTS else theta * _kept(layout, rank)
+
+
+@lru_cache(maxsize=8)
+def _kept(layout: Layout, rank: int) -> npt.NDArray[np.float32]:
+    """1 where θ is kept, shape (d,)."""
+    kept = np.ones(layout.size, dtype=np.float32)
+    for tensor in layout.tensors:
+        values = kept[tensor.offset : tensor.offset + tensor.size].reshape(tensor.shape)
+        if tensor.name.endswith(_A):
+            values[rank:] = 0.0
+        elif tensor.name.endswith(_B):
+            values[:, rank:] = 0.0
+    return kept
