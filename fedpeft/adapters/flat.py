@@ -7,13 +7,16 @@ optimizer each touch one tensor instead of dozens.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from fedpeft.adapters.precision import compute_in_fp32
 from fedpeft.errors import ModelError
+from fedpeft.kernels.install import frozen_matrix
 from fedpeft.types import FloatArray, Layout, TensorSpec
 
 
@@ -51,6 +54,31 @@ def make_layout(shapes: dict[str, tuple[int, ...]]) -> Layout:
     return Layout(tuple(tensors), offset, digest.hexdigest())
 
 
+def _compute_in_fp32(module: torch.nn.Module) -> None:
+    """Let a layer of a bf16 model that is trained itself take bf16 and give bf16, since θ is fp32.
+
+    A linear layer of which only the bias is trained multiplies in bf16 all the same: `fedpeft.kernels` sees to it.
+    """
+    parameters = list(module.parameters())
+    if any(module.children()) or not any(parameter.requires_grad for parameter in parameters):
+        return
+    dtype = parameters[0].dtype
+    if dtype not in (torch.bfloat16, torch.float16) or frozen_matrix(module) is not None:
+        return
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    module.register_forward_pre_hook(_to_fp32)
+    module.register_forward_hook(partial(_to_dtype, dtype=dtype))
+
+
+def _to_fp32(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
+
+
+def _to_dtype(module: torch.nn.Module, inputs: Any, output: Any, *, dtype: torch.dtype) -> Any:
+    return output.to(dtype) if isinstance(output, torch.Tensor) and output.is_floating_point() else output
+
+
 class FlatAdapter:
     """A model with its trainable parameters laid out in one flat vector.
 
@@ -66,6 +94,7 @@ class FlatAdapter:
     """
 
     def __init__(self, model: Any) -> None:
+        compute_in_fp32(model)
         self.model = model
         adapter = getattr(model, "active_adapter", "default")
         named: dict[str, torch.nn.Parameter] = {}
@@ -89,6 +118,8 @@ class FlatAdapter:
             )
         self.layout = make_layout({name: tuple(parameter.shape) for name, parameter in named.items()})
         self.parameters = {tensor.name: named[tensor.name] for tensor in self.layout.tensors}
+        for module in model.modules():
+            _compute_in_fp32(module)
         device = next(iter(named.values())).device
         self.theta = torch.empty(self.layout.size, dtype=torch.float32, device=device)
         self.gradient = torch.zeros_like(self.theta)

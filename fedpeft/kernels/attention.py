@@ -35,9 +35,8 @@ class _ShortAttention(torch.autograd.Function):
         above = gradients[0].reshape(-1, *shape[2:])
         for_v = torch.bmm(p.transpose(1, 2), above)
         for_p = torch.bmm(above, v.transpose(1, 2)).float()
-        probabilities = p.float()
-        for_scores = probabilities * (for_p - (for_p * probabilities).sum(-1, keepdim=True))
-        for_scores = for_scores.mul_(ctx.scaling).to(q.dtype)
+        mean = (for_p * p).sum(-1, keepdim=True)
+        for_scores = for_p.sub_(mean).mul_(p).mul_(ctx.scaling).to(q.dtype)
         for_q, for_k = torch.bmm(for_scores, k), torch.bmm(for_scores.transpose(1, 2), q)
         heads = shape[:2]
         return (

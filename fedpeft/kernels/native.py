@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-
 ROWS = 16
-"""Of a product at least. Fewer go to other routines, which round otherwise: one row does in torch, up to three in MKL."""
+"""Of a product at least. Fewer go to other routines, which round otherwise: one row in torch, up to three in MKL."""
 
 
 def _enough(rows: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from fedpeft.training.batched.mapped import Unbatchable
 from fedpeft.training.batched.model import ClientAxis
-from fedpeft.training.batched.seat import Seat
+from fedpeft.training.batched.seat import Generators, Seat
 from fedpeft.training.batches import join
 from fedpeft.training.task import Task
 
@@ -37,7 +37,7 @@ def forward_backward(
     held = _Held() if measure else None
     axis.adapter.train(True)
     try:
-        with axis.serving(len(seats), [seat.generator for seat in seats]), held or contextlib.nullcontext():
+        with axis.serving(len(seats), Generators(seats)), held or contextlib.nullcontext():
             outcomes = task.outcomes(axis.adapter.model, join([seat.batch for seat in seats]), seats[0].prepared)
         losses = outcomes.losses
         if losses.ndim != 1 or len(losses) % len(seats) or (losses.stride(0) == 0 and len(losses) > 1):

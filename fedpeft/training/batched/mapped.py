@@ -21,6 +21,15 @@ class Unbatchable(Exception):
     """A layer that cannot serve several clients at once; the message says why."""
 
 
+def dense_forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """A linear layer whose weight, shape (N, out, in), is each client's own; its bias (N, out), or shared (out,)."""
+    rows = x.reshape(len(weight), -1, x.shape[-1])
+    y = torch.bmm(rows, weight.transpose(1, 2))
+    if bias is not None:
+        y = y + (bias if bias.ndim == 1 else bias.unsqueeze(1))
+    return y.view(*x.shape[:-1], y.shape[-1])
+
+
 def mapped_forward(
     module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], x: torch.Tensor, arguments: tuple[Any, ...]
 ) -> torch.Tensor:
@@ -43,7 +52,7 @@ def mapped_forward(
     def one(own: dict[str, torch.Tensor], part: torch.Tensor) -> torch.Tensor:
         return _checked(module, functional_call(module, own, (part, *arguments)), part)
 
-    y: torch.Tensor = vmap(one)(_cast(module, tensors, x), rows)
+    y: torch.Tensor = vmap(one)(dict(tensors), rows)
     return y.reshape(-1, *y.shape[2:])
 
 
@@ -64,7 +73,7 @@ def single_forward(
         generators: one a client, for whatever the module draws from torch's default generator.
     """
     _refuse_tensors(module, arguments)
-    columns = {name: tensor.unbind() for name, tensor in _cast(module, tensors, x).items()}
+    columns = {name: tensor.unbind() for name, tensor in tensors.items()}
     outputs = []
     for place, (part, generator) in enumerate(zip(x.chunk(len(generators)), generators, strict=True)):
         own = {name: column[place] for name, column in columns.items()}
@@ -82,12 +91,6 @@ def _checked(module: torch.nn.Module, result: Any, part: torch.Tensor) -> torch.
     if not isinstance(result, torch.Tensor) or result.ndim == 0 or len(result) != len(part):
         raise Unbatchable(f"{type(module).__name__} does not return one tensor, example by example")
     return result
-
-
-def _cast(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Adapters keep their own fp32, as peft computes them; a plain layer of a bf16 model computes in bf16."""
-    plain = x.is_floating_point() and not hasattr(module, "base_layer")
-    return {name: tensor.to(x.dtype) if plain else tensor for name, tensor in tensors.items()}
 
 
 @contextlib.contextmanager

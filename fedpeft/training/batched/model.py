@@ -16,7 +16,7 @@ from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.parts import Part, trainable_parts
 from fedpeft.kernels import held_product
 from fedpeft.training.batched.lora import lora_forward
-from fedpeft.training.batched.mapped import Unbatchable, mapped_forward, single_forward
+from fedpeft.training.batched.mapped import Unbatchable, dense_forward, mapped_forward, single_forward
 
 
 class _Rows(torch.autograd.Function):
@@ -107,6 +107,8 @@ class ClientAxis:
                 product=held_product(part.lora.base),
                 generators=generators,
             )
+        elif type(part.module) is torch.nn.Linear and "weight" in own:
+            call = partial(dense_forward, weight=own["weight"], bias=own.get("bias", part.module.bias))
         else:
             call = partial(self._mapped, part, own, generators)
 

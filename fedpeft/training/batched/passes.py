@@ -18,8 +18,10 @@ from fedpeft.training.batched.seat import Seat
 FIRST = 2
 """Clients in the first pass of a batch shape, by which it is measured."""
 
-TRANSIENT = 1.25
-"""Peak memory of a pass over what it keeps: gradients and intermediate results that come and go (measured on BERT)."""
+
+TRANSIENT, TRANSIENT_BF16 = 1.5, 2.0
+"""Peak memory of a pass over what autograd keeps, for gradients and results that come and go (measured on BERT; softmax
+is in fp32 whatever the base is in)."""
 
 
 @dataclass(slots=True)
@@ -31,12 +33,14 @@ class PassLimits:
         memory: bytes for everything below.
         state: bytes of every client at work.
         row: bytes of a client's row in a pass, beside its activations.
+        transient: peak memory of a pass over what it keeps.
     """
 
     rows: int
     memory: int
     state: int
     row: int
+    transient: float = TRANSIENT
     _measured: dict[Hashable, tuple[float, float]] = field(default_factory=dict)  # batch shape -> rows, bytes a client
 
     def known(self, key: Hashable) -> bool:
@@ -45,7 +49,7 @@ class PassLimits:
 
     def measured(self, key: Hashable, clients: int, rows: int, held: int) -> None:
         """A pass of so many clients had so many rows and kept so many bytes."""
-        self._measured[key] = (max(rows, 1) / clients, self.row + TRANSIENT * held / clients)
+        self._measured[key] = (max(rows, 1) / clients, self.row + self.transient * held / clients)
 
     def allowed(self, key: Hashable, seated: int) -> int:
         """Clients that a pass of this batch shape may hold while so many are at work."""

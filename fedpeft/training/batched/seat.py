@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,19 @@ from fedpeft.training.objectives import Objective
 from fedpeft.training.objectives.plain import Plain
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order, not_finite
+
+
+class Generators(Sequence[torch.Generator]):
+    """The generators of several seats, each made when it is first asked for: without dropout nobody does."""
+
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        self._seats = seats
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._seats[place].generator
 
 
 class Seat:
@@ -40,7 +54,6 @@ class Seat:
         self.prepared = prepared
         self.theta = torch.from_numpy(job.start).to(device, copy=True)
         self.objective: Objective = build("objective", job.plan.objective, job.plan.objective_params)
-        self.generator = torch.Generator(device).manual_seed(job.plan.seed & (2**63 - 1))  # as `seeded_torch`
         self.losses: list[float] = []
         self.seconds = 0.0
         self.fault: ClientFault | None = None
@@ -51,6 +64,22 @@ class Seat:
         self._start = None if isinstance(self.objective, Plain) else self.theta.clone()
         lengths = getattr(job.data, "lengths", None)
         self._order = batch_order(job.plan.seed, len(job.data), job.plan.batch_size, job.plan.steps, lengths)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """For dropout, started as `seeded_torch` does; made when it is first asked for."""
+        return torch.Generator(self.theta.device).manual_seed(self.plan.seed % 2**63)
+
+    def draws(self) -> torch.Tensor | None:
+        """Where the generator stands; None before it is first asked for."""
+        return self.generator.get_state() if "generator" in vars(self) else None
+
+    def draw_again(self, state: torch.Tensor | None) -> None:
+        """Go back to what `draws` returned."""
+        if state is None:
+            vars(self).pop("generator", None)
+        else:
+            self.generator.set_state(state)
 
     @property
     def left(self) -> int:

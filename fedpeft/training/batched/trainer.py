@@ -18,7 +18,7 @@ from fedpeft.errors import ClientFault
 from fedpeft.training.batched.forward import forward_backward
 from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.optimizers import SeatOptimizers
-from fedpeft.training.batched.passes import PassLimits, next_pass
+from fedpeft.training.batched.passes import TRANSIENT, TRANSIENT_BF16, PassLimits, next_pass
 from fedpeft.training.batched.seat import Seat
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, at_rank, clip_gradients
@@ -53,7 +53,9 @@ class BatchedTrainer:
         self.on_step = on_step
         vector = 4 * adapter.layout.size
         self.seats = max(1, memory // 2 // (_STATE * vector))
-        self.limits = PassLimits(rows, memory, state=_STATE * vector, row=_PASS * vector)
+        low = any(parameter.dtype == torch.bfloat16 for parameter in adapter.model.parameters())
+        transient = TRANSIENT_BF16 if low else TRANSIENT
+        self.limits = PassLimits(rows, memory, state=_STATE * vector, row=_PASS * vector, transient=transient)
         self._axis = ClientAxis(adapter)
         self._prepared: list[tuple[FloatArray, Any]] = []  # (start, what the task prepared for it), the last four
 
@@ -112,7 +114,7 @@ class BatchedTrainer:
             return
         began = time.perf_counter()
         key = group[0].key
-        drawn = [seat.generator.get_state() for seat in group]
+        drawn = [seat.draws() for seat in group]
         try:
             losses, gradients, held = forward_backward(self._axis, self.task, group, measure=not self.limits.known(key))
         except Exception as error:
@@ -135,7 +137,7 @@ class BatchedTrainer:
                 self.on_step()
 
     def _blame(
-        self, error: Exception, group: Sequence[Seat], drawn: Sequence[torch.Tensor], optimizers: SeatOptimizers
+        self, error: Exception, group: Sequence[Seat], drawn: Sequence[torch.Tensor | None], optimizers: SeatOptimizers
     ) -> None:
         """A pass raised: repeat it client by client, so that whose data did it is known, and the others go on."""
         if len(group) == 1:
@@ -145,5 +147,5 @@ class BatchedTrainer:
                 group[0].crash(error)
             return
         for seat, state in zip(group, drawn, strict=True):
-            seat.generator.set_state(state)
+            seat.draw_again(state)
             self._pass([seat], optimizers)
