@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test check lint types imports fast format install wheel clean
+.PHONY: help demo test check lint types imports fast format install wheel bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: $(STAMP)  ## rewrite the code in the house style
 
 wheel: $(STAMP)  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
+
+bench: $(STAMP)  ## measure against peers and limits; writes benchmarks/benchmarks.html
+	$(BIN)/fedpeft bench
 
 clean:  ## remove what was built, but no run
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

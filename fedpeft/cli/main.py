@@ -15,7 +15,7 @@ from typing import Annotated
 import click
 import typer
 
-from fedpeft.cli import doctor, export, listing, new, report, resume, run, show, validate
+from fedpeft.cli import bench, doctor, export, listing, new, report, resume, run, show, validate
 from fedpeft.cli.output import Session, print_json, say_error, wants_json
 from fedpeft.errors import FedpeftError
 from fedpeft.version import __version__
@@ -39,6 +39,7 @@ app.command("report")(report.report)
 app.command("export")(export.export)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def _version(wanted: bool) -> None:

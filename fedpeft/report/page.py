@@ -1,11 +1,8 @@
-"""`write_report`: one HTML file with everything in it, so that it opens offline and can be sent to someone."""
+"""`write_report`: a run as one HTML file."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from fedpeft.errors import JournalError
@@ -14,6 +11,7 @@ from fedpeft.paths import write_atomically
 from fedpeft.report import plots, sections
 from fedpeft.report.figure import Figure
 from fedpeft.report.history import History, read_history
+from fedpeft.report.offline import offline_page, plot_box
 from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
 
 FILE = "report.html"
@@ -53,12 +51,7 @@ def _page(journal: Journal) -> str:
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
     figures: dict[str, Figure] = {}
     body = "\n".join(_body(result, plan, history, journal.config_toml, version, figures))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(result.name)} · fedpeft</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n{_scripts(figures)}</body>\n</html>\n"
-    )
+    return offline_page(result.name, body, figures)
 
 
 def _body(
@@ -75,11 +68,7 @@ def _body(
         if drawn is None:
             return ""
         figures[name] = drawn
-        height = drawn["layout"]["height"]
-        return (
-            f'<figure><figcaption>{escape(caption)}</figcaption><div class="plot" id="{name}" '
-            f'style="height: {height}px"></div></figure>'
-        )
+        return plot_box(name, drawn, caption)
 
     yield sections.heading(result, plan, history, version)
     yield sections.headline(result)
@@ -118,21 +107,3 @@ def _body(
     if plan is not None:
         yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"
     yield f"<section><h2>Repeat it</h2>{sections.repeat_section(result, config_toml)}</section>"
-
-
-def _scripts(figures: dict[str, Figure]) -> str:
-    """Plotly once, the figures as data, and the script that draws them; nothing where there is nothing to draw."""
-    if not figures:
-        return ""
-    from plotly.offline import get_plotlyjs  # only here: reading 5 MB is no part of starting the command line
-
-    data = json.dumps(figures, allow_nan=False).replace("<", "\\u003c")  # so that no text can end the script
-    return (
-        f"<script>{get_plotlyjs()}</script>\n"
-        f'<script type="application/json" id="figures">{data}</script>\n'
-        f"<script>\n{_asset('page.js')}</script>\n"
-    )
-
-
-def _asset(name: str) -> str:
-    return (files("fedpeft.report") / name).read_text(encoding="utf-8")

@@ -1,34 +1,15 @@
 import json
 import re
-from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from fake_run import write_fake_run
+from html_outline import Outline
 
 from fedpeft.errors import JournalError
 from fedpeft.report import page, write_report
 
 HOSTILE = ["<script>alert(1)</script>", "</script><b>x", "@ink", "&amp;", "\"'><img src=x onerror=alert(1)>"]
-
-
-class Outline(HTMLParser):
-    """Tags outside scripts, the addresses they load, and whether they close in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open, self.loads = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.loads += [value for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "link", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def written(folder, **run):
@@ -95,7 +76,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def test_only_keys_of_colours_are_themed():
-    script = (page.files("fedpeft.report") / "page.js").read_text()
+    script = (files("fedpeft.report") / "page.js").read_text()
     assert "/color$/.test(key)" in script  # a client called @ink keeps its name
 
 

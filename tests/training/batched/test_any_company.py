@@ -23,11 +23,11 @@ KERNELS = ["torch", "onednn"]
 MANY = {"max_examples": 30, "deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-def subject(kind, kernel="torch", *, dtype=torch.float32, dropout=0.0, config=None):
+def subject(kind, kernel="torch", *, dtype=torch.float32, dropout=0.0, config=None, head=False):
     """A model with a kernel installed, as every run has one."""
     if kernel == "onednn" and (reason := OneDnn().available(torch.zeros(1, dtype=dtype))):
         pytest.skip(reason)
-    model = encoder(kind).to(dtype)
+    model = encoder(kind, head=head).to(dtype)
     config = config or peft.LoraConfig(r=4, target_modules=QUERY_AND_VALUE[kind], lora_dropout=dropout)
     adapter = build_adapter(model, config, seed=1)
     install(adapter.model, choose_kernel(kernel, [], dtype=dtype, device="cpu").kernel)
@@ -116,6 +116,16 @@ def test_with_a_base_in_bf16(kernel):
 def test_of_other_adapters(config):
     adapter = subject("bert", config=config)
     work = cohort("bert", scattered(adapter.get(), spread=0.02))
+    assert_same(results(BatchedTrainer(adapter, Classify()), work), each_alone(adapter, work))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_of_odd_sizes(kernel):
+    """Where a client's tensors begin in memory then depends on its seat."""
+    config = peft.LoraConfig(r=3, target_modules=["query", "dense"], modules_to_save=["classifier"])
+    adapter = subject("bert", kernel, config=config, head=True)
+    assert adapter.layout.size % 2 == 1
+    work = cohort("bert", scattered(adapter.get()), max_grad_norm=0.1)
     assert_same(results(BatchedTrainer(adapter, Classify()), work), each_alone(adapter, work))
 
 
