@@ -62,9 +62,11 @@ def reply_seconds(
         client: varies the draw.
     """
     table = device.table
-    jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
     share = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
     network = bytes_down * 8 / (table.down_mbps * 1e6) + bytes_up * 8 / (table.up_mbps * 1e6)
+    if not share:  # a million greetings need no draw
+        return network
+    jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
     return network + steps * share * table.step_seconds * device.speed * jitter
 
 

@@ -33,8 +33,9 @@ class Faults:
 
     def __init__(self, tables: Sequence[FaultTable], clients: Sequence[ClientId]) -> None:
         self._faults: dict[tuple[ClientId, int], FaultTable] = {}
+        known = frozenset(clients) if tables else frozenset()
         for table in tables:
-            if table.client not in clients:
+            if table.client not in known:
                 raise ConfigError(
                     f'faults.client = "{table.client}": there is no such client',
                     code="config.fault-client",

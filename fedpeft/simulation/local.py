@@ -14,7 +14,7 @@ from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_serv
 from fedpeft.journal import EventKind, Journal
 from fedpeft.registry import build
 from fedpeft.simulation.clock import VirtualClock
-from fedpeft.simulation.devices import assign_devices, reply_seconds
+from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
@@ -55,7 +55,7 @@ def _run(
     config = federation.config
     clients = list(federation.train)
     nodes = {NodeId(index + 1): client for index, client in enumerate(clients)}
-    devices = assign_devices(config, clients)
+    devices = federation.devices
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
     up_bytes = build("codec", config.codec.up, {}).nominal_bytes(federation.adapter.layout.size)

@@ -37,6 +37,8 @@ def plain(tmp_path_factory):
         {"engine__wire": False},
         {"engine__lookahead": 1},
         {"engine__lookahead": 2, "engine__wire": False},
+        {"engine__workers": 2},
+        {"engine__workers": 3, "engine__lookahead": 1},
         {"evaluation__clients": False},
         {"evaluation__every": 3},
         {"evaluation__centralised": True},

@@ -24,13 +24,14 @@ MANY = {"max_examples": 30, "deadline": None, "suppress_health_check": [HealthCh
 
 
 def subject(kind, kernel="torch", *, dtype=torch.float32, dropout=0.0, config=None, head=False):
-    """A model with a kernel installed, as every run has one."""
+    """A model with a kernel installed, as every run has one; or without."""
     if kernel == "onednn" and (reason := OneDnn().available(torch.zeros(1, dtype=dtype))):
         pytest.skip(reason)
     model = encoder(kind, head=head).to(dtype)
     config = config or peft.LoraConfig(r=4, target_modules=QUERY_AND_VALUE[kind], lora_dropout=dropout)
     adapter = build_adapter(model, config, seed=1)
-    install(adapter.model, choose_kernel(kernel, [], dtype=dtype, device="cpu").kernel)
+    if kernel != "none":
+        install(adapter.model, choose_kernel(kernel, [], dtype=dtype, device="cpu").kernel)
     return adapter
 
 
@@ -73,7 +74,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [*KERNELS, "none"])
 @pytest.mark.parametrize("kind", ["bert", "vit", "gpt2", "llama"])
 def test_of_1_2_5_or_8_clients(kind, kernel):
     adapter = subject(kind, kernel)

@@ -21,7 +21,7 @@ from fedpeft.types import ClientId, Plan
 
 pytestmark = pytest.mark.slow
 LABELS = ("card payment", "top up", "exchange rate", "lost card", "cash withdrawal")
-WORDS = "my card was declined when i tried to pay at the shop where is the money that i sent yesterday".split()
+TEXT = "my card was declined when i tried to pay at the shop where is the money that i sent yesterday"
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
@@ -35,9 +35,11 @@ def parts(request):
     jobs = []
     for k in range(8):
         draw = np.random.default_rng(k)
-        texts = tuple(" ".join(draw.choice(WORDS, draw.integers(3, 20))) for _ in range(20))
+        texts = tuple(" ".join(draw.choice(TEXT.split(), draw.integers(3, 20))) for _ in range(20))
         data = task.encode(TextExamples(texts, draw.integers(0, len(LABELS), 20)))
-        plan = Plan("r", 1, 1, ClientId(f"c{k}"), seed=k, steps=2 + k % 2, batch_size=(8, 5, 1)[k % 3], learning_rate=1e-3)
+        plan = Plan(
+            "r", 1, 1, ClientId(f"c{k}"), seed=k, steps=2 + k % 2, batch_size=(8, 5, 1)[k % 3], learning_rate=1e-3
+        )
         jobs.append(TrainingJob(plan, start, data))
     return request.param, adapter, task, jobs
 
