@@ -25,6 +25,7 @@ class Goal:
 
     at: float | None = None  # with `against` the least ratio, else the bound of the value itself; None = only shown
     against: str = ""  # name of another figure of the same group
+    why: str = ""  # what stands in the way where it is missed, as far as that is known
 
 
 @dataclass(frozen=True, slots=True)

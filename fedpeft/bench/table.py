@@ -38,6 +38,11 @@ def measurement_table(measurement: Measurement) -> RenderableType:
                     table.add_row(Text(row[0], style=_style(figure)), *row[1:4], word)
         parts += ["", *([Text(group, style="bold")] if group else []), table]
     told = dict.fromkeys(f"{figure.name}: {figure.note}" for figure in measurement.figures if figure.note)
+    told |= dict.fromkeys(
+        f"{verdict.figure.name}, missed: {verdict.goal.why}"
+        for verdict in judged
+        if verdict.met is False and verdict.goal.why
+    )
     if told:
         parts += ["", *(Text(line, style="dim") for line in told)]
     return Group(*parts, "")

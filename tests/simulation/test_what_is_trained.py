@@ -47,5 +47,5 @@ def test_a_device_class_may_have_a_smaller_rank(tmp_path):
 
 
 def test_a_rank_above_the_adapter_s_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="devices.rank = 3"):
+    with pytest.raises(ConfigError, match=r"devices\.rank = 3"):
         load_run_file(mixed(tmp_path, 3))

@@ -9,6 +9,7 @@ from tiny_text import write_run
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback only, as `on_ray` does for its own cluster
 
 ray = pytest.importorskip("ray")
 
@@ -73,8 +74,15 @@ def test_two_nodes_end_with_the_same_adapter_also_when_one_is_lost(run_file, exp
     assert "is gone" in told
 
 
-def test_a_cluster_of_its_own_is_started_and_ended(run_file, expected):
-    assert run(run_file, "own", engine__name="ray").adapter_hash == expected
+def test_a_cluster_of_its_own_is_started_on_loopback_and_ended(run_file, expected):
+    addresses = []
+
+    def look(event):
+        if event.kind is EventKind.ROUND_OPENED:
+            addresses.extend(node["NodeManagerAddress"] for node in ray.nodes())
+
+    assert run(run_file, "own", [look], engine__name="ray").adapter_hash == expected
+    assert set(addresses) == {"127.0.0.1"}
     assert not ray.is_initialized()
 
 

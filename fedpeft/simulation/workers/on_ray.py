@@ -205,7 +205,7 @@ class OnRay:
 def _ray(*, alone: bool) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what will be the default; else Ray warns of it
-    if alone:  # on Linux nothing else keeps Ray's servers off the network (ray._private.services.get_node_ip_address)
+    if alone:  # nothing else keeps Ray's servers off the network on Linux (ray._private.services.get_node_ip_address)
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
