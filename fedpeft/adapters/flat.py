@@ -7,7 +7,6 @@ optimizer each touch one tensor instead of dozens.
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fedpeft.adapters.precision import compute_in_fp32
 from fedpeft.errors import ModelError
-from fedpeft.kernels.install import frozen_matrix
 from fedpeft.types import FloatArray, Layout, TensorSpec
 
 
@@ -52,31 +50,6 @@ def make_layout(shapes: dict[str, tuple[int, ...]]) -> Layout:
         offset += spec.size
         digest.update(f"{name}:{','.join(map(str, spec.shape))};".encode())
     return Layout(tuple(tensors), offset, digest.hexdigest())
-
-
-def _compute_in_fp32(module: torch.nn.Module) -> None:
-    """Let a layer of a bf16 model that is trained itself take bf16 and give bf16, since θ is fp32.
-
-    A linear layer of which only the bias is trained multiplies in bf16 all the same: `fedpeft.kernels` sees to it.
-    """
-    parameters = list(module.parameters())
-    if any(module.children()) or not any(parameter.requires_grad for parameter in parameters):
-        return
-    dtype = parameters[0].dtype
-    if dtype not in (torch.bfloat16, torch.float16) or frozen_matrix(module) is not None:
-        return
-    for parameter in parameters:
-        parameter.data = parameter.data.float()
-    module.register_forward_pre_hook(_to_fp32)
-    module.register_forward_hook(partial(_to_dtype, dtype=dtype))
-
-
-def _to_fp32(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
-
-
-def _to_dtype(module: torch.nn.Module, inputs: Any, output: Any, *, dtype: torch.dtype) -> Any:
-    return output.to(dtype) if isinstance(output, torch.Tensor) and output.is_floating_point() else output
 
 
 class FlatAdapter:
@@ -118,8 +91,6 @@ class FlatAdapter:
             )
         self.layout = make_layout({name: tuple(parameter.shape) for name, parameter in named.items()})
         self.parameters = {tensor.name: named[tensor.name] for tensor in self.layout.tensors}
-        for module in model.modules():
-            _compute_in_fp32(module)
         device = next(iter(named.values())).device
         self.theta = torch.empty(self.layout.size, dtype=torch.float32, device=device)
         self.gradient = torch.zeros_like(self.theta)

@@ -27,7 +27,8 @@ def compute_in_fp32(model: torch.nn.Module) -> None:
         (dtype,) = low
         for parameter in own.values():
             parameter.data = parameter.data.float()
-        module.register_forward_pre_hook(_widen)
+        if not any(True for _ in module.children()):  # layers inside it may be frozen ones, which take the base's dtype
+            module.register_forward_pre_hook(_widen)
         module.register_forward_hook(partial(_narrow, dtype=dtype))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fedpeft.registry import build
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.workers import worker_count
 from fedpeft.training.memory import step_memory
 
 
@@ -23,6 +24,9 @@ def make_plan(federation: Federation) -> RunPlan:
         if choice.together
         else "one at a time"
     )
+    workers = worker_count(config)
+    if config.engine.name == "ray" or workers > 1:
+        trainer += f"; {workers} worker{'s' * (workers > 1)}{' on Ray' * (config.engine.name == 'ray')}"
     notes = [choice.note] if choice.note else []
     notes += [
         f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"

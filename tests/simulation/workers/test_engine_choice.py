@@ -53,6 +53,12 @@ def test_what_cannot_be_asked_for(tmp_path, engine, part):
     assert caught.value.remedy
 
 
+def test_the_plan_says_how_many_workers_there_are(tmp_path):
+    assert "workers" not in api.validate(config(tmp_path)).trainer
+    assert api.validate(config(tmp_path, workers=3)).trainer.endswith("; 3 workers")
+    assert api.validate(config(tmp_path, name="ray")).trainer.endswith("; 1 worker on Ray")
+
+
 def test_ones_own_objects_cannot_be_assembled_anew(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         run_tiny(tmp_path / "ray", engine__name="ray")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import run_tiny, tiny_arguments
+from tiny import run_tiny, start_tiny, tiny_arguments
 from tiny_text import write_run
 
 from fedpeft import simulate
@@ -245,6 +245,16 @@ def test_workers_do_not_outlive_their_parent(tmp_path, number):
     process.join(30)
     assert process.exitcode not in (None, 0)
     assert await_(lambda: [pid for pid in stuck if not alive(pid)], 2)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("kill", ["round_opened:2", "accepted:5", "committed:3"])
+def test_a_run_that_is_killed_beside_its_workers_goes_on_at_once(tmp_path, kill):
+    process = start_tiny(tmp_path / "parts", kill=kill, engine__workers=2)
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    resumed = run_tiny(tmp_path / "parts", resume=True, engine__workers=2)  # no worker holds the run's lock
+    assert resumed.adapter_hash == run_tiny(tmp_path / "whole").adapter_hash
 
 
 def await_(found, count):

@@ -15,6 +15,9 @@ from fedpeft.errors import ClientFault, PluginError
 from fedpeft.training import SequentialTrainer, TrainingJob
 from fedpeft.training.batched import BatchedTrainer
 from fedpeft.training.batched import trainer as trainer_module
+from fedpeft.training.batched.model import ClientAxis
+from fedpeft.training.batched.optimizers import SeatOptimizers
+from fedpeft.training.batched.seat import Seat
 from fedpeft.training.tasks.custom import CustomTask
 
 WIDTH = 32
@@ -150,12 +153,13 @@ def test_an_adapter_that_overflows_in_the_last_step_is_that_clients_fault():
 
 
 def failing(error, marker=77.0):
-    """A loss that raises when it sees the marker, whoever else is in the batch."""
+    """A loss that raises when it sees the marker, whoever else is in the batch; dropout has been drawn by then."""
 
     def loss(model, batch):
+        losses = each(model, batch)
         if (batch[0] == marker).any():
             raise error
-        return each(model, batch)
+        return losses
 
     return loss
 
@@ -313,3 +317,44 @@ def test_an_optimizer_of_ones_own_may_look_at_the_whole_plan(tmp_path):
     name = f"{path}:decayed"
     work = [job(f"c{k}", optimizer=name, learning_rate=0.3, steps=k + 1) for k in range(4)]
     assert_like(run(batched(), work), work)
+
+
+def test_jobs_behind_a_crash_are_not_trained_to_their_end():
+    told = []
+    trainer = batched(failing(OSError("no such image")), on_step=lambda: told.append(1))
+    work = [job("a", steps=20), marked("b"), job("c", steps=50)]
+    work = [replace(one, plan=replace(one.plan, batch_size=12)) for one in work]
+    with pytest.raises(OSError, match="no such image"):
+        list(trainer.run(work))
+    assert 20 <= len(told) < 30
+
+
+def test_a_pass_gives_no_gradient_where_a_loss_is_not_finite():
+    trainer = batched()
+    work = [job("a"), poisoned("b", 5, batch_size=12), job("c")]
+    work = [replace(one, plan=replace(one.plan, batch_size=12)) for one in work]
+    seats = [Seat(k, one, trainer.task, None, trainer.adapter.theta.device) for k, one in enumerate(work)]
+    for seat in seats:
+        seat.advance()
+    losses, gradients, _ = trainer_module.forward_backward(ClientAxis(trainer.adapter), trainer.task, seats)
+    assert np.isnan(losses).tolist() == [False, True, False]
+    assert gradients.any(1).tolist() == [True, False, True]
+    assert torch.isfinite(gradients).all()
+
+
+def test_the_state_of_those_who_are_done_is_forgotten():
+    optimizers = SeatOptimizers()
+    seats = [Seat(k, job(f"c{k}"), None, None, torch.device("cpu")) for k in range(3)]
+    for seat in seats:
+        optimizers.add(seat)
+    optimizers.step(seats, [torch.ones_like(seat.theta) for seat in seats])
+    (shared,) = optimizers._by_settings.values()
+    assert len(shared.state) == 3
+    optimizers.drop(seats[1])
+    assert set(map(id, shared.state)) == {id(seats[0].theta), id(seats[2].theta)}
+    before = [seat.theta.clone() for seat in seats]
+    optimizers.step(seats[:1], [torch.ones_like(seats[0].theta)])
+    assert [torch.equal(seat.theta, old) for seat, old in zip(seats, before, strict=True)] == [False, True, True]
+    for seat in (seats[0], seats[2]):
+        optimizers.drop(seat)
+    assert not optimizers._by_settings
