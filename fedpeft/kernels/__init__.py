@@ -5,7 +5,7 @@ this package (registry kind `kernel`); `choose_kernel` measures them on the mode
 wrong, and `install` puts the chosen one under every frozen linear layer of a model, for training and evaluation alike.
 """
 
-from fedpeft.kernels.allocator import keep_freed_memory
+from fedpeft.kernels.allocator import keep_freed_memory, release_freed_memory
 from fedpeft.kernels.choice import KernelChoice, choose_kernel
 from fedpeft.kernels.frozen import FrozenProduct, Kernel, frozen_product
 from fedpeft.kernels.install import held_product, install, uninstall
@@ -20,6 +20,7 @@ __all__ = [
     "held_product",
     "install",
     "keep_freed_memory",
+    "release_freed_memory",
     "rows_times",
     "uninstall",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedpeft.config import RunConfig
-from fedpeft.kernels import choose_kernel, install, keep_freed_memory
+from fedpeft.kernels import choose_kernel, install, keep_freed_memory, release_freed_memory
 from fedpeft.kernels.install import frozen_matrix
 
 
@@ -27,6 +27,7 @@ def settle_arithmetic(config: RunConfig, model: torch.nn.Module) -> tuple[RunCon
     shapes = [(matrix.shape[0], matrix.shape[1]) for matrix in matrices]
     choice = choose_kernel(config.engine.kernel, shapes, dtype=first.dtype, device=first.device.type)
     held = install(model, choice.kernel)
+    release_freed_memory()  # of the measurement and the packing
     engine = config.engine.model_copy(update={"kernel": choice.name})
     words = choice.reason + (f"; {held / 1e6:.0f} MB of packed matrices" if held else "")
     return config.model_copy(update={"engine": engine}), words

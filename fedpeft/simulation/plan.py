@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedpeft.kernels import release_freed_memory
 from fedpeft.registry import build
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.federation import Federation
@@ -19,6 +20,7 @@ def make_plan(federation: Federation) -> RunPlan:
     largest = max(federation.train.values(), key=len)
     needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size) / 1e6
     choice = federation.trainer_choice
+    release_freed_memory()
     trainer = (
         f"together, up to {config.engine.rows} rows and {config.engine.memory_mb} MB a pass"
         if choice.together
