@@ -24,6 +24,10 @@ TRANSIENT, TRANSIENT_BF16 = 1.5, 2.0
 is in fp32 whatever the base is in)."""
 
 
+RESERVED = 0.85
+"""Share of the memory that is planned with: an allocator cannot reuse all that passes of other sizes gave back."""
+
+
 @dataclass(slots=True)
 class PassLimits:
     """How large passes may be.
@@ -56,7 +60,7 @@ class PassLimits:
         if key not in self._measured:
             return FIRST
         rows, held = self._measured[key]
-        return max(1, min(int(self.rows / rows), int((self.memory - seated * self.state) / held)))
+        return max(1, min(int(self.rows / rows), int((RESERVED * self.memory - seated * self.state) / held)))
 
 
 def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:
@@ -69,4 +73,6 @@ def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:
         return []
     key, group = max(waiting.items(), key=lambda item: min(len(item[1]), limits.allowed(item[0], len(seats))))
     group.sort(key=lambda seat: (-seat.left, seat.order))
-    return sorted(group[: limits.allowed(key, len(seats))], key=lambda seat: seat.order)
+    passes = -(-len(group) // limits.allowed(key, len(seats)))
+    size = -(-len(group) // passes)  # passes of one size: memory is reused, and none is left small
+    return sorted(group[:size], key=lambda seat: seat.order)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpeft.training.batched.passes import FIRST, TRANSIENT, PassLimits, next_pass
+from fedpeft.training.batched.passes import FIRST, RESERVED, TRANSIENT, PassLimits, next_pass
 
 
 @dataclass(eq=False)
@@ -32,10 +32,10 @@ def test_before_a_shape_is_measured_only_a_few_go():
 
 def test_rows_and_memory_are_those_of_the_measured_pass():
     own = limits(rows=100, memory=10_000, state=10, row=20)
-    own.measured("a", clients=2, rows=20, held=400)  # 10 rows, 20 + 1.25 * 200 bytes a client
+    own.measured("a", clients=2, rows=20, held=400)  # 10 rows, 20 + 1.5 * 200 bytes a client
     assert own.known("a")
     assert own.allowed("a", seated=1) == 10  # by rows
-    own.memory = 8 * 10 + 4 * (20 + TRANSIENT * 200)
+    own.memory = (8 * 10 + 4 * (20 + TRANSIENT * 200)) / RESERVED + 1
     assert own.allowed("a", seated=8) == 4  # by memory, eight being at work
     assert own.allowed("a", seated=30) == 3
     assert own.allowed("a", seated=10**6) == 1  # one can always go
@@ -47,6 +47,18 @@ def test_the_largest_pass_goes_first_and_among_equals_those_with_most_left():
         own.measured(key, clients=2, rows=2, held=0)
     seats = [Waiting(0, "a", 9), *[Waiting(k, "b", left) for k, left in enumerate([1, 5, 2, 7, 4], start=1)]]
     assert [seat.order for seat in next_pass(seats, own)] == [2, 4, 5]
+
+
+def test_passes_of_a_group_are_of_one_size():
+    own = limits(rows=4)
+    own.measured("a", clients=2, rows=2, held=0)
+    seats = [Waiting(k, "a", 1) for k in range(9)]
+    sizes = []
+    while group := next_pass(seats, own):
+        sizes.append(len(group))
+        for seat in group:
+            seat.batch = None
+    assert sizes == [3, 3, 3]
 
 
 def test_those_who_are_done_wait_for_nothing():
