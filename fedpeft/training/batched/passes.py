@@ -24,10 +24,6 @@ TRANSIENT, TRANSIENT_BF16 = 1.5, 2.0
 is in fp32 whatever the base is in)."""
 
 
-RESERVED = 0.85
-"""Share of the memory that is planned with: an allocator cannot reuse all that passes of other sizes gave back."""
-
-
 @dataclass(slots=True)
 class PassLimits:
     """How large passes may be.
@@ -60,7 +56,7 @@ class PassLimits:
         if key not in self._measured:
             return FIRST
         rows, held = self._measured[key]
-        return max(1, min(int(self.rows / rows), int((RESERVED * self.memory - seated * self.state) / held)))
+        return max(1, min(int(self.rows / rows), int((self.memory - seated * self.state) / held)))
 
 
 def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:

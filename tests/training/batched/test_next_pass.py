@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpeft.training.batched.passes import FIRST, RESERVED, TRANSIENT, PassLimits, next_pass
+from fedpeft.training.batched.passes import FIRST, TRANSIENT, PassLimits, next_pass
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ def test_rows_and_memory_are_those_of_the_measured_pass():
     own.measured("a", clients=2, rows=20, held=400)  # 10 rows, 20 + 1.5 * 200 bytes a client
     assert own.known("a")
     assert own.allowed("a", seated=1) == 10  # by rows
-    own.memory = (8 * 10 + 4 * (20 + TRANSIENT * 200)) / RESERVED + 1
+    own.memory = 8 * 10 + 4 * (20 + TRANSIENT * 200)
     assert own.allowed("a", seated=8) == 4  # by memory, eight being at work
     assert own.allowed("a", seated=30) == 3
     assert own.allowed("a", seated=10**6) == 1  # one can always go
