@@ -159,7 +159,7 @@ def _when(item: Measurement) -> str:
 def _sentence(item: Measurement, verdict: Verdict) -> str:
     figure, goal = verdict.figure, verdict.goal
     where = f"{item.subject}: {figure.group + ', ' if figure.group else ''}{figure.name}"
-    why = f". {goal.why}" if goal.why else ""
+    why = f" ({goal.why})" if goal.why else ""
     if goal.against:
         return f"{where}: {number_text(verdict.ratio or 0.0)}× against {goal.against}, wanted {goal.at:g}×{why}"
     return f"{where}: {number_text(figure.value or 0.0)} {figure.unit}, wanted {goal.at:g} {figure.unit}{why}"

@@ -83,7 +83,7 @@ def measure(quick: bool) -> list[Figure]:
         if name not in (IDLE, IDLE_COUNTED) and abs(norm / norms[PLAIN] - 1) > 1e-5:
             raise RuntimeError(f"{name}: the last model has norm {norm:.6f}, the plain loop's has {norms[PLAIN]:.6f}")
     shown: dict[str, Sequence[Goal]] = {
-        TRAINER: (Goal(TRAINER_GOAL, why=WHY_TRAINER), Goal(2.0, PFL, why=WHY_TRAINER), Goal(None, PLAIN)),
+        TRAINER: (Goal(TRAINER_GOAL, why=WHY_TRAINER), Goal(None, PFL), Goal(None, PLAIN)),
         TOGETHER: (Goal(TOGETHER_GOAL, why=WHY_TOGETHER), Goal(2.0, PFL), Goal(None, PLAIN)),
         MESSAGES: (Goal(MESSAGES_GOAL), Goal(None, PFL)),
         COUNTED: (Goal(None, PFL),),
