@@ -11,6 +11,7 @@ from tiny_models import encoder
 
 from fedpeft.kernels import keep_freed_memory, rows_times
 from fedpeft.kernels.attention import NAME, register, short_attention
+from fedpeft.kernels.onednn import bucket
 
 
 def drawn(*size, dtype=torch.float32, seed=0):
@@ -128,3 +129,10 @@ def test_freed_memory_is_kept_where_the_c_library_can():
 def test_elsewhere_it_is_left(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+
+
+def test_rows_are_padded_to_few_sizes_and_little():
+    sizes = {bucket(rows) for rows in range(1, 5000)}
+    assert len(sizes) < 60
+    for rows in range(1, 5000):
+        assert rows <= bucket(rows) <= max(16, rows + rows // 8 + 16)

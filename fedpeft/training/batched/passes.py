@@ -67,8 +67,9 @@ def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:
             waiting[seat.key].append(seat)
     if not waiting:
         return []
-    key, group = max(waiting.items(), key=lambda item: min(len(item[1]), limits.allowed(item[0], len(seats))))
+    group = max(waiting.values(), key=lambda group: min(len(group), limits.allowed(group[0].shape, len(seats))))
+    allowed = limits.allowed(group[0].shape, len(seats))
     group.sort(key=lambda seat: (-seat.left, seat.order))
-    passes = -(-len(group) // limits.allowed(key, len(seats)))
+    passes = -(-len(group) // allowed)
     size = -(-len(group) // passes)  # passes of one size: memory is reused, and none is left small
     return sorted(group[:size], key=lambda seat: seat.order)

@@ -44,6 +44,7 @@ class Seat:
     Attributes:
         theta: (d,), fp32; its `.grad` is None between passes.
         batch: the next one, once `advance` was called; None when all steps are done.
+        shape: of the next batch; passes are measured by it.
         key: what clients in one pass must share.
     """
 
@@ -59,6 +60,7 @@ class Seat:
         self.fault: ClientFault | None = None
         self.error: Exception | None = None
         self.batch: Any = None
+        self.shape: Hashable = None
         self.key: Hashable = None
         self._task = task
         self._start = None if isinstance(self.objective, Plain) else self.theta.clone()
@@ -93,7 +95,8 @@ class Seat:
             self.batch = None
             return
         self.batch = self._task.batch(self.job.data, indices)
-        self.key = (signature(self.batch), id(self.prepared))
+        self.shape = signature(self.batch)
+        self.key = (self.shape, id(self.prepared))
 
     def take(self, loss: float, gradient: torch.Tensor) -> bool:
         """Take up what a pass made of the client's batch; True if θ is to step.

@@ -113,15 +113,17 @@ class BatchedTrainer:
         if not group:
             return
         began = time.perf_counter()
-        key = group[0].key
+        shape = group[0].shape
         drawn = [seat.draws() for seat in group]
         try:
-            losses, gradients, held = forward_backward(self._axis, self.task, group, measure=not self.limits.known(key))
+            losses, gradients, held = forward_backward(
+                self._axis, self.task, group, measure=not self.limits.known(shape)
+            )
         except Exception as error:
             self._blame(error, group, drawn, optimizers)
             return
         if held is not None:
-            self.limits.measured(key, len(group), self._axis.rows, held)
+            self.limits.measured(shape, len(group), self._axis.rows, held)
         moving = [
             (seat, gradient)
             for seat, loss, gradient in zip(group, losses, gradients, strict=True)

@@ -19,6 +19,10 @@ class Waiting:
     left: int
     batch: object = "some"
 
+    @property
+    def shape(self):
+        return self.key
+
 
 def limits(rows=100, memory=10_000, state=10, row=20):
     return PassLimits(rows, memory, state, row)
