@@ -72,6 +72,22 @@ def run_tiny(folder: Path, *, resume: bool = False, observers: Any = (), strateg
     return simulate(**tiny_arguments(folder, **options), resume=resume, observers=observers, strategy=strategy)
 
 
+class Stop(Exception):
+    """Ends a run in this process, as far as its journal is concerned like a kill."""
+
+
+def stop_at(kind: Any, count: int) -> Any:
+    """An observer that raises `Stop` right after the N-th event of a kind is on disk."""
+    left = [count]
+
+    def observe(event: Any) -> None:
+        left[0] -= event.kind is kind
+        if event.kind is kind and left[0] == 0:
+            raise Stop
+
+    return observe
+
+
 def killer(kill: str) -> Any:
     """An observer that sends SIGKILL to its own process right after the N-th event of a kind, given as `KIND:N`."""
     kind, _, count = kill.partition(":")

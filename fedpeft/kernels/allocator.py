@@ -1,7 +1,7 @@
 """Keep memory that tensors gave back, instead of handing it to the system and asking for it again a moment later.
 
 glibc gives every block above a threshold its own mapping, and unmaps it when freed. A training step allocates many such
-blocks, and each costs page faults anew: 5 to 10 % of a step on a small model.
+blocks, and each costs page faults anew.
 """
 
 from __future__ import annotations

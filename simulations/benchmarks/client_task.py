@@ -66,13 +66,9 @@ def measure(quick: bool) -> list[Figure]:
     norms: dict[str, float] = {}
     for turn in range(repeats):
         for name, contender in contenders.items():
-            if name not in missing:
-                say(f"{name} ({turn + 1} of {repeats})")
-                try:
-                    seconds, norms[name] = contender(rounds)
-                    samples[name] += per_task(seconds[SKIPPED:])
-                except NotImplementedError as error:
-                    missing[name] = str(error)
+            say(f"{name} ({turn + 1} of {repeats})")
+            seconds, norms[name] = contender(rounds)
+            samples[name] += per_task(seconds[SKIPPED:])
         say(f"{PFL} ({turn + 1} of {repeats})")
         try:
             said = peer("pfl", "pfl_mlp.py", rounds)

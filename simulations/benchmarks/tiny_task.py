@@ -27,15 +27,20 @@ def network() -> Any:
 
 
 class Rows:
-    """One client's examples: x of shape (20, 32), y of shape (20,)."""
+    """One client's examples: x of shape (n, 32), y of shape (n,)."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x, self.y = x, y
+
+    @classmethod
+    def of_client(cls, number: int) -> Rows:
+        """20 random examples, the same ones whenever they are asked for."""
         import numpy as np
         import torch
 
         rng = np.random.default_rng(number)
-        self.x = torch.from_numpy(rng.standard_normal((EXAMPLES, FEATURES), dtype=np.float32))
-        self.y = torch.from_numpy(rng.integers(0, CLASSES, EXAMPLES))
+        x = torch.from_numpy(rng.standard_normal((EXAMPLES, FEATURES), dtype=np.float32))
+        return cls(x, torch.from_numpy(rng.integers(0, CLASSES, EXAMPLES)))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -49,12 +54,14 @@ class Classify:
         return examples
 
     def select(self, data: Any, indices: Sequence[int]) -> Any:
-        """Nothing here is evaluated."""
-        raise NotImplementedError
+        """A part of the rows."""
+        return Rows(data.x[list(indices)], data.y[list(indices)])
 
     def pool(self, data: Sequence[Any]) -> Any:
-        """Nothing here is compared with pooled data."""
-        raise NotImplementedError
+        """All clients' rows."""
+        import torch
+
+        return Rows(torch.cat([part.x for part in data]), torch.cat([part.y for part in data]))
 
     def batch(self, data: Rows, indices: Any) -> Any:
         """Rows at `indices`."""
@@ -83,7 +90,7 @@ def plain(rounds: int) -> tuple[list[float], float]:
     """What anybody would write: one model, one optimizer, a loop."""
     import torch
 
-    model, clients = network(), [Rows(number) for number in range(CLIENTS)]
+    model, clients = network(), [Rows.of_client(number) for number in range(CLIENTS)]
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=RATE)
     theta = [parameter.detach().clone() for parameter in parameters]
@@ -133,7 +140,7 @@ def _train(rounds: int, make: Callable[[Any, Any], Any]) -> tuple[list[float], f
 
     adapter = FlatAdapter(network())
     own, theta = make(adapter, Classify()), adapter.get()
-    clients = {ClientId(f"c{number:02d}"): Rows(number) for number in range(CLIENTS)}
+    clients = {ClientId(f"c{number:02d}"): Rows.of_client(number) for number in range(CLIENTS)}
     stamps = [time.process_time()]
     for number in range(rounds):
         jobs = [
@@ -245,7 +252,7 @@ def _federation(rounds: int, folder: str, engine: dict[str, Any]) -> Any:
         "engine": engine,
     }
     adapter = FlatAdapter(network())
-    clients = {ClientId(f"c{number:02d}"): Rows(number) for number in range(CLIENTS)}
+    clients = {ClientId(f"c{number:02d}"): Rows.of_client(number) for number in range(CLIENTS)}
     return Federation(
         config=parse_config(table, origin="tiny_task.py"),
         adapter=adapter,

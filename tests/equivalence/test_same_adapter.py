@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tiny import run_tiny
+from tiny import Stop, run_tiny, stop_at
 
 from fedpeft.journal import EventKind, Journal
 from fedpeft.strategies import FedAdam
 
 pytestmark = pytest.mark.slow
-
-
-class Stop(Exception):
-    """Ends a run in this process, as far as its journal is concerned like a kill."""
-
-
-def stop_at(kind, count):
-    left = [count]
-
-    def observe(event):
-        left[0] -= event.kind is kind
-        if event.kind is kind and left[0] == 0:
-            raise Stop
-
-    return observe
 
 
 @pytest.fixture(scope="module")

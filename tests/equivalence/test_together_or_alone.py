@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import run_tiny
+from tiny import Stop, run_tiny, stop_at
 from tiny_text import write_run
 
 from fedpeft import api
@@ -51,21 +51,6 @@ def test_hashes_are_equal_for_any_cohort_and_any_size_of_passes(tmp_path, kernel
         assert plan.notes == ()
         hashes[str(engine)] = result.adapter_hash
     assert len(set(hashes.values())) == 1, hashes
-
-
-class Stop(Exception):
-    """Ends a run in this process, as far as its journal is concerned like a kill."""
-
-
-def stop_at(kind, count):
-    left = [count]
-
-    def observe(event):
-        left[0] -= event.kind is kind
-        if event.kind is kind and left[0] == 0:
-            raise Stop
-
-    return observe
 
 
 @pytest.mark.parametrize("kernel", ["auto", *KERNELS])

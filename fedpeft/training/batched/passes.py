@@ -3,8 +3,8 @@
 Clients need not keep step with each other. Whichever batch shape most clients wait with goes next, those with the most
 steps left first, so that nobody is left to train alone at the end.
 
-Two limits, both measured: rows of the widest adapter input (a pass of 2,000 to 4,000 tokens is fastest on a CPU: beyond
-that, activations leave the cache), and bytes that autograd keeps.
+Two limits, both measured: rows of the widest adapter input (beyond some thousand tokens a pass, activations leave the
+cache of a CPU), and bytes that autograd keeps.
 """
 
 from __future__ import annotations
