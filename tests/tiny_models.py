@@ -128,7 +128,7 @@ class Classify:
         else:
             hidden = found.last_hidden_state.float()
             logits = 4.0 * hidden[..., : hidden.shape[-1] // 3 * 3].unflatten(-1, (3, -1)).mean(-1).mean(1)
-        return Outcomes(cross_entropy(logits, labels, reduction="none"), None)
+        return Outcomes(cross_entropy(logits, labels, reduction="none"))
 
 
 def plan(client: str, **more: Any) -> Plan:

@@ -1,5 +1,5 @@
 """How good an adapter is on a data set."""
 
-from fedpeft.evaluation.accuracy import Evaluation, evaluate
+from fedpeft.evaluation.means import Evaluation, evaluate
 
 __all__ = ["Evaluation", "evaluate"]

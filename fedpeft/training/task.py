@@ -6,8 +6,8 @@ several clients and still be reduced client by client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +20,17 @@ class Outcomes:
     """What the model made of a batch of n examples."""
 
     losses: torch.Tensor  # shape (n,), fp32, differentiable
-    correct: torch.Tensor | None  # shape (n,), 1 where the prediction is right; None where there is no right or wrong
+    scores: Mapping[str, torch.Tensor] = field(default_factory=dict)  # by name, each of shape (n,), e.g. accuracy: 0, 1
 
 
 class Task(Protocol):
-    """The contract of a task (registry kind `task`; see `fedpeft.training.tasks`)."""
+    """The contract of a task (registry kind `task`; see `fedpeft.training.tasks`).
+
+    Two methods are optional. `judge(model, batch, prepared) -> Outcomes` is what evaluation asks instead of `outcomes`,
+    where scores cost more than a training step should, e.g. an answer that is generated.
+    `summary(means) -> dict[str, float]` turns the means of the scores over all examples, and of `loss`, into the
+    metrics that people read, e.g. a perplexity; without it the means are the metrics.
+    """
 
     def encode(self, examples: Any) -> Any:
         """Turn raw examples into a data set with `len`, once (e.g. tokenise)."""

@@ -80,7 +80,7 @@ class Classify:
         from fedpeft.training.task import Outcomes
 
         x, y = batch
-        return Outcomes(torch.nn.functional.cross_entropy(model(x), y, reduction="none"), None)
+        return Outcomes(torch.nn.functional.cross_entropy(model(x), y, reduction="none"))
 
 
 # The contenders: so many rounds -> seconds of each round, and the norm of the last model

@@ -60,7 +60,7 @@ def test_label_names_are_unit_vectors_without_gradient(base, task):
 def test_a_text_that_is_a_label_name_is_that_label(base, task):
     batch = task.batch(task.encode(TextExamples(("sun", "sky"), np.array([1, 0]))), np.array([0, 1]))
     outcomes = task.outcomes(base.model, batch, task.prepare(base.model))
-    assert outcomes.correct.tolist() == [1.0, 1.0]
+    assert outcomes.scores["accuracy"].tolist() == [1.0, 1.0]
     cosine = float(torch.dot(*task.prepare(base.model)))
     expected = np.log(1 + np.exp(20 * (cosine - 1)))  # its own cosine is 1
     np.testing.assert_allclose(outcomes.losses.detach(), [expected, expected], atol=1e-5)
@@ -99,7 +99,7 @@ def test_a_loss_per_example_and_its_mean_train_alike():
     for task in (CustomTask(square), CustomTask(lambda m, b: square(m, b).mean())):
         outcomes = task.outcomes(model, task.batch(pairs(5), np.array([1, 3, 4])), task.prepare(model))
         assert outcomes.losses.shape == (3,)
-        assert outcomes.correct is None
+        assert not outcomes.scores
         gradients.append(torch.autograd.grad(outcomes.losses.mean(), model.weight)[0])
     torch.testing.assert_close(gradients[0], gradients[1])
 
@@ -112,7 +112,7 @@ def test_a_users_collate_and_correct_are_called():
     )
     outcomes = task.outcomes(lambda x: x.sum(1), task.batch(pairs(5), np.array([1, 3])), None)
     assert outcomes.losses.tolist() == [2.0, 6.0]
-    assert outcomes.correct.tolist() == [1.0, 0.0]
+    assert outcomes.scores["accuracy"].tolist() == [1.0, 0.0]
 
 
 def test_any_data_set_can_be_selected_from_and_pooled():

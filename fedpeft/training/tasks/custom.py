@@ -62,6 +62,6 @@ class CustomTask:
         if losses.ndim == 0:
             losses = losses.expand(count)
         if self.correct is None:
-            return Outcomes(losses, None)
+            return Outcomes(losses)
         with torch.no_grad():
-            return Outcomes(losses, self.correct(model, items).float())
+            return Outcomes(losses, {"accuracy": self.correct(model, items).float()})

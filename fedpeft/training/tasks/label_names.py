@@ -46,7 +46,8 @@ class LabelNames(TextEncoder):
         """See `Task.outcomes`."""
         logits = self.temperature * rows_times(self._embed(model, batch.inputs), prepared)  # (n, labels)
         return Outcomes(
-            F.cross_entropy(logits, batch.labels, reduction="none"), (logits.argmax(1) == batch.labels).float()
+            F.cross_entropy(logits, batch.labels, reduction="none"),
+            {"accuracy": (logits.argmax(1) == batch.labels).float()},
         )
 
     def _embed(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

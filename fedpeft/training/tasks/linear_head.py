@@ -35,5 +35,6 @@ class LinearHead(TextEncoder):
         """See `Task.outcomes`."""
         logits = model(**batch.inputs).logits.float()  # (n, labels)
         return Outcomes(
-            F.cross_entropy(logits, batch.labels, reduction="none"), (logits.argmax(1) == batch.labels).float()
+            F.cross_entropy(logits, batch.labels, reduction="none"),
+            {"accuracy": (logits.argmax(1) == batch.labels).float()},
         )

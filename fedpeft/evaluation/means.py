@@ -1,9 +1,9 @@
-"""Mean loss and accuracy over a data set."""
+"""Mean loss and metrics over a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import torch
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.training import Task
+
+LOSS = "loss"
+"""The name of the mean loss among the means that a task's `summary` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Evaluation:
     accuracy: float | None  # share predicted right; None where the task knows no right or wrong
     loss: float  # mean over the examples
     examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)  # all that the task scores, accuracy among them
 
 
 def evaluate(
@@ -36,20 +40,22 @@ def evaluate(
         batch_size: examples a forward pass.
         on_batch: called with the number of examples done, for progress.
     """
+    judge = getattr(task, "judge", task.outcomes)
     lengths = getattr(data, "lengths", None)
     order = np.arange(len(data), dtype=np.int64) if lengths is None else np.argsort(lengths, kind="stable")
-    loss, right, judged = 0.0, 0.0, True
+    sums = {LOSS: 0.0}
     with torch.no_grad():
         prepared = task.prepare(adapter.model)
         for begin in range(0, len(order), batch_size):
             indices = order[begin : begin + batch_size]
-            outcomes = task.outcomes(adapter.model, task.batch(data, indices), prepared)
-            loss += float(outcomes.losses.double().sum())
-            if outcomes.correct is None:
-                judged = False
-            else:
-                right += float(outcomes.correct.sum())
+            outcomes = judge(adapter.model, task.batch(data, indices), prepared)
+            for name, values in {LOSS: outcomes.losses, **outcomes.scores}.items():
+                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
             if on_batch is not None:
                 on_batch(len(indices))
-    count = max(len(order), 1)
-    return Evaluation(right / count if judged and len(order) else None, loss / count, len(order))
+    if not len(order):
+        return Evaluation(None, 0.0, 0)
+    means = {name: total / len(order) for name, total in sums.items()}
+    summary = getattr(task, "summary", None)
+    metrics = {name: value for name, value in (summary(means) if summary else means).items() if name != LOSS}
+    return Evaluation(metrics.get("accuracy"), means[LOSS], len(order), metrics)

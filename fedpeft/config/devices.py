@@ -1,0 +1,33 @@
+"""`[[devices]]` and `[[faults]]`: whom a simulation imitates, and what goes wrong with them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedpeft.config.table import Positive, Table
+
+FaultKind = Literal["drop", "crash", "corrupt", "nan", "slow"]
+
+
+class DeviceTable(Table):
+    """`[[devices]]`: a class of devices. Times are simulated on a virtual clock; they cost no waiting."""
+
+    name: str
+    clients: Positive  # how many clients are of this class
+    step_seconds: float = Field(0.5, gt=0)  # one optimizer step of the run's batch size
+    up_mbps: float = Field(10.0, gt=0)  # uplink, megabits per second
+    down_mbps: float = Field(50.0, gt=0)  # downlink
+    memory_mb: Positive = 4096
+    steps: Positive | None = None  # optimizer steps a round; default: local.steps
+    rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank
+
+
+class FaultTable(Table):
+    """`[[faults]]`: a rehearsed failure of one client, for trying out what a run survives."""
+
+    client: str
+    rounds: list[Positive]
+    kind: FaultKind
+    factor: float = Field(10.0, gt=0)  # slow: how many times slower
