@@ -1,7 +1,8 @@
 """Attention of short texts in bf16 on a CPU: plain batched products, where torch's own routine is slow.
 
 Torch's fused attention takes several times as long backward in bf16 as in fp32 on CPUs; and materialised probabilities
-cost little where texts are short. Softmax is in fp32. Registered with `transformers`, so any of its models can use it.
+cost little where texts are short. Scores and probabilities are kept in bf16; torch's softmax computes in fp32 whatever
+it is given. Registered with `transformers`, so any of its models can use it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ class _ShortAttention(torch.autograd.Function):
     ) -> torch.Tensor:
         heads = q.shape[:2]
         q, k, v = (tensor.reshape(-1, *tensor.shape[2:]) for tensor in (q, k, v))  # (B·H, T, D)
-        scores = torch.bmm(q, k.transpose(1, 2)).float().mul_(scaling)
+        scores = _product(q, k.transpose(1, 2), scaling)
         if mask is not None:
             scores.view(*heads, *scores.shape[1:]).add_(mask)
-        p = torch.softmax(scores, -1).to(q.dtype)
+        p = torch.softmax(scores, -1)
         ctx.save_for_backward(q, k, v, p)
         ctx.scaling = scaling
         return torch.bmm(p, v).view(*heads, q.shape[1], v.shape[2])
@@ -34,10 +35,10 @@ class _ShortAttention(torch.autograd.Function):
         shape = gradients[0].shape
         above = gradients[0].reshape(-1, *shape[2:])
         for_v = torch.bmm(p.transpose(1, 2), above)
-        for_p = torch.bmm(above, v.transpose(1, 2)).float()
-        mean = (for_p * p).sum(-1, keepdim=True)
-        for_scores = for_p.sub_(mean).mul_(p).mul_(ctx.scaling).to(q.dtype)
-        for_q, for_k = torch.bmm(for_scores, k), torch.bmm(for_scores.transpose(1, 2), q)
+        for_p = torch.bmm(above, v.transpose(1, 2))
+        for_scores = torch.ops.aten._softmax_backward_data(for_p, p, -1, p.dtype)
+        for_q = _product(for_scores, k, ctx.scaling)
+        for_k = _product(for_scores.transpose(1, 2), q, ctx.scaling)
         heads = shape[:2]
         return (
             for_q.view(*heads, *for_q.shape[1:]),
@@ -46,6 +47,12 @@ class _ShortAttention(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+    """factor · left right, batch by batch; the factor is applied before the one rounding to the tensors' dtype."""
+    result = left.new_empty((len(left), left.shape[1], right.shape[2]))
+    return torch.baddbmm(result, left, right, beta=0, alpha=factor, out=result)
 
 
 def short_attention(
