@@ -4,7 +4,17 @@
 examples, and one test set that no client trains on. No torch here: texts and int64 labels only.
 """
 
-from fedpeft.data.corpus import ClientData, Corpus, TextExamples, client_ids
+from fedpeft.data.corpus import ClientData, Corpus, Examples, ImageExamples, PromptExamples, TextExamples, client_ids
 from fedpeft.data.load import Source, load_corpus
 
-__all__ = ["ClientData", "Corpus", "Source", "TextExamples", "client_ids", "load_corpus"]
+__all__ = [
+    "ClientData",
+    "Corpus",
+    "Examples",
+    "ImageExamples",
+    "PromptExamples",
+    "Source",
+    "TextExamples",
+    "client_ids",
+    "load_corpus",
+]

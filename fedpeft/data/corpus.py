@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from fedpeft.data.examples import Examples, ImageExamples, PromptExamples, TextExamples
 from fedpeft.errors import DataError
 from fedpeft.types import ClientId
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TextExamples:
-    """One split: n texts and their labels.
-
-    Raises:
-        DataError: there is not exactly one label for each text.
-    """
-
-    texts: tuple[str, ...]
-    labels: npt.NDArray[np.int64]  # shape (n,), index into Corpus.label_names; a read-only copy of what was given
-
-    def __post_init__(self) -> None:
-        labels = np.array(self.labels, dtype=np.int64)
-        if labels.shape != (len(self.texts),):
-            raise DataError(
-                f"{len(self.texts)} texts came with labels of shape {labels.shape}",
-                code="data.shape",
-                allowed=f"shape ({len(self.texts)},)",
-                remedy="give one label for each text",
-            )
-        labels.setflags(write=False)
-        object.__setattr__(self, "labels", labels)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> TextExamples:
-        """The examples at `indices`, in that order; an index may come twice.
-
-        Raises:
-            IndexError: an index is not in [-n, n).
-        """
-        positions = np.asarray(indices, dtype=np.int64)
-        return TextExamples(tuple(self.texts[position] for position in positions), self.labels[positions])
+__all__ = ["ClientData", "Corpus", "Examples", "ImageExamples", "PromptExamples", "TextExamples", "client_ids"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClientData:
     """One client's own examples."""
 
-    train: TextExamples
-    test: TextExamples  # held out by the client for its own evaluation; may be empty
+    train: Examples
+    test: Examples  # held out by the client for its own evaluation; may be empty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,10 +28,11 @@ class Corpus:
         DataError: a label name comes twice, a label is out of range, or a client has nothing to train on.
     """
 
-    label_names: tuple[str, ...]  # plain words for the model to read: "card arrival", not "card_arrival"
+    label_names: tuple[str, ...]  # plain words for the model to read: "card arrival"; empty where there are no labels
     clients: Mapping[ClientId, ClientData]  # in the order of their ids
-    test: TextExamples  # of people, or from a file, that no client holds
+    test: Examples  # of people, or from a file, that no client holds
     description: str  # one line for the plan and the report; says "synthetic" where it is
+    owners: Mapping[ClientId, str] = field(default_factory=dict)  # what the data call a client, where it has a name
 
     def __post_init__(self) -> None:
         if len(set(self.label_names)) < len(self.label_names):
@@ -90,11 +55,16 @@ class Corpus:
             self._check_labels(f"client {client}", data.train)
             self._check_labels(f"client {client}", data.test)
 
-    def _check_labels(self, owner: str, examples: TextExamples) -> None:
-        wrong = examples.labels[(examples.labels < 0) | (examples.labels >= len(self.label_names))]
-        if wrong.size:
+    def _check_labels(self, owner: str, examples: Examples) -> None:
+        if isinstance(examples, PromptExamples):
+            return
+        labels = set(examples.labels.tolist())
+        if isinstance(examples, TextExamples) and examples.choices is not None:
+            labels.update(label for choice in set(examples.choices) for label in choice)
+        wrong = sorted(label for label in labels if not 0 <= label < len(self.label_names))
+        if wrong:
             raise DataError(
-                f"{owner} has label {int(wrong[0])}, and there are {len(self.label_names)} label names",
+                f"{owner} has label {wrong[0]}, and there are {len(self.label_names)} label names",
                 code="data.label-range",
                 allowed=f"0 to {len(self.label_names) - 1}",
                 remedy="name every label in label_names",

@@ -1,13 +1,15 @@
-"""Each client keeps a share of its examples for its own evaluation."""
+"""Each client keeps a share of its examples for its own evaluation, and may use no more than so many of either."""
 
 from __future__ import annotations
 
-from fedpeft.data.corpus import ClientData, TextExamples
+from dataclasses import replace
+
+from fedpeft.data.corpus import ClientData, Corpus, Examples
 from fedpeft.data.draws import Draws
 from fedpeft.types import ClientId
 
 
-def hold_out(examples: TextExamples, share: float, *, seed: int, client: ClientId) -> ClientData:
+def hold_out(examples: Examples, share: float, *, seed: int, client: ClientId) -> ClientData:
     """Split one client's examples into train and test, both in their first order.
 
     The test split has `share` of the n examples, rounded; at least 1 if `share` > 0 and n >= 2; never all of them.
@@ -22,3 +24,26 @@ def hold_out(examples: TextExamples, share: float, *, seed: int, client: ClientI
     kept = min(max(1, round(share * count)), count - 1) if share > 0 and count >= 2 else 0
     order = Draws(seed, "hold out", client).shuffled(range(count))
     return ClientData(train=examples.take(sorted(order[kept:])), test=examples.take(sorted(order[:kept])))
+
+
+def limited(corpus: Corpus, most: int, seed: int) -> Corpus:
+    """The corpus with at most so many training and so many test examples of each client, in their first order.
+
+    Args:
+        corpus: of the run.
+        most: of each client and split; 0 leaves all.
+        seed: of the run. With the client it fixes which are used; a larger `most` keeps those of a smaller one.
+    """
+    if most == 0:
+        return corpus
+
+    def part(examples: Examples, client: ClientId, split: str) -> Examples:
+        if len(examples) <= most:
+            return examples
+        return examples.take(sorted(Draws(seed, "limit", split, client).shuffled(range(len(examples)))[:most]))
+
+    clients = {
+        client: ClientData(part(data.train, client, "train"), part(data.test, client, "test"))
+        for client, data in corpus.clients.items()
+    }
+    return replace(corpus, clients=clients, description=f"{corpus.description}; at most {most:,} of a client are used")

@@ -7,6 +7,9 @@ from typing import Protocol
 from fedpeft import registry
 from fedpeft.config import RunConfig
 from fedpeft.data.corpus import Corpus, client_ids
+from fedpeft.data.dealing import examples_kind
+from fedpeft.data.examples import EXAMPLES
+from fedpeft.data.holdout import limited
 from fedpeft.errors import PluginError
 
 
@@ -44,17 +47,26 @@ def load_corpus(config: RunConfig) -> Corpus:
 
     Raises:
         DataError: data is missing, empty or malformed.
-        PluginError: there is no such source, or it does not return a corpus of the run's clients.
+        PluginError: there is no such source, or it does not return a corpus of the run's clients, or its examples are
+            not those that the run's task reads.
     """
     source: Source = registry.load("source", config.data.source)
     corpus: object = source(config)
-    expected = client_ids(config.clients)
+    expected, wanted = client_ids(config.clients), examples_kind(config)
     if not isinstance(corpus, Corpus):
         found = f"a {type(corpus).__name__}"
     elif tuple(corpus.clients) != expected:
         found = f"a corpus of {len(corpus.clients)} clients: {', '.join([*corpus.clients][:3])}, ..."
+    elif not isinstance(corpus.test, EXAMPLES[wanted]):
+        raise PluginError(
+            f'model.task = "{config.model.task}" reads {wanted} examples, and source "{config.data.source}" has '
+            f"{type(corpus.test).__name__}",
+            code="plugin.source-examples",
+            allowed=f"a Corpus of {EXAMPLES[wanted].__name__}",
+            remedy="set another model.task, or another data.source",
+        )
     else:
-        return corpus
+        return limited(corpus, config.data.client_examples, config.run.seed)
     raise PluginError(
         f'source "{config.data.source}" returned {found}',
         code="plugin.source-contract",

@@ -23,9 +23,10 @@ def assistant(config: RunConfig) -> Corpus:
     A person depends on the seed and on their own name only: more clients leave the earlier ones and the test set as
     they are.
     """
-    language, seed = load_language(), config.run.seed
+    language, seed, kept = load_language(), config.run.seed, config.data.client_test
+    assert not isinstance(kept, str)  # "own" needs data.partition, which this source refuses
     clients = {
-        client: hold_out(_speak(language, seed, client), config.data.client_test, seed=seed, client=client)
+        client: hold_out(_speak(language, seed, client), kept, seed=seed, client=client)
         for client in client_ids(config.clients)
     }
     held_out = [_speak(language, seed, f"held-out {index}", held_out=True) for index in range(HELD_OUT_PEOPLE)]

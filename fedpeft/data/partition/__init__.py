@@ -1,4 +1,4 @@
-"""Partitioners deal the examples of one data set to clients: evenly (`iid`) or with label skew (`dirichlet`).
+"""Partitioners deal the examples of one data set to clients: evenly, with label skew, with quantity skew, as they are.
 
 A partitioner (registry kind `partitioner`) is one function; `contract.py` says what it must keep, `deal.py` checks it.
 """

@@ -11,6 +11,9 @@ import numpy.typing as npt
 class Partitioner(Protocol):
     """A function that deals n labelled examples to clients. Its further parameters come from the run file.
 
+    What it takes for labels need not be those that a model learns: a run file may name any column
+    (`data.partition.partition_by`), e.g. a topic or a writer. Prompts have none; there all labels are 0.
+
     Each example goes to exactly one client, each client gets at least one, and equal arguments give equal parts.
     A partitioner of one's own, in a file that a run file names as `data.partition = { name = "cards.py:cards" }`:
 
@@ -28,7 +31,7 @@ class Partitioner(Protocol):
         """Deal the examples.
 
         Args:
-            labels: shape (n,), the label of each example.
+            labels: shape (n,), of each example what it is dealt by, as numbers from 0 in the order of their names.
             clients: number of parts, >= 1.
             seed: uint64; the only source of chance.
             **params: the partitioner's own, e.g. `alpha`.

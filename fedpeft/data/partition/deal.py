@@ -73,7 +73,7 @@ def _check_parts(name: str, parts: Any, count: int, clients: int) -> list[npt.ND
         for client, array in zip(client_ids(clients), arrays, strict=True):
             if array.size == 0:
                 raise DataError(
-                    f'client {client} is left with no examples by partitioner "{name}"',
+                    f'client {client} is left with no examples by partitioner "{name}", of {count} examples',
                     code="data.empty-client",
                     allowed="at least 1 example for each client",
                     remedy="use fewer clients, or deal more evenly",

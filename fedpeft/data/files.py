@@ -1,0 +1,71 @@
+"""The `files` source: data files of any format that has a reader, dealt to the clients.
+
+`csv` is the same source with every file read as CSV, whatever its suffix.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedpeft.config import RunConfig
+from fedpeft.data.corpus import Corpus
+from fedpeft.data.dealing import corpus_of
+from fedpeft.data.readers import read_files
+from fedpeft.errors import ConfigError, DataError
+
+
+def files(config: RunConfig) -> Corpus:
+    """Read `data.train` and `data.test`, deal the first to the run's clients.
+
+    Labels are numbered in the sorted order of their raw names, so the order of rows does not matter for them.
+
+    Raises:
+        ConfigError: `data.train`, `data.test` or `data.partition` is missing, or a column is not one.
+        DataError: a file is missing or malformed, a label of the test file is not in the training file, or a client
+            is left with no examples.
+        PluginError: the partitioner is not known or does not keep its contract.
+    """
+    return _read(config, config.data.format)
+
+
+def csv_files(config: RunConfig) -> Corpus:
+    """The same; each file is read as CSV unless `data.format` says otherwise. See `files`."""
+    return _read(config, config.data.format or "csv")
+
+
+def _read(config: RunConfig, format: str | None) -> Corpus:
+    data = config.data
+    if data.train is None or data.test is None or data.partition is None:
+        raise ConfigError(
+            f"data.train, data.test and data.partition are needed by the {data.source} source",
+            code="config.missing-key",
+            remedy="add them to the run file",
+        )
+    folder = _folder(config)
+    train = list(read_files(data.train, folder, format=format, columns=data.columns))
+    if isinstance(data.test, float):
+        test, tested = None, f"{data.test:.0%} of its rows, set aside"
+    else:
+        test, tested = list(read_files(data.test, folder, format=format, columns=data.columns)), _shown(data.test)
+    return corpus_of(config, train, test, origin=(_shown(data.train), tested), folder=folder)
+
+
+def _folder(config: RunConfig) -> Path:
+    named = config.data.folder or os.environ.get("FEDPEFT_DATA")
+    if not named:
+        raise DataError(
+            f"there is no folder to look for {config.data.train} in: neither data.folder nor the environment variable "
+            "FEDPEFT_DATA is set",
+            code="data.no-folder",
+            allowed="the folder that holds the data files",
+            remedy="export FEDPEFT_DATA=/path/to/data, or set data.folder in the run file",
+        )
+    return Path(named).expanduser().resolve()
+
+
+def _shown(names: object) -> str:
+    """File names without their folders, as the corpus' description has them."""
+    listed = names if isinstance(names, list) else [names]
+    shown = [name if "{" in name else name.rsplit("/", 1)[-1] for name in map(str, listed)]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
