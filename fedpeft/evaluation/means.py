@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter
+from fedpeft.evaluation.prepared import PreparedOnce
 from fedpeft.training import Task
 
 LOSS = "loss"
@@ -27,7 +29,13 @@ class Evaluation:
 
 
 def evaluate(
-    adapter: FlatAdapter, task: Task, data: Any, *, batch_size: int, on_batch: Callable[[int], None] | None = None
+    adapter: FlatAdapter,
+    task: Task,
+    data: Any,
+    *,
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+    prepared: PreparedOnce | None = None,
 ) -> Evaluation:
     """Evaluate the θ that `adapter` holds.
 
@@ -39,23 +47,37 @@ def evaluate(
         data: as `task.encode` returned it.
         batch_size: examples a forward pass.
         on_batch: called with the number of examples done, for progress.
+        prepared: keeps what the task prepares from one θ over several calls; default: it is prepared anew.
     """
-    judge = getattr(task, "judge", task.outcomes)
     lengths = getattr(data, "lengths", None)
     order = np.arange(len(data), dtype=np.int64) if lengths is None else np.argsort(lengths, kind="stable")
-    sums = {LOSS: 0.0}
+    judged = _judged(task, len(data))[order]
+    sums, counts = {LOSS: 0.0}, {LOSS: 0}
     with torch.no_grad():
-        prepared = task.prepare(adapter.model)
-        for begin in range(0, len(order), batch_size):
-            indices = order[begin : begin + batch_size]
-            outcomes = judge(adapter.model, task.batch(data, indices), prepared)
-            for name, values in {LOSS: outcomes.losses, **outcomes.scores}.items():
-                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
-            if on_batch is not None:
-                on_batch(len(indices))
+        ready = task.prepare(adapter.model) if prepared is None else prepared.get()
+        for ask, part in ((getattr(task, "judge", task.outcomes), order[judged]), (task.outcomes, order[~judged])):
+            for begin in range(0, len(part), batch_size):
+                indices = part[begin : begin + batch_size]
+                outcomes = ask(adapter.model, task.batch(data, indices), ready)
+                for name, values in {LOSS: outcomes.losses, **outcomes.scores}.items():
+                    sums[name] = sums.get(name, 0.0) + float(values.cpu().double().sum())
+                    counts[name] = counts.get(name, 0) + len(indices)
+                if on_batch is not None:
+                    on_batch(len(indices))
     if not len(order):
         return Evaluation(None, 0.0, 0)
-    means = {name: total / len(order) for name, total in sums.items()}
+    means = {name: total / counts[name] for name, total in sums.items()}
     summary = getattr(task, "summary", None)
     metrics = {name: value for name, value in (summary(means) if summary else means).items() if name != LOSS}
     return Evaluation(metrics.get("accuracy"), means[LOSS], len(order), metrics)
+
+
+def _judged(task: Task, examples: int) -> npt.NDArray[np.bool_]:
+    """Which examples `Task.judge` is asked about, shape (examples,): all, or `judged` of them, spread evenly."""
+    wanted = getattr(task, "judged", examples)
+    chosen = np.zeros(examples, dtype=np.bool_)
+    if wanted >= examples:
+        chosen[:] = True
+    else:
+        chosen[np.arange(wanted) * examples // max(wanted, 1)] = True
+    return chosen

@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedpeft.adapters import BaseModel
+from fedpeft.config import GenerationTable, ModelTable
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
@@ -23,13 +26,61 @@ class Outcomes:
     scores: Mapping[str, torch.Tensor] = field(default_factory=dict)  # by name, each of shape (n,), e.g. accuracy: 0, 1
 
 
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """All that a run file's task is made from: what is known once data and base model are loaded."""
+
+    model: ModelTable  # max_length, temperature, ...
+    label_names: tuple[str, ...] = ()  # plain words; empty where the data has no labels
+    tokenizer: Any = None  # of the base; None where it reads no text
+    processor: Any = None  # of the base's images; None where it reads none
+    positions: int | None = None  # the longest input of the base, in tokens; None: unknown, or no limit
+    generation: GenerationTable = field(default_factory=GenerationTable)
+
+    @classmethod
+    def of(
+        cls,
+        base: BaseModel,
+        label_names: Sequence[str] = (),
+        *,
+        generation: GenerationTable | None = None,
+        model: ModelTable | None = None,
+        **keys: Any,
+    ) -> TaskContext:
+        """The context of a loaded base.
+
+        Args:
+            base: from `load_base`.
+            label_names: of the data.
+            generation: default: its defaults.
+            model: the `[model]` table; default: one with `keys`, e.g. `max_length=128`.
+            keys: of a `[model]` table, where none is given.
+        """
+        return cls(
+            model or ModelTable(source=base.location, **keys),
+            tuple(label_names),
+            base.tokenizer,
+            base.processor,
+            base.positions,
+            generation or GenerationTable(),
+        )
+
+
 class Task(Protocol):
     """The contract of a task (registry kind `task`; see `fedpeft.training.tasks`).
 
-    Two methods are optional. `judge(model, batch, prepared) -> Outcomes` is what evaluation asks instead of `outcomes`,
-    where scores cost more than a training step should, e.g. an answer that is generated.
-    `summary(means) -> dict[str, float]` turns the means of the scores over all examples, and of `loss`, into the
-    metrics that people read, e.g. a perplexity; without it the means are the metrics.
+    A class that a run file names is called with a `TaskContext` and has two class attributes: `architecture`, the form
+    of model that it needs ("encoder", "sequence-classifier", "causal-lm", "image-classifier", or "own" for a module of
+    one's own), and `examples`, which examples `encode` is given ("text", the default, "prompt" or "image": see
+    `fedpeft.data.examples`).
+
+    Four more are optional. `judge(model, batch, prepared) -> Outcomes` is what evaluation asks instead of `outcomes`,
+    where scores cost more than a training step should, e.g. an answer that is generated; `judged: int` limits it to so
+    many examples of a data set, spread evenly, and of the others `outcomes` is asked. `summary(means) ->
+    dict[str, float]` turns the means of the scores, each over the examples that have it, and of `loss`, into the
+    metrics that people read, e.g. a perplexity; without it the means are the metrics. `headline` names the metric that
+    people look at first (default: accuracy, else the first), and `larger_is_better` says which way it should go
+    (default: known by the name: a loss, a perplexity or an error should fall, anything else rise).
     """
 
     def encode(self, examples: Any) -> Any:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from tiny_text import rows, save_model
 
-from fedpeft.adapters import build_adapter, load_base, lora_config
+from fedpeft.adapters import build_adapter, load_base, peft_config
 from fedpeft.config import AdapterTable
 from fedpeft.data import TextExamples
 from fedpeft.evaluation import evaluate
+from fedpeft.training import Outcomes, TaskContext
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.training.tasks.label_names import LabelNames
 
@@ -17,8 +18,8 @@ from fedpeft.training.tasks.label_names import LabelNames
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     base = load_base(str(save_model(tmp_path_factory.mktemp("base") / "model")))
-    adapter = build_adapter(base.model, lora_config(AdapterTable(rank=2)), seed=1)
-    task = LabelNames(base.tokenizer, ("sky", "sun"), 20.0, 16)
+    adapter = build_adapter(base.model, peft_config(AdapterTable(rank=2)), seed=1)
+    task = LabelNames(TaskContext.of(base, ("sky", "sun"), max_length=16))
     found = [(f"{text} {'here ' * (i % 5)}", label) for i, (text, label) in enumerate(rows(23))]
     labels = np.array([("sky", "sun").index(label) for _, label in found])
     return adapter, task, task.encode(TextExamples(tuple(text for text, _ in found), labels))
@@ -103,3 +104,38 @@ def test_a_model_may_keep_what_it_computed_and_be_trained_afterwards():
     evaluate(adapter, task, [torch.ones(2)] * 3, batch_size=2)
     task.outcomes(adapter.model, task.batch([torch.ones(2)], np.array([0])), None).losses.mean().backward()
     assert adapter.gradient.any()
+
+
+class Judged:
+    """Scores what an example is, of those that the judge is asked about."""
+
+    def __init__(self, wanted=None):
+        if wanted is not None:
+            self.judged = wanted
+
+    def batch(self, data, indices):
+        return torch.tensor([data[i] for i in indices])
+
+    def prepare(self, model):
+        return None
+
+    def outcomes(self, model, batch, prepared):
+        return Outcomes(batch, {"always": batch})
+
+    def judge(self, model, batch, prepared):
+        return Outcomes(batch, {"always": batch, "seldom": batch})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"), [(None, range(10)), (10, range(10)), (99, range(10)), (4, (0, 2, 5, 7)), (1, (0,)), (0, ())]
+)
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_a_judge_is_asked_about_some_examples_spread_evenly(wanted, asked, batch_size):
+    adapter, _ = custom(None)
+    told = []
+    result = evaluate(
+        adapter, Judged(wanted), [float(i) for i in range(10)], batch_size=batch_size, on_batch=told.append
+    )
+    assert (result.loss, result.examples, sum(told)) == (4.5, 10, 10)
+    expected = {"always": 4.5} | ({"seldom": float(np.mean(list(asked)))} if asked else {})
+    assert result.metrics == pytest.approx(expected)

@@ -7,9 +7,11 @@ from tiny_text import save_model, tokenizer
 
 from fedpeft.adapters import load_base
 from fedpeft.data import TextExamples
+from fedpeft.training import TaskContext
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.training.tasks.label_names import LabelNames
 from fedpeft.training.tasks.linear_head import LinearHead
+from fedpeft.training.tasks.text import pad, padding_of
 
 TEXTS = TextExamples(("the sky is here", "lemon", "my gold is"), np.array([0, 1, 1]))
 
@@ -21,7 +23,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def task(base):
-    return LabelNames(base.tokenizer, ("sky", "sun"), 20.0, 6)
+    return LabelNames(TaskContext.of(base, ("sky", "sun"), max_length=6))
 
 
 def test_texts_are_tokenised_once_cut_and_padded_on_the_right(task):
@@ -67,21 +69,21 @@ def test_a_text_that_is_a_label_name_is_that_label(base, task):
 
 
 def test_labels_of_one_name_each_need_words_only(base):
-    assert LabelNames.head is False
-    assert LinearHead.head is True
-    assert LinearHead(base.tokenizer, ("a", "b", "c"), 1.0, 6).labels == 3
+    assert LabelNames.architecture == "encoder"
+    assert LinearHead.architecture == "sequence-classifier"
+    assert LinearHead(TaskContext.of(base, ("a", "b", "c"), max_length=6)).labels == 3
 
 
 def test_an_untrained_head_finds_all_labels_alike(tmp_path):
     base = load_base(str(save_model(tmp_path / "model")), labels=("sky", "sun"))
-    task = LinearHead(base.tokenizer, ("sky", "sun"), 20.0, 6)
+    task = LinearHead(TaskContext.of(base, ("sky", "sun"), max_length=6))
     outcomes = task.outcomes(base.model, task.batch(task.encode(TEXTS), np.arange(3)), task.prepare(base.model))
     np.testing.assert_allclose(outcomes.losses.detach(), np.full(3, np.log(2)), atol=1e-6)
 
 
 def test_a_tokenizer_without_padding_token_pads_with_its_end_of_text():
-    task = LinearHead(tokenizer(padding=False), ("sky", "sun"), 1.0, 6)
-    assert task.pad([np.array([5]), np.array([6, 7])])["input_ids"].tolist() == [[5, 3], [6, 7]]
+    padding = padding_of(tokenizer(padding=False))
+    assert pad([np.array([5]), np.array([6, 7])], padding)["input_ids"].tolist() == [[5, 3], [6, 7]]
 
 
 def square(model, batch):
@@ -110,9 +112,34 @@ def test_a_users_collate_and_correct_are_called():
         lambda m, b: torch.tensor([True, False]),
         collate=lambda items: torch.stack([x for x, _ in items]),
     )
-    outcomes = task.outcomes(lambda x: x.sum(1), task.batch(pairs(5), np.array([1, 3])), None)
+    batch = task.batch(pairs(5), np.array([1, 3]))
+    outcomes = task.judge(lambda x: x.sum(1), batch, None)
     assert outcomes.losses.tolist() == [2.0, 6.0]
     assert outcomes.scores["accuracy"].tolist() == [1.0, 0.0]
+    assert not task.outcomes(lambda x: x.sum(1), batch, None).scores  # a training step does not pay for them
+
+
+def test_metrics_of_ones_own_are_of_each_example_or_their_mean():
+    metrics = {"size": lambda m, b: b[0].sum(1), "half": lambda m, b: 0.5, "mean": lambda m, b: b[0].mean()}
+    task = CustomTask(square, metrics=metrics)
+    torch.manual_seed(1)
+    scores = task.judge(torch.nn.Linear(2, 3), task.batch(pairs(5), np.array([1, 3])), None).scores
+    assert {name: values.tolist() for name, values in scores.items()} == {
+        "size": [2.0, 6.0],
+        "half": [0.5, 0.5],
+        "mean": [2.0, 2.0],
+    }
+
+
+def test_a_metric_that_cannot_be_is_named():
+    with pytest.raises(ValueError, match="'loss' is there already"):
+        CustomTask(square, metrics={"loss": square})
+    with pytest.raises(ValueError, match="'accuracy' is there already"):
+        CustomTask(square, lambda m, b: b[1][:, 0] == 0, metrics={"accuracy": square})
+    CustomTask(square, metrics={"accuracy": square})
+    task = CustomTask(square, metrics={"wide": lambda m, b: b[0]})
+    with pytest.raises(ValueError, match=r"metric 'wide' gave a tensor of shape \(2, 2\) for 2 examples"):
+        task.judge(torch.nn.Linear(2, 3), task.batch(pairs(5), np.array([1, 3])), None)
 
 
 def test_any_data_set_can_be_selected_from_and_pooled():

@@ -1,1 +1,5 @@
-"""The tasks: text against label names, text with a linear head, and the user's own loss."""
+"""The tasks, a file each: label names, linear head, causal language model, instructions, images, one's own loss.
+
+What they share: `text` (token ids and labels), `language` (next-token loss, perplexity), `chat` (templates, and where
+an answer begins), `generation` (greedy answers), `answers` (exact match, ROUGE-L).
+"""

@@ -1,8 +1,18 @@
-"""The user's own model and loss, for `fedpeft.simulate`."""
+"""The user's own loss and metrics as a task: `fedpeft.simulate` makes one, and a class of one's own may derive from it.
+
+class Digits(CustomTask):                      # model.task = "my/task.py:Digits"
+    architecture, examples = "own", "image"    # with model.source = "my/model.py:build"
+
+    def __init__(self, context):
+        super().__init__(loss, correct)
+
+    def encode(self, examples):                # fedpeft.data.ImageExamples -> anything with len and index
+        ...
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +31,11 @@ class CustomTask:
         loss: `(model, batch) -> tensor`, the loss per example, shape (n,), or their mean, shape ().
         correct: `(model, batch) -> tensor of shape (n,)`, 1 where the prediction is right; None: no accuracy.
         collate: a list of items of the data set -> a batch; default: torch's.
+        metrics: name -> `(model, batch) -> tensor`, of shape (n,) or their mean, shape (); what is reported is the mean
+            over the examples of an evaluation. Training does not ask for them.
+
+    Raises:
+        ValueError: a metric is called as what is there already.
     """
 
     def __init__(
@@ -28,9 +43,15 @@ class CustomTask:
         loss: Callable[[Any, Any], torch.Tensor],
         correct: Callable[[Any, Any], torch.Tensor] | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
+        metrics: Mapping[str, Callable[[Any, Any], torch.Tensor]] | None = None,
     ) -> None:
         self.loss = loss
-        self.correct = correct
+        self.metrics = dict(metrics or {})
+        for name in ("loss", *(["accuracy"] if correct is not None else [])):
+            if name in self.metrics:
+                raise ValueError(f"metrics: {name!r} is there already; give yours another name")
+        if correct is not None:
+            self.metrics = {"accuracy": correct, **self.metrics}
         self.collate = collate or default_collate
 
     def encode(self, examples: Sequence[Any]) -> Sequence[Any]:
@@ -59,9 +80,18 @@ class CustomTask:
         """See `Task.outcomes`. A mean loss counts for each of its examples."""
         count, items = batch
         losses = self.loss(model, items)
-        if losses.ndim == 0:
-            losses = losses.expand(count)
-        if self.correct is None:
-            return Outcomes(losses)
-        with torch.no_grad():
-            return Outcomes(losses, {"accuracy": self.correct(model, items).float()})
+        return Outcomes(losses.expand(count) if losses.ndim == 0 else losses)
+
+    def judge(self, model: torch.nn.Module, batch: Any, prepared: None) -> Outcomes:
+        """Loss and metrics."""
+        count, items = batch
+        scores = {name: _of_each(name, metric(model, items), count) for name, metric in self.metrics.items()}
+        return Outcomes(self.outcomes(model, batch, prepared).losses, scores)
+
+
+def _of_each(name: str, values: Any, count: int) -> torch.Tensor:
+    """Values of shape (count,); one mean of them counts for each."""
+    found = torch.as_tensor(values).float()
+    if found.shape not in ((), (count,)):
+        raise ValueError(f"metric {name!r} gave a tensor of shape {tuple(found.shape)} for {count} examples")
+    return found.expand(count)

@@ -8,43 +8,44 @@ computed with the adapter as the round starts it and stay fixed while a client t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fedpeft.adapters import ArchitectureName
 from fedpeft.kernels import rows_times
-from fedpeft.training.task import Outcomes
-from fedpeft.training.tasks.text import TextBatch, TextEncoder
+from fedpeft.training.placed import device_of, to_device
+from fedpeft.training.task import Outcomes, TaskContext
+from fedpeft.training.tasks.text import TextBatch, TextEncoder, pad
 
 
 class LabelNames(TextEncoder):
-    """Cosine against label names.
+    """Cosine against label names. Where an example has `choices`, only these labels compete for it.
 
     Args:
-        tokenizer: of the base model.
-        label_names: plain words, one text a label.
-        temperature: τ, multiplies the cosine.
-        max_length: tokens that a text is cut to.
+        context: label names in plain words, one text a label; `model.temperature` is τ, which multiplies the cosine.
+
+    Raises:
+        ConfigError: `model.max_length` is more than the base can take.
     """
 
-    head = False  # needs the bare encoder
+    architecture: ArchitectureName = "encoder"
 
-    def __init__(self, tokenizer: Any, label_names: Sequence[str], temperature: float, max_length: int) -> None:
-        super().__init__(tokenizer, max_length)
-        self.temperature = temperature
-        rows = tokenizer(list(label_names), truncation=True, max_length=max_length)["input_ids"]
-        self.names = self.pad([torch.tensor(row).numpy() for row in rows])
+    def __init__(self, context: TaskContext) -> None:
+        super().__init__(context)
+        self.temperature = context.model.temperature
+        rows = self.tokenizer(list(context.label_names), truncation=True, max_length=self.max_length)["input_ids"]
+        self.names = pad([np.asarray(row, dtype=np.int64) for row in rows], self.padding)
 
     def prepare(self, model: torch.nn.Module) -> torch.Tensor:
         """Embeddings of the label names, shape (labels, hidden), unit length, without gradient."""
         with torch.no_grad():
-            return self._embed(model, self.names)
+            return self._embed(model, to_device(self.names, device_of(model)))
 
     def outcomes(self, model: torch.nn.Module, batch: TextBatch, prepared: torch.Tensor) -> Outcomes:
         """See `Task.outcomes`."""
-        logits = self.temperature * rows_times(self._embed(model, batch.inputs), prepared)  # (n, labels)
+        cosines = rows_times(self._embed(model, batch.inputs), prepared)  # (n, labels)
+        logits = batch.competing(self.temperature * cosines)
         return Outcomes(
             F.cross_entropy(logits, batch.labels, reduction="none"),
             {"accuracy": (logits.argmax(1) == batch.labels).float()},
