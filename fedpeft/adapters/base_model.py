@@ -1,14 +1,14 @@
-"""Find and load the frozen base model and its tokenizer through `transformers`.
+"""Find and load the frozen base model, and its tokenizer or image processor, through `transformers`.
 
 A source is a folder with a `config.json`, a hub id, or `package:NAME`: an installed Python package that carries such a
-folder, which is how a model reaches a machine that cannot reach a hub.
+folder, which is how a model reaches a machine that cannot reach a hub. Or it is a torch module of one's own, which a
+function in a file makes: `my/model.py:build`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from fedpeft.adapters.architecture import ENCODER, Architecture, ArchitectureName, architecture
+from fedpeft.adapters.fresh import initialise, strange_layers
+from fedpeft.adapters.own_model import build_module
+from fedpeft.adapters.quantized import keep_trainable, quantization_of, quantization_options
+from fedpeft.adapters.readers import image_processor_of, tokenizer_of
 from fedpeft.errors import ModelError
 from fedpeft.kernels.attention import register as register_short_attention
-from fedpeft.randomness.streams import Stream, derive
 
 
 @dataclass(frozen=True)
@@ -26,71 +30,119 @@ class BaseModel:
     """A loaded base: parameters frozen, in fp32 or bf16, in eval mode (dropout off)."""
 
     model: torch.nn.Module
-    tokenizer: Any
+    tokenizer: Any  # None where the model reads no text
     name: str  # what an exported adapter calls its base: a hub id where there is one
     location: str  # folder or hub id that it was loaded from
     fresh: tuple[str, ...] = ()  # modules with values of their own that the checkpoint lacks, e.g. a classifier's head
+    form: Architecture = ENCODER
+    processor: Any = None  # of images; None where the model reads none
 
     @property
     def parameters(self) -> int:
         """Number of scalars."""
+        if quantization_of(self.model):  # two of them may share a byte
+            return int(self.model.num_parameters())  # type: ignore[operator]
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def positions(self) -> int | None:
+        """The longest text that the model takes, in tokens; None where its configuration names no limit."""
+        if self.tokenizer is None:
+            return None
+        config: Any = self.model.config
+        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if not isinstance(limit, int) or limit < 1:
+            return None
+        for name, module in self.model.named_modules():  # RoBERTa and its kin count places from behind the padding's
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                return limit - int(module.padding_idx) - 1
+        return limit
 
 
 def load_base(
-    source: str, *, name: str | None = None, labels: Sequence[str] | None = None, seed: int = 0, dtype: str = "fp32"
+    source: str,
+    *,
+    name: str | None = None,
+    form: ArchitectureName | None = None,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
+    dtype: str = "fp32",
+    quantization: str = "none",
+    device: torch.device | None = None,
 ) -> BaseModel:
     """Load a base model, frozen.
 
     Args:
-        source: folder, hub id or `package:NAME`.
+        source: folder, hub id, `package:NAME`, or `path/file.py:function` for a module of one's own.
         name: hub id to be named by exported adapters; default: the source, or the package's name.
-        labels: None loads the bare encoder; names load a sequence classifier with so many classes, its head zero.
+        form: what the task needs; default: a sequence classifier where labels are given, else the bare encoder.
+        labels: a classifier's classes. Its head starts from zero, unless the checkpoint has one for these very names.
         seed: the run's; what the checkpoint lacks is drawn from it, equally on every machine.
         dtype: "fp32" or "bf16", of weights and activations.
+        quantization: of the matrices; see `fedpeft.adapters.quantized`.
+        device: where it will compute. What is quantised is loaded there; all else on the CPU, for `FlatAdapter.move`.
 
     Raises:
         ModelError: the source does not exist, has no configuration, lacks weights, or is of an architecture that
             cannot do the task.
     """
+    wanted = architecture(form or ("encoder" if labels is None else "sequence-classifier"))
+    if wanted.name == "own":
+        if quantization != "none":
+            raise ModelError(
+                f'model.quantization = "{quantization}" is for models of transformers, and model.source = {source!r} '
+                "is a module of one's own",
+                code="model.quantization",
+                allowed='"none"',
+                remedy="remove model.quantization, and quantise the module where it is made",
+            )
+        module = build_module(source, labels or (), seed)
+        return BaseModel(_frozen(module.to(_DTYPES[dtype])), None, name or Path(source).name, source, form=wanted)
     import transformers
 
     location = _locate(source)
+    device = device or torch.device("cpu")
     transformers.logging.set_verbosity_error()  # the load report of unused heads says nothing a user can act on
     transformers.logging.disable_progress_bar()
-    how: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
-    if dtype == "bf16":
-        how |= {"dtype": torch.bfloat16, "attn_implementation": register_short_attention()}
+    how: dict[str, Any] = {"dtype": _DTYPES[dtype], "output_loading_info": True}
+    if dtype == "bf16" and device.type == "cpu":
+        how["attn_implementation"] = register_short_attention()
+    how |= quantization_options(quantization, _DTYPES[dtype], device)
+    tokenizer = processor = None
+    names = tuple(labels or ())
+    known: tuple[str, ...] = ()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(location)
-        if labels is None:
-            model, report = transformers.AutoModel.from_pretrained(location, **how)
+        if wanted.reader == "tokenizer":
+            tokenizer = tokenizer_of(location, source)
         else:
-            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-                location,
-                **how,
-                id2label=dict(enumerate(labels)),
-                label2id={label: index for index, label in enumerate(labels)},
-            )
+            processor = image_processor_of(location, source)
+        if wanted.classifier:
+            known = tuple(transformers.AutoConfig.from_pretrained(location).id2label.values())
+            how |= {"id2label": dict(enumerate(names)), "label2id": {label: place for place, label in enumerate(names)}}
+            how["ignore_mismatched_sizes"] = True  # of a head for other labels
+        model, report = getattr(transformers, wanted.auto_class).from_pretrained(location, **how)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"model.source = {source!r} cannot be loaded: {_first_line(error)}",
             code="model.unloadable",
-            allowed="a folder with config.json, weights and tokenizer; a hub id; or package:NAME",
+            allowed=f"a folder with config.json, weights and {wanted.reader} files, of a model that "
+            f"{wanted.auto_class} knows; a hub id; or package:NAME",
             remedy="check the path; without a network only folders, packages and cached models can be had",
         ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one up where the files are missing
-        raise ModelError(
-            f"model.source = {source!r}: its tokenizer knows no words; the tokenizer's files are missing",
-            code="model.no-tokenizer",
-            allowed="a folder with tokenizer.json, or the vocabulary files of its kind of tokenizer",
-            remedy="save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
-        )
-    _give_padding(model, tokenizer, source)
-    fresh = _initialise(model, report["missing_keys"], source, seed, classifier=labels is not None)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    return BaseModel(model.eval(), tokenizer, name or source.removeprefix("package:"), location, fresh)
+    keep_trainable(model)
+    if tokenizer is not None:
+        _give_padding(model, tokenizer, source)
+    fresh = _initialise(model, report, source, seed, head=wanted.classifier, keep_head=known == names)
+    return BaseModel(
+        _frozen(model), tokenizer, name or source.removeprefix("package:"), location, fresh, wanted, processor
+    )
+
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def _frozen(model: torch.nn.Module) -> torch.nn.Module:
+    return model.requires_grad_(False).eval()
 
 
 def _first_line(error: BaseException) -> str:
@@ -112,17 +164,12 @@ def _give_padding(model: Any, tokenizer: Any, source: str) -> None:
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
-def _initialise(model: Any, missing: Collection[str], source: str, seed: int, *, classifier: bool) -> tuple[str, ...]:
-    """Give what the checkpoint lacks a seeded value; returns the modules that hold it.
-
-    Of a classifier the last layer starts from zero: all labels alike. Layers before it are uniform with the standard
-    deviation that the architecture uses; biases and norms keep transformers' zeros and ones.
-    """
-    parameters = dict(model.named_parameters())  # in the order of the architecture: the last one is the output layer's
-    absent = set(missing)
-    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in parameters if key in absent))
-    encoder = f"{model.base_model_prefix}." if classifier else ""
-    strange = [layer for layer in layers if layer.startswith(encoder) and "pooler" not in layer.split(".")]
+def _initialise(model: Any, report: Any, source: str, seed: int, *, head: bool, keep_head: bool) -> tuple[str, ...]:
+    """Give what the checkpoint lacks, or has for other labels, a seeded value; returns the modules that hold it."""
+    prefix = f"{model.base_model_prefix}." if head else ""
+    other = {key for key, *_ in report.get("mismatched_keys", ())}
+    absent = {*report["missing_keys"], *other}
+    strange = strange_layers(model, absent, prefix) or sorted(key for key in other if key.startswith(prefix))
     if strange:
         raise ModelError(
             f"model.source = {source!r}: its weights lack {strange[0]}"
@@ -131,23 +178,9 @@ def _initialise(model: Any, missing: Collection[str], source: str, seed: int, *,
             allowed="weights of all layers but a pooler or a classifier's head",
             remedy="save the whole model again, or name another one",
         )
-    spread = math.sqrt(3.0) * float(getattr(model.config, "initializer_range", 0.02))
-    with torch.no_grad():
-        for key, tensor in parameters.items():
-            if key not in absent:
-                continue
-            if classifier and key.rpartition(".")[0] == layers[-1]:
-                tensor.zero_()
-            elif tensor.ndim > 1:
-                draw = 2.0 * Stream(derive(seed, "fresh", key)).uniform(tensor.numel()) - 1.0
-                tensor.copy_(torch.from_numpy(spread * draw).view(tensor.shape))
-    return tuple(dict.fromkeys(_whole(layer, encoder) for layer in layers))
-
-
-def _whole(layer: str, encoder: str) -> str:
-    """The module to be trained and saved as one: `bert.pooler` of `bert.pooler.dense`, `classifier` of its layers."""
-    head, pooler, _ = layer.partition("pooler")
-    return head + pooler if layer.startswith(encoder) else layer.split(".")[0]
+    if head and not keep_head:
+        absent |= {key for key, _ in model.named_parameters() if not key.startswith(prefix)}
+    return initialise(model, absent, prefix, seed)
 
 
 def _locate(source: str) -> str:

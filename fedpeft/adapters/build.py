@@ -6,7 +6,7 @@ import copy
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,34 +16,29 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 
 from fedpeft.adapters.flat import FlatAdapter
+from fedpeft.adapters.prompts import leave_out_prompts, prepare_prompts
 from fedpeft.adapters.seeded import seeded_torch
-from fedpeft.config import AdapterTable
+from fedpeft.adapters.weights import load_weights
+from fedpeft.config.adapter import NOT_FEDERATED
 from fedpeft.errors import ModelError, closest
 from fedpeft.randomness.streams import Stream, derive, derive_seed
 
-
-def lora_config(adapter: AdapterTable, *, classifier: bool = False, fresh: Sequence[str] = ()) -> Any:
-    """The peft configuration of an `[adapter]` table.
-
-    Args:
-        adapter: rank, alpha, dropout, target modules.
-        classifier: the base is a sequence classifier. Without a head the pooler is left out: mean pooling never reads
-            it, so its adapters would travel without ever being trained.
-        fresh: modules that the checkpoint lacks (`BaseModel.fresh`), the head among them. Nobody else has their
-            values, so they are trained whole and travel with the adapter.
-    """
-    return peft.LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=adapter.target_modules,
-        exclude_modules=rf"(.*\.)?({'|'.join(map(re.escape, fresh))})(\..*)?" if classifier else r".*pooler.*",
-        modules_to_save=list(fresh) if classifier else None,
-        task_type=peft.TaskType.SEQ_CLS if classifier else None,
-    )
+REFUSALS = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    ImportError,
+    AssertionError,
+)
+"""What peft's many types raise where a configuration does not fit a model."""
 
 
-def build_adapter(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdapter:
+def build_adapter(
+    model: torch.nn.Module, config: Any, *, seed: int, weights: Mapping[str, torch.Tensor] | None = None
+) -> FlatAdapter:
     """Wrap `model` with the adapter that `config` describes and give it its seeded initial value.
 
     LoRA's A is uniform in ±1/√fan_in, as peft initialises it, but drawn from the run's own stream, so that every
@@ -55,32 +50,42 @@ def build_adapter(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdap
             taken off first, so that a notebook's cell can be run again.
         config: any peft configuration object; it is copied, since peft fills in and changes the one it is given.
         seed: the run's seed.
+        weights: of an adapter that was saved with this configuration; they are where θ starts.
 
     Raises:
-        ModelError: `config` is no peft configuration, a target module that the model lacks, a rank of 0 or above a
-            layer's size, nothing to train.
+        ModelError: `config` is no peft configuration or of a type that a federation cannot train, a target module that
+            the model lacks, a rank of 0 or above a layer's size, weights that do not fit, nothing to train.
     """
     _check_kinds(model, config)
     config = copy.deepcopy(config)
     _take_off(model)
+    if config.is_prompt_learning:
+        prepare_prompts(model, config)
     _check_targets(model, config)
     _check_rank(model, config)
-    excluded = getattr(config, "exclude_modules", None)
+    targets, excluded = getattr(config, "target_modules", None), getattr(config, "exclude_modules", None)
     if isinstance(excluded, str) and not _matches(excluded, [name for name, _ in model.named_modules()]):
         config.exclude_modules = None  # else peft warns whoever loads the exported adapter
     try:
         with warnings.catch_warnings(), seeded_torch(derive_seed(seed, "peft-init"), _device(model)):
             warnings.simplefilter("ignore")  # peft repeats what has been checked above
             wrapped = peft.get_peft_model(model, config)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except REFUSALS as error:
+        unnamed = "target_modules" in str(error)  # peft knows which they are in some architectures only
         raise ModelError(
             f"adapter: peft refused the configuration: {error}",
             code="adapter.refused",
-            remedy="correct the [adapter] table or the peft configuration",
+            remedy=f"name {'other ' * bool(targets)}modules in adapter.target_modules"
+            if unnamed
+            else "correct the [adapter] table or the peft configuration",
         ) from error
+    if weights is not None:
+        load_weights(wrapped, weights)
+    if config.is_prompt_learning:
+        leave_out_prompts(wrapped)
     adapter = FlatAdapter(wrapped.eval())
     _check_layers(adapter)
-    if getattr(config, "init_lora_weights", None) is True:
+    if getattr(config, "init_lora_weights", None) is True and weights is None:
         _draw(adapter, seed)
     return adapter
 
@@ -117,11 +122,12 @@ def _check_kinds(model: Any, config: Any) -> None:
             allowed="e.g. peft.LoraConfig(r=8, target_modules=[...])",
             remedy="pass a configuration object of peft",
         )
-    if config.is_prompt_learning:
+    kind = str(config.peft_type.value).lower()
+    if kind in NOT_FEDERATED:
         raise ModelError(
-            f"peft_config is a {type(config).__name__}: prompt learning is not supported",
+            f"peft_config is a {type(config).__name__}, which cannot be trained by a federation: {NOT_FEDERATED[kind]}",
             code="adapter.kind",
-            allowed="adapters on layers of the model, e.g. LoraConfig, IA3Config, LoHaConfig",
+            allowed="e.g. LoraConfig, IA3Config, LoHaConfig, PrefixTuningConfig",
             remedy="choose one of these",
         )
     if not isinstance(model, torch.nn.Module) or isinstance(model, peft.PeftModel):
@@ -147,7 +153,7 @@ def _take_off(model: torch.nn.Module) -> None:
     vars(model).pop("peft_config", None)
 
 
-def _linear(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+def linear_layers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """The layers that an adapter may sit on by its rank."""
     return {
         name: module
@@ -166,7 +172,7 @@ def _check_targets(model: torch.nn.Module, config: Any) -> None:
     else:
         missing = [t for t in sorted(targets) if not any(name == t or name.endswith(f".{t}") for name in modules)]
     if missing or not targets:
-        endings = sorted({name.rsplit(".", 1)[-1] for name in _linear(model)})
+        endings = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(model)})
         raise ModelError(
             f'adapter.target_modules: the model has no module "{missing[0]}"'
             if missing
@@ -187,13 +193,20 @@ def _matches(pattern: str, names: Sequence[str]) -> bool:
 
 def _check_rank(model: torch.nn.Module, config: Any) -> None:
     """Refuse a rank that no layer can hold, before peft allocates it; `_check_layers` sees to the single layers."""
-    rank, linear = getattr(config, "r", None), _linear(model)
+    rank, linear = getattr(config, "r", None), linear_layers(model)
     if config.peft_type != peft.PeftType.LORA or not isinstance(rank, int) or not linear:
         return
-    sizes = {name: min(module.get_parameter("weight").shape) for name, module in linear.items()}
+    sizes = {name: _width(module) for name, module in linear.items()}
     name, largest = max(sizes.items(), key=lambda pair: pair[1])
     if not 1 <= rank <= largest:
         raise _wrong_rank(rank, name, largest)
+
+
+def _width(module: Any) -> int:
+    """The smaller side of a layer's matrix; one in 4 bits is packed, and only the layer still knows its shape."""
+    if isinstance(module, torch.nn.Linear):
+        return min(module.in_features, module.out_features)
+    return int(min(module.get_parameter("weight").shape))
 
 
 def _check_layers(adapter: FlatAdapter) -> None:

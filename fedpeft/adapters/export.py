@@ -11,6 +11,7 @@ from peft import PeftModel
 
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.adapters.kinds.ssf import ScaleShift, fold
+from fedpeft.errors import ModelError
 from fedpeft.kernels import uninstall
 from fedpeft.paths import write_atomically
 
@@ -64,11 +65,13 @@ def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
 
     Of a model that is not of `transformers`, its weights alone go to `model.safetensors`. The adapter is merged in
     place: do not train with it afterwards.
+
+    Raises:
+        ModelError: this type of adapter cannot be merged into weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     uninstall(adapter.model)  # merging changes the base's weights, which a kernel may hold packed
-    model: Any = adapter.model
-    merged: Any = model.merge_and_unload() if isinstance(adapter.model, PeftModel) else fold(model)
+    merged: Any = _merge(adapter.model) if isinstance(adapter.model, PeftModel) else fold(adapter.model)
+    folder.mkdir(parents=True, exist_ok=True)
     if hasattr(merged, "save_pretrained"):
         merged.save_pretrained(str(folder))
     else:
@@ -77,3 +80,22 @@ def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))
     return folder
+
+
+def _merge(model: Any) -> Any:
+    kind = str(model.active_peft_config.peft_type.value).lower()
+    if model.active_peft_config.is_prompt_learning:
+        raise _unmergeable(kind, "its vectors stand before the text, not in a weight")
+    try:
+        return model.merge_and_unload()
+    except (NotImplementedError, AttributeError, ValueError, TypeError) as error:
+        raise _unmergeable(kind, str(error).splitlines()[0] if str(error) else "peft has no rule for it") from error
+
+
+def _unmergeable(kind: str, reason: str) -> ModelError:
+    return ModelError(
+        f'an adapter of type "{kind}" cannot be merged into the base\'s weights: {reason}',
+        code="adapter.unmergeable",
+        allowed="the adapter as a folder of its own",
+        remedy="export it without merging: PeftModel.from_pretrained loads it on the base",
+    )

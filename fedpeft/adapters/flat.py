@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PromptEncoder
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fedpeft.adapters.precision import compute_in_fp32
@@ -69,20 +70,7 @@ class FlatAdapter:
     def __init__(self, model: Any) -> None:
         compute_in_fp32(model)
         self.model = model
-        adapter = getattr(model, "active_adapter", "default")
-        named: dict[str, torch.nn.Parameter] = {}
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            canonical = canonical_name(name, adapter if isinstance(adapter, str) else "default")
-            if canonical in named:
-                raise ModelError(
-                    f'two trainable tensors are both called "{canonical}", the second one is {name}',
-                    code="adapter.name-clash",
-                    allowed="one active adapter",
-                    remedy="pass a model without adapters",
-                )
-            named[canonical] = parameter
+        named = _trainable(model)
         if not named:
             raise ModelError(
                 "the adapter trains nothing: no parameter of the model requires a gradient",
@@ -91,6 +79,11 @@ class FlatAdapter:
             )
         self.layout = make_layout({name: tuple(parameter.shape) for name, parameter in named.items()})
         self.parameters = {tensor.name: named[tensor.name] for tensor in self.layout.tensors}
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Give θ and its gradient memory of their own where the parameters are, and make the parameters views of it."""
+        named = self.parameters
         device = next(iter(named.values())).device
         self.theta = torch.empty(self.layout.size, dtype=torch.float32, device=device)
         self.gradient = torch.zeros_like(self.theta)
@@ -100,6 +93,22 @@ class FlatAdapter:
             self.theta[place] = parameter.detach().reshape(-1).float()
             parameter.data = self.theta[place].view(tensor.shape)
             parameter.grad = self.gradient[place].view(tensor.shape)
+
+    def move(self, device: torch.device) -> None:
+        """Move model and θ to a device, in place: built on the CPU, the initial value is the same on every device.
+
+        A quantised base is already where it computes (`load_base`), and only the adapter goes there.
+        """
+        if device == self.theta.device:
+            return
+        if getattr(self.model, "is_quantized", False):
+            for parameter in self.parameters.values():
+                parameter.grad = None  # it stays behind: the new one is on the new device
+                parameter.data = parameter.data.to(device)
+        else:
+            self.model.to(device)
+            self.parameters.update(_trainable(self.model))  # to some devices a model moves by new parameters
+        self._lay_out()
 
     def get(self) -> FloatArray:
         """A copy of θ, shape (d,)."""
@@ -122,8 +131,29 @@ class FlatAdapter:
         (`modules_to_save`), whose own dropout belongs to the base's recipe.
         """
         for module in self.model.modules():
-            if isinstance(module, BaseTunerLayer):
+            if isinstance(module, PromptEncoder):
+                module.train(mode)
+            elif isinstance(module, BaseTunerLayer):
                 module.training = mode  # some kinds (LoHa, LoKr) ask the layer's own flag
                 for name, child in module.named_children():
                     if name != "base_layer":
                         child.train(mode)
+
+
+def _trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    """The parameters that require a gradient, by canonical name."""
+    adapter = getattr(model, "active_adapter", "default")
+    named: dict[str, torch.nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        canonical = canonical_name(name, adapter if isinstance(adapter, str) else "default")
+        if canonical in named:
+            raise ModelError(
+                f'two trainable tensors are both called "{canonical}", the second one is {name}',
+                code="adapter.name-clash",
+                allowed="one active adapter",
+                remedy="pass a model without adapters",
+            )
+        named[canonical] = parameter
+    return named

@@ -26,7 +26,7 @@ class Lora:
     """A plain LoRA layer: y = base(x) + scaling · (dropout(x) Aᵀ) Bᵀ, with A (r, in) and B (out, r)."""
 
     base: torch.nn.Module
-    a: TensorSpec
+    a: TensorSpec | torch.Tensor  # where A lies in θ; A itself, (r, in), where it is frozen and every client's
     b: TensorSpec
     scaling: float
     dropout: torch.nn.Module  # Dropout or Identity
@@ -72,7 +72,10 @@ def _plain_lora(module: Any, tensors: dict[str, TensorSpec]) -> Lora | None:
         return None
     (active,) = module.active_adapters
     keys = (f"lora_A.{active}.weight", f"lora_B.{active}.weight")
-    if set(tensors) != set(keys) or active in module.lora_variant or module.lora_bias.get(active, False):
+    if set(tensors) not in (set(keys), {keys[1]}):
         return None
-    a, b = (tensors[key] for key in keys)
-    return Lora(module.get_base_layer(), a, b, float(module.scaling[active]), module.lora_dropout[active])
+    if active in module.lora_variant or module.lora_bias.get(active, False):
+        return None
+    a = tensors[keys[0]] if keys[0] in tensors else module.get_parameter(keys[0])
+    b, scaling = tensors[keys[1]], float(module.scaling[active])
+    return Lora(module.get_base_layer(), a, b, scaling, module.lora_dropout[active])

@@ -76,8 +76,8 @@ def frozen_matrix(module: Any) -> torch.Tensor | None:
     if not conv1d and type(module) is not torch.nn.Linear:
         return None
     weight: torch.Tensor = module.weight
-    if weight.requires_grad or not weight.is_floating_point():
-        return None
+    if weight.requires_grad or not weight.is_floating_point() or type(weight) is not torch.nn.Parameter:
+        return None  # of another class: what torchao quantised calls itself fp32
     return weight.detach().t() if conv1d else weight.detach()
 
 

@@ -177,3 +177,20 @@ def test_an_architecture_without_a_classifier_is_one_error(tmp_path):
     SamConfig().save_pretrained(str(tmp_path))
     tokenizer().save_pretrained(str(tmp_path))
     assert refusal(tmp_path, labels=["a", "b"]).code == "model.unloadable"
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("Bert", 32), ("Roberta", 30), ("GPT2", 32)])
+def test_the_longest_text_that_a_base_takes(tmp_path, kind, positions):
+    import transformers
+
+    config = {"Bert": bert_config, "GPT2": gpt2_config}.get(kind)
+    if config is None:
+        made = transformers.RobertaConfig(**{**bert_config().to_dict(), "pad_token_id": 1, "model_type": "roberta"})
+    else:
+        made = config()
+    base = load_base(str(save_model(tmp_path / "model", getattr(transformers, f"{kind}Model")(made))))
+    assert base.positions == positions
+    longest = torch.full((1, positions), 7)
+    base.model(input_ids=longest)
+    with pytest.raises((IndexError, RuntimeError)):
+        base.model(input_ids=torch.full((1, positions + 1), 7))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_text import bert_config, gpt2_config
 
-from fedpeft.adapters import build_adapter, lora_config
+from fedpeft.adapters import build_adapter, peft_config
 from fedpeft.config import AdapterTable
 from fedpeft.errors import ModelError
 
@@ -141,7 +141,7 @@ def test_a_layer_that_is_left_out_does_not_count_for_the_rank():
 
     model = BertForSequenceClassification(bert_config(num_labels=2))
     table = AdapterTable(rank=8, target_modules="all-linear")
-    adapter = build_adapter(model, lora_config(table, classifier=True, fresh=["classifier"]), seed=9)
+    adapter = build_adapter(model, peft_config(table, classifier=True, fresh=["classifier"]), seed=9)
     names = [tensor.name for tensor in adapter.layout.tensors if "classifier" in tensor.name]
     assert names == ["classifier.bias", "classifier.weight"]
 
@@ -160,7 +160,7 @@ def test_a_target_that_the_model_lacks_names_the_closest(targets, remedy):
     from transformers import BertModel
 
     with pytest.raises(ModelError) as caught:
-        build_adapter(BertModel(bert_config()), lora_config(AdapterTable(target_modules=targets)), seed=9)
+        build_adapter(BertModel(bert_config()), peft_config(AdapterTable(target_modules=targets)), seed=9)
     assert caught.value.code == "adapter.no-module"
     assert caught.value.allowed == 'dense, key, query, value, or "all-linear"'
     assert caught.value.remedy == remedy
@@ -169,7 +169,7 @@ def test_a_target_that_the_model_lacks_names_the_closest(targets, remedy):
 def test_a_regular_expression_names_modules():
     from transformers import BertModel
 
-    config = lora_config(AdapterTable(rank=2, target_modules=r".*layer\.1\..*\.(query|value)"))
+    config = peft_config(AdapterTable(rank=2, target_modules=r".*layer\.1\..*\.(query|value)"))
     adapter = build_adapter(BertModel(bert_config()), config, seed=9)
     assert [tensor.name for tensor in adapter.layout.tensors] == [
         f"encoder.layer.1.attention.self.{module}.lora_{half}.weight" for module in ("query", "value") for half in "AB"
@@ -179,14 +179,14 @@ def test_a_regular_expression_names_modules():
 def test_the_pooler_is_left_out_where_nothing_reads_it():
     from transformers import BertModel
 
-    adapter = build_adapter(BertModel(bert_config()), lora_config(AdapterTable(rank=2)), seed=9)
+    adapter = build_adapter(BertModel(bert_config()), peft_config(AdapterTable(rank=2)), seed=9)
     assert not [tensor.name for tensor in adapter.layout.tensors if "pooler" in tensor.name]
 
 
 def test_conv1d_of_gpt2_is_a_linear_layer():
     from transformers import GPT2Model
 
-    config = lora_config(AdapterTable(rank=2, target_modules=["c_attn"]))
+    config = peft_config(AdapterTable(rank=2, target_modules=["c_attn"]))
     adapter = build_adapter(GPT2Model(gpt2_config()), config, seed=9)
     shapes = {tensor.name: tensor.shape for tensor in adapter.layout.tensors}
     assert shapes["h.0.attn.c_attn.lora_A.weight"] == (2, 16)
@@ -200,7 +200,8 @@ def test_conv1d_of_gpt2_is_a_linear_layer():
     ("model", "config", "code"),
     [
         (lambda: network(), {"r": 2}, "adapter.no-config"),
-        (lambda: network(), peft.PromptTuningConfig(num_virtual_tokens=2), "adapter.kind"),
+        (lambda: network(), peft.PromptTuningConfig(num_virtual_tokens=2), "adapter.no-tokens"),
+        (lambda: network(), peft.AdaLoraConfig(total_step=9, target_modules=["0"]), "adapter.kind"),
         (lambda: "bert", LORA, "adapter.no-model"),
         (lambda: peft.get_peft_model(network(), LORA), LORA, "adapter.no-model"),
         (lambda: network(), peft.LoraConfig(r=2, target_modules=["1"]), "adapter.refused"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_text import bert_config, gpt2_config, save_model
 
-from fedpeft.adapters import build_adapter, export_adapter, export_merged, load_base, lora_config
+from fedpeft.adapters import build_adapter, export_adapter, export_merged, load_base, peft_config
 from fedpeft.config import AdapterTable
 
 pytestmark = [  # said by peft about itself and transformers
@@ -53,7 +53,7 @@ def inputs(tokenizer):
 
 def assemble(source, labels, *, seed=5, rank=2, name=None):
     base = load_base(source, labels=labels, seed=seed, name=name)
-    config = lora_config(AdapterTable(rank=rank), classifier=labels is not None, fresh=base.fresh)
+    config = peft_config(AdapterTable(rank=rank), classifier=labels is not None, fresh=base.fresh)
     adapter = build_adapter(base.model, config, seed=seed)
     adapter.set(adapter.get() + np.random.default_rng(0).normal(0, 0.1, adapter.layout.size).astype(np.float32))
     return base, adapter

@@ -8,6 +8,7 @@ import torch
 from tiny_models import NORMS, QUERY_AND_VALUE, encoder, linear_names
 
 from fedpeft.adapters import FlatAdapter, build_adapter
+from fedpeft.adapters.freeze import freeze
 from fedpeft.adapters.parts import trainable_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -137,3 +138,13 @@ def test_a_tensor_that_two_layers_share_is_part_of_both():
         ["0.bias", "0.weight"],
         ["0.weight", "1.bias"],
     ]
+
+
+def test_a_frozen_factor_is_handed_over_as_it_is():
+    """FFA-LoRA: A is every client's, and only B has a place in θ."""
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
+    adapter = freeze(build_adapter(model, peft.LoraConfig(r=3, target_modules=["0", "1"]), seed=1), ["lora_A"])
+    for part in trainable_parts(adapter):
+        assert part.lora is not None
+        assert torch.equal(part.lora.a, part.module.lora_A["default"].weight)
+        assert part.lora.b.name.endswith(".lora_B.weight")
