@@ -5,6 +5,8 @@ A round on the device, as data flows:
     frame -> difference -> codes of version v (kept) -> θ = θ_0 + decode(codes) -> trainer -> Δ
     Δ + residual of the round that the plan names -> codec -> body;  the new residual is kept under this round
 
+What a client remembers beyond that (private tensors, the vectors of a client half) is the matter of `client.memory`.
+
 Whatever goes wrong on one client comes back as a refusal that says why; nothing raises for bad input.
 """
 
@@ -17,14 +19,19 @@ from typing import Any
 
 import numpy as np
 
+from fedpeft.adapters.ranks import truncate
+from fedpeft.adapters.sharing import Sharing
+from fedpeft.client.evaluating import metrics_of
+from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs.broadcast import WrongBase
 from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
+from fedpeft.plugin_files import is_offer, offered
 from fedpeft.registry import load, names
-from fedpeft.training import Trainer, TrainingJob, TrainingResult
+from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
 
@@ -46,6 +53,7 @@ class _Ahead:
 
     data: bytes
     frame: Frame
+    work: Work | None = None
     result: TrainingResult | None = None
 
 
@@ -55,11 +63,13 @@ class Agent:
     Args:
         trainer: trains many clients at once.
         evaluate: θ, data -> evaluation.
-        initial: θ_0, shape (d,), derived from the run's seed on both sides.
-        layout: of the adapter.
+        initial: θ_0, shape (s,), derived from the run's seed on both sides: the part of it that is shared.
+        layout: of that part, s values.
         homes: the clients served here.
         limits: on frames that come in.
         downlink: "int8" or "fp32", as the run file says.
+        memory: knows which part of θ is private; default: none is.
+        mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
     """
 
     def __init__(
@@ -71,6 +81,8 @@ class Agent:
         homes: Mapping[ClientId, Home],
         limits: FrameLimits,
         downlink: str = "int8",
+        memory: ClientMemory | None = None,
+        mods: Sequence[Callable[..., Any]] = (),
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -79,6 +91,8 @@ class Agent:
         self.homes = homes
         self.limits = limits
         self.downlink = downlink
+        self.memory = memory or ClientMemory(Sharing(layout), np.empty(0, dtype=np.float32))
+        self.mods = mods
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -99,7 +113,7 @@ class Agent:
                     code="client.other-client",
                     remedy="check how nodes are mapped to clients",
                 )
-            return encode_frame(self._answer(client, frame, ahead.result))
+            return encode_frame(self._answer(client, ahead))
         except ClientFault as fault:
             return encode_frame(_refuse(frame, fault))
 
@@ -113,17 +127,18 @@ class Agent:
         for client, data in requests:
             with suppress(Exception):
                 frame = decode_frame(data, self.limits)
-                if frame.kind is FrameKind.TRAIN and frame.client == client:
-                    jobs.append(self._job(client, frame))
-                    self._ahead[client] = _Ahead(data, frame)
+                if frame.kind in (FrameKind.TRAIN, FrameKind.EVALUATE) and frame.plan and frame.client == client:
+                    work = self._work(client, frame)
+                    jobs.append(work.job)
+                    self._ahead[client] = _Ahead(data, frame, work)
         with suppress(Exception):
             for result in self.trainer.run(jobs):
                 ahead = self._ahead[result.plan.client]
                 if ahead.frame.plan == result.plan:  # else a second frame for this client stands behind it
                     self._ahead[result.plan.client] = replace(ahead, result=result)
 
-    def _answer(self, client: ClientId, frame: Frame, result: TrainingResult | None) -> Frame:
-        home = self.homes[client]
+    def _answer(self, client: ClientId, ahead: _Ahead) -> Frame:
+        frame, home = ahead.frame, self.homes[client]
         if frame.kind is FrameKind.HELLO:
             info = ClientInfo(
                 client=client,
@@ -133,16 +148,21 @@ class Agent:
                 memory_mb=home.memory_mb,
                 versions=home.store.versions(),
                 codecs=tuple(names("codec")),
-                objectives=tuple(names("objective")),
+                objectives=(*names("objective"), *offered("objective")),
                 layout=self.layout.digest,
             )
             return _reply(frame, FrameKind.HELLO_REPLY, info=info)
         if frame.kind is FrameKind.EVALUATE:
-            found = self.evaluate(self._start(client, frame), home.test)
-            metrics = {"loss": found.loss} | ({} if found.accuracy is None else {"accuracy": found.accuracy})
+            if frame.plan is None:
+                theta = self.memory.whole(self._start(client, frame), home.store, frame.memory)
+            else:  # after steps of the client's own, which stay here
+                work, delta, _ = self._trained(client, ahead)
+                theta = truncate(work.job.start, self.memory.sharing.whole, frame.plan.rank) + delta
+            found = self.evaluate(theta, home.test)
+            metrics = metrics_of(found, home.train, home.test)
             return _reply(frame, FrameKind.EVALUATION, weight=float(found.examples), metrics=metrics)
         if frame.kind is FrameKind.TRAIN:
-            return self._train(client, frame, result)
+            return self._train(client, ahead)
         raise ClientFault(
             f"client {client} does not answer frames of kind {frame.kind}",
             code="client.kind",
@@ -150,37 +170,45 @@ class Agent:
             remedy="install the same fedpeft on both sides",
         )
 
-    def _train(self, client: ClientId, frame: Frame, result: TrainingResult | None) -> Frame:
-        plan = frame.plan
-        if result is None:
-            (result,) = self.trainer.run([self._job(client, frame)])
-        if result.fault is not None:
-            raise result.fault
-        assert plan is not None
-        assert result.delta is not None
-        if not np.isfinite(result.delta).all():
-            raise ClientFault(
-                f"client {client}: local training of round {frame.round} ended in numbers that are not finite",
-                code="client.not-finite",
-                allowed="a finite delta",
-                remedy="lower local.learning_rate or look at this client's data",
-            )
+    def _train(self, client: ClientId, ahead: _Ahead) -> Frame:
+        work, delta, result = self._trained(client, ahead)
+        plan = work.job.plan
         store, codec = self.homes[client].store, load("codec", plan.codec)()
         residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
         if residual is None:
             residual = np.zeros(self.layout.size, dtype=np.float32)
-        body, left = compensate(codec, result.delta, residual)
+        body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
+        sections = self.memory.settle(work, result, store)
         store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
-            frame,
+            ahead.frame,
             FrameKind.UPDATE,
             body=body,
             codec=plan.codec,
             weight=float(len(self.homes[client].train)),
-            metrics=result.metrics,
+            metrics={**result.metrics, "memory_lost": 1.0} if work.lost else result.metrics,
+            sections=sections,
         )
 
-    def _job(self, client: ClientId, frame: Frame) -> TrainingJob:
+    def _trained(self, client: ClientId, ahead: _Ahead) -> tuple[Work, FloatArray, TrainingResult]:
+        """The training that a frame's plan asks for: the work, its delta, shape (d,), and all that came of it."""
+        work, result = ahead.work, ahead.result
+        if work is None or result is None:
+            work = self._work(client, ahead.frame)
+            (result,) = self.trainer.run([work.job])
+        if result.fault is not None:
+            raise result.fault
+        assert result.delta is not None
+        if not np.isfinite(result.delta).all():
+            raise ClientFault(
+                f"client {client}: local training of round {ahead.frame.round} ended in numbers that are not finite",
+                code="client.not-finite",
+                allowed="a finite delta",
+                remedy="lower local.learning_rate or look at this client's data",
+            )
+        return work, result.delta, result
+
+    def _work(self, client: ClientId, frame: Frame) -> Work:
         plan = frame.plan
         if plan is None:
             raise ClientFault(f"client {client} was asked to train without a plan", code="client.no-plan")
@@ -192,13 +220,19 @@ class Agent:
             )
         try:
             load("codec", plan.codec)
-            load("objective", plan.objective)
+            if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
+                load("objective", plan.objective)
+            else:
+                raise PluginError(f'objective "{plan.objective}" is a path of the coordinator', code="client.no-plugin")
             load("optimizer", plan.optimizer)
+            if plan.auxiliary:
+                load("codec", plan.auxiliary)
+            home = self.homes[client]
+            return self.memory.open(plan, self._start(client, frame), home.train, home.store, frame.sections)
         except PluginError as error:
             raise ClientFault(
                 f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
             ) from error
-        return TrainingJob(plan, self._start(client, frame), self.homes[client].train)
 
     def _start(self, client: ClientId, frame: Frame) -> FloatArray:
         """θ of the version that the frame brings, shape (d,); the version is kept on disk."""

@@ -1,4 +1,5 @@
-"""A client's state on its own disk: the broadcasts it holds and the residual of its codec, each under its version.
+"""A client's state on its own disk: the broadcasts it holds, the residual of its codec, and what it remembers beside it
+(of a client half, of a private part), each under its version.
 
 The coordinator names in every frame what it counts on; everything else goes. A file is written whole or not at all, so
 a crash leaves the version that the coordinator will name next. A file that is damaged is as good as lost: the client
@@ -8,7 +9,7 @@ says so and is given a snapshot, or starts with an empty residual.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from fedpeft.codecs.broadcast import Codes
 from fedpeft.codecs.int8 import BLOCK
 from fedpeft.paths import write_atomically
 from fedpeft.types import FloatArray
+
+_VECTOR = "vector."
+"""Before the names of a memory's vectors, which are a plug-in's."""
 
 
 class ClientStore:
@@ -59,6 +63,10 @@ class ClientStore:
         if held is None or held != codes:
             self._write("broadcast", version, {"codes": codes.codes, "exponents": codes.exponents}, also)
 
+    def look_again(self) -> None:
+        """Forget what was seen on disk: another process has served this client meanwhile."""
+        self._held.clear()
+
     def versions(self) -> tuple[int, ...]:
         """Broadcasts held, oldest first."""
         self._held.pop("broadcast", None)
@@ -86,6 +94,20 @@ class ClientStore:
             self._write("residual", round_number, arrays, also)
         else:
             self._forget("residual", set(also) - {round_number})
+
+    def memory(self, round_number: int) -> dict[str, FloatArray] | None:
+        """The vectors kept under a round, by name, as they were given; None when there are none."""
+        if round_number not in self._numbers("memory"):
+            return None
+        arrays = self._read("memory", round_number)
+        if arrays is None or "round" not in arrays or arrays.pop("round").tolist() != [round_number]:
+            return None
+        return {name.removeprefix(_VECTOR): array for name, array in arrays.items() if array.dtype == np.float32}
+
+    def keep_memory(self, round_number: int, vectors: Mapping[str, FloatArray], also: Collection[int]) -> None:
+        """Keep vectors, fp32, under a round and forget all others but those in `also`."""
+        arrays: dict[str, np.ndarray] = {_VECTOR + name: vector for name, vector in vectors.items()}
+        self._write("memory", round_number, arrays | {"round": np.array([round_number], dtype=np.int64)}, also)
 
     def _path(self, kind: str, number: int) -> str:
         # Text, not a Path: with tiny models the joining alone would cost more than the reading.

@@ -26,7 +26,7 @@ EVALUATION: Kind
 REFUSAL: Kind
 
 class Header(_message.Message):
-    __slots__ = ("kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info", "weight", "metrics", "refusal")
+    __slots__ = ("kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info", "weight", "metrics", "refusal", "sections", "memory")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,8 @@ class Header(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     kind: Kind
     run: str
     round: int
@@ -62,10 +64,12 @@ class Header(_message.Message):
     weight: float
     metrics: _containers.ScalarMap[str, float]
     refusal: Refusal
-    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., client: _Optional[str] = ..., codec: _Optional[str] = ..., digest: _Optional[bytes] = ..., version: _Optional[int] = ..., base: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    sections: _containers.RepeatedCompositeFieldContainer[Section]
+    memory: int
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., client: _Optional[str] = ..., codec: _Optional[str] = ..., digest: _Optional[bytes] = ..., version: _Optional[int] = ..., base: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., memory: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective", "objective_params", "rank", "codec", "version", "feedback", "layout")
+    __slots__ = ("seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective", "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary")
     class ObjectiveParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +91,7 @@ class Plan(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    AUXILIARY_FIELD_NUMBER: _ClassVar[int]
     seed: int
     steps: int
     batch_size: int
@@ -101,7 +106,8 @@ class Plan(_message.Message):
     version: int
     feedback: int
     layout: str
-    def __init__(self, seed: _Optional[int] = ..., steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., optimizer: _Optional[str] = ..., objective: _Optional[str] = ..., objective_params: _Optional[_Mapping[str, float]] = ..., rank: _Optional[int] = ..., codec: _Optional[str] = ..., version: _Optional[int] = ..., feedback: _Optional[int] = ..., layout: _Optional[str] = ...) -> None: ...
+    auxiliary: str
+    def __init__(self, seed: _Optional[int] = ..., steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., optimizer: _Optional[str] = ..., objective: _Optional[str] = ..., objective_params: _Optional[_Mapping[str, float]] = ..., rank: _Optional[int] = ..., codec: _Optional[str] = ..., version: _Optional[int] = ..., feedback: _Optional[int] = ..., layout: _Optional[str] = ..., auxiliary: _Optional[str] = ...) -> None: ...
 
 class Info(_message.Message):
     __slots__ = ("client", "node", "examples", "device", "memory_mb", "versions", "codecs", "objectives", "layout")
@@ -124,6 +130,16 @@ class Info(_message.Message):
     objectives: _containers.RepeatedScalarFieldContainer[str]
     layout: str
     def __init__(self, client: _Optional[str] = ..., node: _Optional[int] = ..., examples: _Optional[int] = ..., device: _Optional[str] = ..., memory_mb: _Optional[int] = ..., versions: _Optional[_Iterable[int]] = ..., codecs: _Optional[_Iterable[str]] = ..., objectives: _Optional[_Iterable[str]] = ..., layout: _Optional[str] = ...) -> None: ...
+
+class Section(_message.Message):
+    __slots__ = ("name", "codec", "bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    codec: str
+    bytes: int
+    def __init__(self, name: _Optional[str] = ..., codec: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "reason")

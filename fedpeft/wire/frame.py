@@ -14,7 +14,7 @@ body's SHA-256, which finds accidents and cut messages; it is no signature.
 True
 >>> decode_frame(data + b"more", FrameLimits(max_body_bytes=1000))
 Traceback (most recent call last):
-fedpeft.wire.frame.MalformedFrame: malformed frame: the body is not the one that the header was made for
+fedpeft.wire.limits.MalformedFrame: malformed frame: the body is not the one that the header was made for
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from enum import StrEnum
 
 from google.protobuf.message import DecodeError
 
-from fedpeft.errors import ClientFault
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
 from fedpeft.wire import fedpeft_pb2 as pb
+from fedpeft.wire.limits import REASON, FrameLimits, MalformedFrame
+from fedpeft.wire.sections import Section, check_claims, cut
 
 _MAGIC = b"FPF1"
 _PREFIX = struct.Struct("<4sI")
 _CODE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
-_REASON = 2000  # characters of a refusal's reason
 
 
 class FrameKind(StrEnum):
@@ -80,30 +80,16 @@ class Frame:
     weight: float = 0.0  # examples behind a reply
     metrics: Mapping[str, float] = field(default_factory=dict)
     refusal: Refusal | None = None
+    sections: tuple[Section, ...] = ()  # vectors beside the body
+    memory: int = -1  # of an evaluate frame: the round whose memory of the client counts; -1 = none
 
 
-@dataclass(frozen=True, slots=True)
-class FrameLimits:
-    """What a frame may be at most. Sizes in bytes, names in characters."""
-
-    max_body_bytes: int
-    max_header_bytes: int = 64 * 1024
-    max_metrics: int = 64
-    max_names: int = 256  # items of a list of names or versions
-    max_name: int = 256
-    max_reason: int = _REASON
-
-
-class MalformedFrame(ClientFault):
-    """Bytes that are not a frame, or a frame that claims what cannot be."""
-
-    def __init__(self, what: str, message: str, allowed: str | None = None) -> None:
-        super().__init__(f"malformed frame: {message}", code=f"wire.{what}", allowed=allowed)
-
-
-def body_digest(body: bytes) -> bytes:
-    """SHA-256 of a body, as a header holds it."""
-    return hashlib.sha256(body).digest()
+def body_digest(body: bytes, sections: Iterable[Section] = ()) -> bytes:
+    """SHA-256 of a body with its sections, as a header holds it."""
+    digest = hashlib.sha256(body)
+    for section in sections:
+        digest.update(section.body)
+    return digest.digest()
 
 
 def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
@@ -111,7 +97,7 @@ def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
 
     Args:
         frame: to encode.
-        digest: `body_digest` of its body, where that is known: many frames may share a body.
+        digest: `body_digest` of its body and sections, where that is known: many frames may share them.
 
     Raises:
         ValueError: a field does not fit its type on the wire, e.g. a negative round, or is no valid text.
@@ -123,20 +109,23 @@ def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
         attempt=frame.attempt,
         client=frame.client,
         codec=frame.codec,
-        digest=digest or body_digest(frame.body),
+        digest=digest or body_digest(frame.body, frame.sections),
         version=frame.version,
         base=frame.base,
         weight=frame.weight,
         metrics=dict(frame.metrics),
+        sections=[pb.Section(name=s.name, codec=s.codec, bytes=len(s.body)) for s in frame.sections],
+        memory=max(frame.memory, 0),
     )
     if frame.plan is not None:
         header.plan.CopyFrom(_plan_to_wire(frame.plan))
     if frame.info is not None:
         header.info.CopyFrom(_info_to_wire(frame.info))
     if frame.refusal is not None:
-        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=_printable(frame.refusal.reason[:_REASON])))
+        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=_printable(frame.refusal.reason[:REASON])))
     packed = header.SerializeToString(deterministic=True)
-    return b"".join((_PREFIX.pack(_MAGIC, len(packed)), packed, frame.body))
+    parts = [section.body for section in frame.sections]
+    return b"".join((_PREFIX.pack(_MAGIC, len(packed)), packed, frame.body, *parts))
 
 
 def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
@@ -149,20 +138,33 @@ def decode_frame(data: bytes, limits: FrameLimits) -> Frame:
     body = data[begin:]
     if header.digest != body_digest(body):
         raise MalformedFrame("digest", "the body is not the one that the header was made for")
-    return _frame_of(header, body, limits)
+    _check_sections(header, limits)
+    body, sections = cut(body, _claims(header), limits)
+    return _frame_of(header, body, sections, limits)
 
 
 def decode_header(data: bytes, limits: FrameLimits) -> Frame:
-    """Read and check a frame whose body does not matter now: it is neither copied nor hashed, and left empty.
+    """Read and check a frame whose body does not matter now: it is neither copied nor hashed, and left empty, as are
+    its sections.
 
     Raises:
         MalformedFrame: as `decode_frame`, but for what is wrong with the body.
     """
     header, _ = _split(data, limits)
-    return _frame_of(header, b"", limits)
+    _check_sections(header, limits)
+    return _frame_of(header, b"", (), limits)
 
 
-def _frame_of(header: pb.Header, body: bytes, limits: FrameLimits) -> Frame:
+def _claims(header: pb.Header) -> list[tuple[str, str, int]]:
+    return [(section.name, section.codec, section.bytes) for section in header.sections]
+
+
+def _check_sections(header: pb.Header, limits: FrameLimits) -> None:
+    check_claims(_claims(header), limits)
+    _check_names((name for section in header.sections for name in (section.name, section.codec)), limits.max_name)
+
+
+def _frame_of(header: pb.Header, body: bytes, sections: tuple[Section, ...], limits: FrameLimits) -> Frame:
     kind = _KINDS.get(header.kind)
     if kind is None:
         raise MalformedFrame("kind", f"unknown kind {header.kind}", allowed=", ".join(FrameKind))
@@ -186,6 +188,8 @@ def _frame_of(header: pb.Header, body: bytes, limits: FrameLimits) -> Frame:
         weight=header.weight,
         metrics=dict(sorted(header.metrics.items())),  # protobuf's own order is that of a hash table
         refusal=_refusal_from_wire(header.refusal, limits) if header.HasField("refusal") else None,
+        sections=sections,
+        memory=header.memory if header.memory > 0 else -1,
     )
 
 
@@ -242,12 +246,13 @@ def _plan_to_wire(plan: Plan) -> pb.Plan:
         version=plan.version,
         feedback=plan.feedback,
         layout=plan.layout,
+        auxiliary=plan.auxiliary,
     )
 
 
 def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) -> Plan:
     plan = header.plan
-    _check_names((plan.optimizer, plan.objective, plan.codec, plan.layout), limits.max_name)
+    _check_names((plan.optimizer, plan.objective, plan.codec, plan.layout, plan.auxiliary), limits.max_name)
     _check_metrics(plan.objective_params, limits)
     for name in ("learning_rate", "weight_decay", "max_grad_norm"):
         value = getattr(plan, name)
@@ -275,6 +280,7 @@ def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) ->
         version=plan.version,
         feedback=plan.feedback,
         layout=plan.layout,
+        auxiliary=plan.auxiliary,
     )
 
 
@@ -327,3 +333,17 @@ def _refusal_from_wire(refusal: pb.Refusal, limits: FrameLimits) -> Refusal:
 def _printable(text: str) -> str:
     """The text with a space for each character that is a control, a line break or half of a surrogate pair."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+__all__ = [
+    "Frame",
+    "FrameKind",
+    "FrameLimits",
+    "MalformedFrame",
+    "Refusal",
+    "Section",
+    "body_digest",
+    "decode_frame",
+    "decode_header",
+    "encode_frame",
+]

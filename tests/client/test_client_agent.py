@@ -86,6 +86,16 @@ def test_a_hello_tells_who_lives_here_and_what_it_can_do(tmp_path):
     assert {"plain", "proximal"} <= set(info.objectives)
 
 
+def test_a_coordinator_names_plug_ins_and_never_files_of_the_device(tmp_path):
+    agent, trainer = make(tmp_path)
+    (tmp_path / "mine.py").write_text("raise SystemExit('a file of the device was run')")
+    reply = ask(agent, train(objective=f"{tmp_path}/mine.py:Rule"))
+    assert reply.kind is FrameKind.REFUSAL
+    assert reply.refusal.code == "client.no-plugin"
+    assert "mine.py" in reply.refusal.reason
+    assert trainer.starts == []
+
+
 def test_training_starts_from_the_broadcast_and_keeps_it(tmp_path):
     agent, trainer = make(tmp_path)
     codes = quantise(np.full(SIZE, 0.3, dtype=np.float32))

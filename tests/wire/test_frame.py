@@ -15,6 +15,7 @@ from fedpeft.wire import Frame, FrameKind, FrameLimits, MalformedFrame, Refusal,
 from fedpeft.wire import fedpeft_pb2 as pb
 from fedpeft.wire import frame as frame_module
 from fedpeft.wire.frame import body_digest, decode_header
+from fedpeft.wire.sections import Section
 
 LIMITS = FrameLimits(max_body_bytes=1000)
 
@@ -42,6 +43,7 @@ PLAN = Plan(
     version=2,
     feedback=0,
     layout="ab" * 32,
+    auxiliary="fp16",
 )
 INFO = ClientInfo(
     client=ClientId("c07"),
@@ -89,9 +91,9 @@ def test_every_kind(kind):
     "full",
     [
         frame(FrameKind.HELLO_REPLY, info=INFO),
-        frame(FrameKind.TRAIN, plan=PLAN, version=2, base=1, body=b"codes"),
+        frame(FrameKind.TRAIN, plan=PLAN, version=2, base=1, body=b"codes", sections=(Section("c", "fp16", b"12"),)),
         frame(FrameKind.UPDATE, body=bytes(1000), codec="int8", weight=120.0, metrics={"loss_first": 2.5, "a": -1.0}),
-        frame(FrameKind.EVALUATE, version=7, base=0, body=b"codes"),
+        frame(FrameKind.EVALUATE, version=7, base=0, body=b"codes", memory=6),
         frame(FrameKind.EVALUATION, weight=8.0, metrics={"loss": 0.5, "accuracy": 1.0}),
         frame(FrameKind.REFUSAL, refusal=Refusal("client.base-lost", "client c07 no longer holds broadcast 3")),
     ],

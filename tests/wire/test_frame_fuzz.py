@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
 from fedpeft.wire import Frame, FrameKind, FrameLimits, MalformedFrame, Refusal, decode_frame, encode_frame
 from fedpeft.wire import fedpeft_pb2 as pb
+from fedpeft.wire.sections import Section
 
 LIMITS = FrameLimits(max_body_bytes=4096)
 HEADER = 8  # bytes before the header: magic and length
@@ -38,6 +39,13 @@ SEEDS = [
         Frame(FrameKind.HELLO_REPLY, *_ADDRESS, info=_INFO),
         Frame(FrameKind.TRAIN, *_ADDRESS, plan=_PLAN, body=bytes(range(256)), version=2, base=1),
         Frame(FrameKind.UPDATE, *_ADDRESS, body=bytes(300), codec="int8", weight=120, metrics={"a": 1.5, "b": -2.0}),
+        Frame(
+            FrameKind.UPDATE,
+            *_ADDRESS,
+            body=bytes(90),
+            sections=(Section("c", "int8", bytes(70)), Section("m", "", b"")),
+        ),
+        Frame(FrameKind.EVALUATE, *_ADDRESS, body=bytes(9), memory=2),
         Frame(FrameKind.EVALUATION, *_ADDRESS, weight=8, metrics={f"metric_{k}": k / 7 for k in range(30)}),
         Frame(FrameKind.REFUSAL, *_ADDRESS, refusal=Refusal("client.layout", "another layout")),
     )
@@ -54,6 +62,8 @@ def judge(data):
         return refusal.code
     numbers = [frame.weight, *frame.metrics.values()]
     texts = [frame.run, frame.client, frame.codec, *frame.metrics]
+    texts += [text for section in frame.sections for text in (section.name, section.codec)]
+    assert len({section.name for section in frame.sections} - {""}) == len(frame.sections) <= LIMITS.max_sections
     if frame.plan is not None:
         numbers += [frame.plan.learning_rate, *frame.plan.objective_params.values()]
         texts += [frame.plan.optimizer, frame.plan.objective, frame.plan.layout, *frame.plan.objective_params]
@@ -67,7 +77,7 @@ def judge(data):
     assert all(math.isfinite(number) for number in numbers)
     assert all(len(text) <= LIMITS.max_name and (text.isprintable() or not text) for text in texts)
     assert len(frame.metrics) <= LIMITS.max_metrics
-    assert len(frame.body) <= LIMITS.max_body_bytes
+    assert len(frame.body) + sum(len(section.body) for section in frame.sections) <= LIMITS.max_body_bytes
     assert decode_frame(encode_frame(frame), LIMITS) == frame
     return "sound"
 
@@ -82,11 +92,14 @@ def with_other_values(rng):
     (length,) = struct.unpack_from("<I", data, 4)
     header = pb.Header.FromString(data[HEADER : HEADER + length])
     for _ in range(rng.randint(1, 3)):
-        message = rng.choice([header, header, header.plan, header.info, header.refusal])
+        message = rng.choice([header, header, header.plan, header.info, header.refusal, *header.sections])
         field = rng.choice(message.DESCRIPTOR.fields)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             entries = {text_of(rng): rng.choice(DOUBLES) for _ in range(rng.choice([1, 2, 70]))}
             getattr(message, field.name).update(entries)
+        elif field.name == "sections":
+            sizes = rng.choice([[3], [0, 200], [2**62], [1] * 40])
+            message.sections.extend(pb.Section(name=text_of(rng), codec=text_of(rng), bytes=size) for size in sizes)
         elif hasattr(getattr(message, field.name), "extend"):
             value = {field.TYPE_STRING: text_of(rng)}.get(field.type, 7)
             getattr(message, field.name).extend([value] * rng.choice([1, 300]))
@@ -154,7 +167,19 @@ def test_mutants(seed):
     # The mutants reach all of the decoder, not its first check only.
     assert verdicts.keys() >= {"sound"} | {
         f"wire.{what}"
-        for what in ("magic", "header", "digest", "kind", "name", "metrics", "weight", "plan", "info", "refusal")
+        for what in (
+            "magic",
+            "header",
+            "digest",
+            "kind",
+            "name",
+            "metrics",
+            "weight",
+            "plan",
+            "info",
+            "refusal",
+            "sections",
+        )
     }
     assert verdicts["sound"] > 100
 

@@ -36,7 +36,7 @@ def test_the_code_has_the_fields_of_the_text():
 
 def test_numbers_are_for_ever():
     """A frame written years ago must not be read as something else: add to this list, never change it."""
-    numbers = {message: {} for message in ("Header", "Plan", "Info", "Refusal", "Kind")}
+    numbers = {message: {} for message in ("Header", "Plan", "Info", "Section", "Refusal", "Kind")}
     for message, field, number in declared():
         numbers[message][number] = field
     assert list(numbers["Kind"].values()) == [
@@ -45,14 +45,14 @@ def test_numbers_are_for_ever():
     assert numbers["Header"] == dict(
         enumerate(
             ["kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info",
-             "weight", "metrics", "refusal"],
+             "weight", "metrics", "refusal", "sections", "memory"],
             start=1,
         )
     )  # fmt: skip
     assert numbers["Plan"] == dict(
         enumerate(
             ["seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective",
-             "objective_params", "rank", "codec", "version", "feedback", "layout"],
+             "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary"],
             start=1,
         )
     )  # fmt: skip
@@ -61,6 +61,7 @@ def test_numbers_are_for_ever():
             ["client", "node", "examples", "device", "memory_mb", "versions", "codecs", "objectives", "layout"], start=1
         )
     )
+    assert numbers["Section"] == {1: "name", 2: "codec", 3: "bytes"}
     assert numbers["Refusal"] == {1: "code", 2: "reason"}
 
 

@@ -1,0 +1,61 @@
+"""An objective in a trainer's hands: made for one client and round, and asked at its end for what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from fedpeft.registry import build
+from fedpeft.training.objectives import ClientHalf, Objective
+from fedpeft.training.objectives.plain import Plain
+from fedpeft.types import FloatArray, Plan
+
+
+def open_objective(
+    plan: Plan, received: Mapping[str, FloatArray], memory: Mapping[str, FloatArray], like: torch.Tensor
+) -> Objective:
+    """The objective of a plan, ready for its first step.
+
+    Args:
+        plan: names it.
+        received: vectors that came with the broadcast, shape (d,).
+        memory: of the client, shape (d,).
+        like: θ, shape (d,): the device and size of the vectors that are not there, which are zero.
+
+    Raises:
+        PluginError: there is none of that name, or it refuses its parameters.
+    """
+    objective: Objective = build("objective", plan.objective, plan.objective_params)
+    if isinstance(objective, ClientHalf):
+        objective.begin(_tensors(objective.receives, received, like), _tensors(objective.remembers, memory, like))
+    return objective
+
+
+def sent_by(objective: Objective, steps: int) -> dict[str, FloatArray]:
+    """What a client half sends after so many steps, each of shape (d,); of any other objective nothing."""
+    if not isinstance(objective, ClientHalf):
+        return {}
+    return {name: vector.cpu().numpy() for name, vector in objective.finish(steps).items()}
+
+
+def vectors_held(plan: Plan) -> int:
+    """How many vectors of θ's size a plan's objective holds for a client at work, for limits of memory.
+
+    Raises:
+        PluginError: as `open_objective`.
+    """
+    objective = build("objective", plan.objective, plan.objective_params)
+    if isinstance(objective, Plain):
+        return 0
+    if not isinstance(objective, ClientHalf):
+        return 1  # the start of the round
+    return 1 + len(objective.receives) + 2 * len(objective.remembers) + len(objective.sends)
+
+
+def _tensors(names: Sequence[str], vectors: Mapping[str, FloatArray], like: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.from_numpy(np.array(vectors[name])).to(like) if name in vectors else torch.zeros_like(like)
+        for name in names
+    }
