@@ -2,16 +2,18 @@
 
     hello -> [ select -> plan -> ask -> guard -> fold -> finish -> commit -> evaluate ] x rounds -> evaluate on clients
 
+How a round gathers its updates is `CohortRound` (synchronous) or `BufferedRound` (asynchronous).
+
 Every decision is an event in the journal, on disk before anything is done upon it. The only state that outlives a round
 is what the commit wrote, so a coordinator that is killed anywhere goes on from the last commit and ends where it would
-have, bit by bit. That holds while nobody is left out at a commit: after a deadline that fired, or with over-selection,
-a restart asks clients that would still have been busy, and the run ends soundly but with other cohorts.
+have, bit by bit. That holds while nobody is left out at a commit: after a deadline that fired, with over-selection, or
+in an asynchronous run, a restart asks clients that would still have been busy, and the run ends soundly but with other
+cohorts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,18 @@ from fedpeft.errors import RoundError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import snapshot
 from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.server.buffered import BufferedRound
+from fedpeft.server.cohort import CohortRound
+from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
+from fedpeft.server.meeting import Meeting
 from fedpeft.server.post import Post
 from fedpeft.server.roster import Roster
-from fedpeft.server.round import Round, RoundShort
+from fedpeft.server.round import Gathered, RoundShort
+from fedpeft.server.schedules import load_schedule
 from fedpeft.server.state import Settings, State
 from fedpeft.strategies import Strategy
+from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.types import Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
 
@@ -61,10 +69,9 @@ class Coordinator:
     ) -> None:
         self.config = config
         self.settings = settings
+        check_asynchronous(config, strategy)
         self.strategy = strategy
         self.journal = journal
-        self.evaluate = evaluate
-        self._evaluated: set[int | None] = set()  # rounds whose adapter an earlier start has evaluated
         self.roster = Roster()
         self.inflight = InFlight()
         self.broadcasts = Broadcasts(settings.initial, config.codec.down)
@@ -82,7 +89,10 @@ class Coordinator:
             broadcasts=self.broadcasts,
             roster=self.roster,
             inflight=self.inflight,
+            schedule=load_schedule(config),
         )
+        self.meeting = Meeting(self.state)
+        self.evaluations = Evaluations(self.state, evaluate)
 
     def run(self) -> FloatArray:
         """Run all rounds that are not committed yet; returns θ, shape (d,).
@@ -92,75 +102,37 @@ class Coordinator:
             JournalError: the run folder cannot be written.
         """
         done, theta = self._begin()
-        self._evaluated = {event.round for event in self.journal.events(EventKind.EVALUATED)}
+        self.evaluations.begin()
         with self.journal.together():
-            self._hello()
-        self._evaluate(done, theta)
-        if done == 0:
-            self._evaluate_on_clients(0)
+            self.meeting.gather()
+        self.evaluations.committed(done, theta)
         for number in range(done + 1, self.config.run.rounds + 1):
+            if self.evaluations.stopped:
+                break
+            self.meeting.greet()
             theta = self._round(number, theta)
-            self._evaluate(number, theta)
-        self._evaluate_on_clients(self.config.run.rounds)
+            self.evaluations.committed(number, theta)
         return theta
 
     def _begin(self) -> tuple[int, FloatArray]:
         commit = self.journal.last_commit()
         if commit is None:
             theta = self.settings.initial
-            self._commit(0, theta, accepted=0, seconds=0.0)
+            self._commit(0, theta, Gathered(0, 0.0, ()))
             return 0, theta
         restored = snapshot.restore(
             self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest
         )
         return restored.round, restored.theta
 
-    def _hello(self) -> None:
-        """Meet every node; those that cannot take part are named and left out."""
-        for reply in self.post.exchange_hello(self.config.round.deadline_s, self.state.pause):
-            info = reply.info
-            if info is None:
-                self.journal.record(EventKind.HELLO_FAILED, client=reply.client, reason=reply.reason)
-                continue
-            reason = self._unfit(info.examples, info.layout, info.codecs, info.objectives)
-            if reason:
-                self.journal.record(EventKind.HELLO_FAILED, client=info.client, reason=reason)
-                continue
-            known = self.roster.clients.get(info.client)
-            if known is not None:
-                reason = f"node {known.node} already stands for client {info.client}; node {info.node} is left out"
-                self.journal.record(EventKind.HELLO_FAILED, client=info.client, reason=reason)
-                continue
-            self.roster.welcome(info)
-            self.journal.record(EventKind.HELLO, client=info.client, examples=info.examples, device=info.device)
-        if not self.roster.clients:
-            reasons = {event.payload["reason"] for event in self.journal.events(EventKind.HELLO_FAILED)}
-            raise RoundError(
-                "no client can take part: " + ("; ".join(sorted(map(str, reasons))[:3]) or "no node answered"),
-                code="round.no-clients",
-                remedy="correct what the clients report and run again",
-            )
-
-    def _unfit(self, examples: int, layout: str, codecs: tuple[str, ...], objectives: tuple[str, ...]) -> str:
-        """Why a client cannot take part; empty when it can."""
-        if examples < 1:
-            return "it has no training examples"
-        if layout != self.settings.layout.digest:
-            return f"its adapter has layout {layout[:12]}, the run's is {self.settings.layout.digest[:12]}"
-        codec, objective = self.config.codec.up, self.strategy.objective
-        if codec not in codecs and ".py:" not in codec:
-            return f'it lacks the codec "{codec}"'
-        if objective not in objectives and ".py:" not in objective:
-            return f'it lacks the objective "{objective}" that the strategy asks for'
-        return ""
-
     def _round(self, number: int, theta: FloatArray) -> FloatArray:
         """One round, attempted until it has enough replies."""
+        kind = BufferedRound if self.config.round.mode == "async" else CohortRound
         shorts = sum(event.round == number for event in self.journal.events(EventKind.ROUND_SHORT))
         while True:
-            attempt = Round(self.state, number, self.journal.next_attempt(number), shorts)
+            attempt = kind(self.state, number, self.journal.next_attempt(number), shorts)
             try:
-                accepted, seconds = attempt.run(theta)
+                gathered = attempt.run(theta)
             except RoundShort as short:
                 shorts += 1
                 self.roster.forget_lessons()
@@ -182,7 +154,7 @@ class Coordinator:
                     ) from None
                 continue
             after = self._finish(theta)
-            self._commit(number, after, attempt=attempt.attempt, accepted=accepted, seconds=seconds)
+            self._commit(number, after, gathered, attempt.attempt)
             return after
 
     def _finish(self, theta: FloatArray) -> FloatArray:
@@ -203,73 +175,20 @@ class Coordinator:
             remedy="lower its learning rate, or correct the strategy",
         )
 
-    def _commit(
-        self, number: int, theta: FloatArray, *, accepted: int, seconds: float, attempt: int | None = None
-    ) -> None:
+    def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:
         self.roster.commit()
-        self.broadcasts.publish(number, theta, self.roster.held_versions())
+        self.broadcasts.publish(number, theta, self.roster.held_versions() | self.inflight.versions())
         self.journal.commit(
             number,
             snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),
             adapter=adapter_hash(theta),
             attempt=attempt,
-            accepted=accepted,
-            seconds=seconds,
+            accepted=gathered.accepted,
+            seconds=gathered.seconds,
+            learning_rate=self.state.learning_rate(number) if number else None,
+            **gathered.staleness(),
             **self.post.moved_since_last("train"),
         )
-
-    def _evaluate(self, number: int, theta: FloatArray) -> None:
-        """Evaluate a committed adapter on the coordinator's test set, unless the journal already has it."""
-        last = number == self.config.run.rounds
-        if not (last or number % self.config.evaluation.every == 0):
-            return
-        if number in self._evaluated:
-            return
-        result = self.evaluate(theta, number == 0 or last)
-        if result is not None:
-            self.journal.record(
-                EventKind.EVALUATED,
-                round=number,
-                split="test",
-                accuracy=_finite(result.accuracy),
-                loss=_finite(result.loss),
-                examples=result.examples,
-            )
-
-    def _evaluate_on_clients(self, number: int) -> None:
-        """Let every client evaluate the current broadcast on its own held-out examples; missing answers are missing."""
-        if not self.config.evaluation.clients:
-            return
-        done = {e.client for e in self.journal.events(EventKind.CLIENT_EVALUATED) if e.round == number}
-        wanted = [info for info in self.roster.available(self.inflight.busy()) if info.client not in done]
-        frames = []
-        for info in wanted:
-            base = self.broadcasts.base_for(self.roster.holding(info.client).version)
-            frames.append((info, base, self.broadcasts.body(base)))
-        version = self.broadcasts.version
-        with self.journal.together():
-            for reply in self.post.exchange_evaluate(
-                frames, number, version, self.config.round.deadline_s, self.state.pause
-            ):
-                frame = reply.frame
-                if frame is None or frame.weight < 1:
-                    continue
-                accuracy = frame.metrics.get("accuracy")
-                if accuracy is not None and not 0 <= accuracy <= 1:
-                    continue
-                self.journal.record(
-                    EventKind.CLIENT_EVALUATED,
-                    round=number,
-                    client=reply.client,
-                    accuracy=accuracy,
-                    loss=frame.metrics.get("loss"),
-                    examples=int(frame.weight),
-                )
-
-
-def _finite(value: float | None) -> float | None:
-    """None for a loss that overflowed: the journal keeps numbers only, and a bad model is no reason to stop."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def adapter_hash(theta: FloatArray) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedpeft.types import ClientId, MessageId, MessageKind
+from fedpeft.types import ClientId, Incoming, MessageId, MessageKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class InFlight:
     def __init__(self) -> None:
         self._asked: dict[MessageId, Asked] = {}
         self._given_up: dict[ClientId, int] = {}  # how often in a row
+        self._kept: deque[Incoming] = deque()  # replies that are here and have not been dealt with yet
 
     def add(self, message: MessageId, asked: Asked) -> None:
         """Note a message that was sent."""
@@ -37,12 +40,33 @@ class InFlight:
         return asked
 
     def messages(self) -> list[MessageId]:
-        """Ids of everything that is out."""
-        return list(self._asked)
+        """Ids of everything that is out: what has not been answered."""
+        here = {reply.message for reply in self._kept}
+        return [message for message in self._asked if message not in here]
+
+    def keep(self, replies: Iterable[Incoming]) -> None:
+        """Keep replies until they are dealt with; a transport delivers each only once."""
+        self._kept.extend(replies)
+
+    def next_kept(self) -> Incoming | None:
+        """Take out the reply that has been kept longest; None when there is none."""
+        return self._kept.popleft() if self._kept else None
 
     def busy(self) -> set[ClientId]:
         """Clients with a message out."""
         return {asked.client for asked in self._asked.values()}
+
+    def versions(self) -> set[int]:
+        """Versions that were sent to those who are out: they will hold them. A round starts from the one before it."""
+        return {asked.round - 1 for asked in self._asked.values()}
+
+    def asked_since(self, moment: float) -> int:
+        """How many messages are out that were sent at `moment` or later, on the coordinator's clock."""
+        return sum(asked.sent_at >= moment for asked in self._asked.values())
+
+    def overdue(self, moment: float) -> set[ClientId]:
+        """Clients whose message was sent before `moment` and is still out."""
+        return {asked.client for asked in self._asked.values() if asked.sent_at < moment}
 
     def waits_for(self, round_number: int, attempt: int) -> bool:
         """Whether anything is out for one attempt of one round."""

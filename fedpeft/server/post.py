@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedpeft.errors import ClientFault
@@ -14,8 +14,8 @@ from fedpeft.types import (
     Incoming,
     MessageId,
     MessageKind,
-    NodeId,
     Outgoing,
+    Plan,
     Traffic,
     Transport,
 )
@@ -32,7 +32,6 @@ class Reply:
 
     client: ClientId
     frame: Frame | None
-    info: ClientInfo | None = None
     reason: str = ""
 
 
@@ -66,13 +65,13 @@ class Post:
 
         They share their bodies until they are encoded, a few at a time: a large cohort costs no more memory here.
         """
-        bodies = {id(frame.body): frame.body for _, frame in frames}
-        digests = {key: body_digest(body) for key, body in bodies.items()}
+        distinct = {(id(frame.body), id(frame.sections)): frame for _, frame in frames}
+        digests = {key: body_digest(frame.body, frame.sections) for key, frame in distinct.items()}
         sent: list[tuple[MessageId | None, int]] = []
         for start in range(0, len(frames), SENT_TOGETHER):
             part = frames[start : start + SENT_TOGETHER]
             outgoing = [
-                Outgoing(info.node, info.client, kind, encode_frame(frame, digests[id(frame.body)]))
+                Outgoing(info.node, info.client, kind, encode_frame(frame, digests[id(frame.body), id(frame.sections)]))
                 for info, frame in part
             ]
             for out in outgoing:
@@ -112,35 +111,33 @@ class Post:
         check_reply(frame, expect=expect, run=self.run, round=round_number, attempt=attempt, client=client)
         return frame
 
-    def exchange_hello(self, deadline_s: float, pause: Callable[[], None]) -> Iterator[Reply]:
-        """Ask every node who it is. In simulation a node's first frame tells it nothing but the run's name."""
-        nodes = self.transport.nodes()
-        infos = [ClientInfo(ClientId(""), node, 0) for node in nodes]
-        frames = [(info, Frame(FrameKind.HELLO, self.run, 0, 0, info.client)) for info in infos]
-        for info, reply in self._exchange("hello", FrameKind.HELLO_REPLY, frames, deadline_s, pause):
-            if reply.frame is None or reply.frame.info is None:
-                yield replace(reply, client=ClientId(f"node {info.node}"), reason=reply.reason or "empty hello")
-            else:
-                met = replace(reply.frame.info, node=NodeId(info.node))
-                yield Reply(met.client, reply.frame, met)
-
     def exchange_evaluate(
         self,
-        clients: Sequence[tuple[ClientInfo, int, bytes]],
+        clients: Sequence[tuple[ClientInfo, int, bytes, int]],
         round_number: int,
         version: int,
         deadline_s: float,
         pause: Callable[[], None],
+        plans: Mapping[ClientId, Plan] | None = None,
     ) -> Iterator[Reply]:
-        """Ask clients to evaluate a version, given as (client, base, body)."""
+        """Ask clients to evaluate a version, given as (client, base, body, memory); with plans, after their steps."""
         frames = [
             (
                 info,
                 Frame(
-                    FrameKind.EVALUATE, self.run, round_number, 0, info.client, body=body, version=version, base=base
+                    FrameKind.EVALUATE,
+                    self.run,
+                    round_number,
+                    0,
+                    info.client,
+                    body=body,
+                    version=version,
+                    base=base,
+                    plan=plans[info.client] if plans else None,
+                    memory=memory,
                 ),
             )
-            for info, base, body in clients
+            for info, base, body, memory in clients
         ]
         for _, reply in self._exchange("evaluate", FrameKind.EVALUATION, frames, deadline_s, pause):
             yield reply

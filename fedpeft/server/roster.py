@@ -26,20 +26,28 @@ class Roster:
 
     def __init__(self) -> None:
         self.clients: dict[ClientId, ClientInfo] = {}
+        self._in_order = True  # whether `clients` is in id order
+        self._said: dict[Any, Any] = {}  # what many clients say alike, kept once
         self._holdings: dict[ClientId, Holding] = {}
         self._learned: dict[ClientId, Holding] = {}
 
     def welcome(self, info: ClientInfo) -> None:
         """Take a client in after its hello; what it no longer has on disk is forgotten."""
+        alike = {name: getattr(info, name) for name in ("device", "codecs", "objectives", "layout")}
+        info = replace(info, **{name: self._said.setdefault(value, value) for name, value in alike.items()})
         self.clients[info.client] = info
+        self._in_order = False
         holding = self._holdings.get(info.client, Holding())
         if holding.version and holding.version not in info.versions:
             self._holdings[info.client] = replace(holding, version=0)
 
     def available(self, busy: Iterable[ClientId]) -> list[ClientInfo]:
         """Clients that may be asked, in id order."""
+        if not self._in_order:  # once: sorting a million ids takes longer than the rest of a round
+            self.clients = dict(sorted(self.clients.items()))
+            self._in_order = True
         out = set(busy)
-        return [self.clients[client] for client in sorted(self.clients) if client not in out]
+        return [info for client, info in self.clients.items() if client not in out]
 
     def holding(self, client: ClientId) -> Holding:
         """What `client` holds, as of the last commit."""

@@ -1,7 +1,14 @@
-"""One attempt of one round: ask a cohort, take replies as they come, stop when there are enough or time is up."""
+"""One attempt of one round: what all kinds of rounds share. Plans go out, replies are guarded and folded.
+
+`CohortRound` asks a cohort and waits for it; `BufferedRound` keeps clients training all the time and ends after so many
+updates. Both leave to the coordinator what came of it.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedpeft.codecs import CodedCodec
@@ -9,6 +16,7 @@ from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import build
+from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.inflight import Asked
 from fedpeft.server.post import named
 from fedpeft.server.roster import Holding
@@ -18,7 +26,6 @@ from fedpeft.wire.frame import Frame, FrameKind
 
 PATIENCE = 3.0
 """A client that has not answered after so many deadlines is taken for gone and may be asked again."""
-
 
 REASONS = 8
 """Faults that the error of a short round quotes; all of them are in the journal."""
@@ -33,7 +40,22 @@ class RoundShort(Exception):
         self.reasons = reasons
 
 
-class Round:
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What came of an attempt that had enough replies."""
+
+    accepted: int  # updates that count towards the round
+    seconds: float  # of the coordinator's clock
+    ages: tuple[int, ...]  # of every folded update: commits between the version that it started from and this round's
+
+    def staleness(self) -> dict[str, float | int]:
+        """`staleness_mean` and `staleness_max` of the updates folded in, in commits; nothing where there are none."""
+        if not self.ages:
+            return {}
+        return {"staleness_mean": sum(self.ages) / len(self.ages), "staleness_max": max(self.ages)}
+
+
+class Round(ABC):
     """One attempt.
 
     Args:
@@ -50,76 +72,58 @@ class Round:
         self.shorts = shorts
         self.codec = build("codec", state.config.codec.up, {})  # once: looking at its signature for each reply adds up
         self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
-        self.accepted = 0  # updates of this round; folded ones of earlier rounds do not count
+        self.auxiliary = Auxiliary(state.strategy, state.config, state.settings.layout.size)
+        self.accepted = 0  # updates that count towards the round
+        self.ages: list[int] = []  # of all that were folded
         self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round
         self.faults: list[str] = []
 
-    def run(self, theta: FloatArray) -> tuple[int, float]:
-        """Ask, wait, fold. Returns how many updates were folded, and the seconds it took.
+    def run(self, theta: FloatArray) -> Gathered:
+        """Ask, wait, fold.
 
         Raises:
             RoundShort: fewer than `round.min_replies` usable replies.
         """
         clock, config = self.state.clock, self.state.config
         began = clock.now()
+        self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
         with self.state.journal.together():
             self._gather()
         if self.accepted < config.round.min_replies:
             raise RoundShort(self.accepted, self._reasons())
-        return self.accepted, clock.now() - began
+        return Gathered(self.accepted, clock.now() - began, tuple(self.ages))
 
+    @abstractmethod
     def _gather(self) -> None:
-        """Ask, and take replies until there are enough, nobody is out any more, or the deadline has passed."""
-        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
-        needed = self._ask(self._available())
-        deadline = clock.now() + config.round.deadline_s
-        while True:
-            self._receive(needed)
-            if self.accepted >= needed or not inflight.waits_for(self.number, self.attempt):
-                break
-            if clock.now() >= deadline:
-                for asked in inflight.of_round(self.number, self.attempt):
-                    self._record(EventKind.ABANDONED, asked.client)
-                    self.faults.append(f"client {asked.client}: no reply within {config.round.deadline_s:g} s")
-                break
-            self.state.pause()
+        """Ask, and fold replies, until the round may end or nothing more will come."""
 
-    def _available(self) -> list[ClientInfo]:
-        """The clients that can be asked.
+    @abstractmethod
+    def _counts(self, age: int) -> bool:
+        """Whether an update that is `age` commits old counts towards the round; if not, it is folded on top."""
 
-        While too few of them are free to make a round, this waits for those that are still out, for one deadline at
-        most: without it, devices that are all slower than the deadline would use up the attempts at once.
-        """
-        clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
-        deadline = clock.now() + config.round.deadline_s
-        while True:
-            inflight.give_up(clock.now(), PATIENCE * config.round.deadline_s)
-            free = self.state.roster.available(inflight.busy() | self.heard)
-            enough = self.accepted + len(free) >= config.round.min_replies
-            if enough or not inflight.messages() or clock.now() >= deadline:
-                return free
-            self.state.pause()
-            self._receive(config.round.ask)
+    @abstractmethod
+    def _discount(self, age: int) -> float:
+        """The factor of its weight, in (0, 1]."""
 
-    def _ask(self, available: list[ClientInfo]) -> int:
-        """Select, plan and send; returns how many updates close the round."""
-        config = self.state.config
-        count = min(config.round.ask + config.round.over_select - self.accepted, len(available))
-        seed = derive_seed(config.run.seed, "select", self.number, self.shorts)
+    def _choose(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientInfo]:
+        """The strategy's choice of at most `count` clients, checked, in id order."""
         chosen = list(self.state.strategy.select(available, count, seed)) if count > 0 else []
         known = {info.client: info for info in available}
         if len(set(chosen)) != len(chosen) or not set(chosen) <= known.keys():
             raise PluginError(
-                f'strategy "{config.strategy.name}" selected {chosen}, which has a client twice or one not available',
+                f'strategy "{self.state.config.strategy.name}" selected {chosen}, which has a client twice or one not '
+                "available",
                 code="plugin.strategy-select",
                 allowed=", ".join(known),
                 remedy="return distinct ids of available clients from select()",
             )
-        self._record(EventKind.ROUND_OPENED, None, cohort=sorted(chosen))
-        self.state.journal.flush()  # the number of this attempt is used from here on
+        return [known[client] for client in sorted(chosen)]
+
+    def _send(self, chosen: Sequence[ClientInfo]) -> None:
+        """Send each its plan, with the current broadcast."""
         now = self.state.clock.now()
-        frames = [(known[client], self._frame(known[client])) for client in sorted(chosen)]
+        frames = [(info, self._frame(info)) for info in chosen]
         for (info, frame), (message, size) in zip(frames, self.state.post.send("train", frames), strict=True):
             if message is None:
                 self._record(EventKind.FAILED, info.client, reason="the message could not be sent")
@@ -128,7 +132,6 @@ class Round:
             self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now))
             steps = frame.plan.steps if frame.plan else 0
             self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
-        return min(config.round.ask, self.accepted + len(chosen))
 
     def _frame(self, info: ClientInfo) -> Frame:
         config, local = self.state.config, self.state.config.local
@@ -142,7 +145,7 @@ class Round:
             seed=derive_seed(config.run.seed, "local", self.number, info.client),
             steps=self.state.settings.steps.get(info.device, local.steps),
             batch_size=local.batch_size,
-            learning_rate=local.learning_rate,
+            learning_rate=self.state.learning_rate(self.number),
             weight_decay=local.weight_decay,
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
@@ -151,6 +154,7 @@ class Round:
             version=version,
             feedback=holding.feedback,
             layout=self.state.settings.layout.digest,
+            auxiliary=self.auxiliary.asked_for,
         )
         base = self.state.broadcasts.base_for(holding.version)
         return Frame(
@@ -163,33 +167,18 @@ class Round:
             version=version,
             base=base,
             plan=self.state.strategy.plan(plan, info),
+            sections=self.auxiliary.sections(),
         )
 
-    def _receive(self, needed: int) -> None:
-        for incoming in self.state.post.receive(self.state.inflight.messages()):
-            self._take(incoming, needed)
+    def _late(self, incoming: Incoming, asked: Asked, rule: str) -> None:
+        """Record a late reply, and by which rule it is treated."""
+        size, age = len(incoming.frame or b""), self.number - asked.round
+        self._record(EventKind.LATE, asked.client, rule=rule, age=age, bytes=size)
+        if rule == "drop" and incoming.frame is not None:  # one that is folded is counted when it is opened
+            self.state.post.traffic.add("train", "up", size)
 
-    def _take(self, incoming: Incoming, needed: int) -> None:
-        """One reply: fold it, refuse it, or treat it as late."""
-        asked = self.state.inflight.pop(incoming.message)
-        if asked is None:
-            return
-        late = (asked.round, asked.attempt) != (self.number, self.attempt)
-        size = len(incoming.frame or b"")
-        if late or self.accepted >= needed:
-            # A reply to an earlier attempt of this round starts from the same θ: its age is 0, it counts in full.
-            fold = late and self.state.config.round.late == "fold"
-            self._record(
-                EventKind.LATE,
-                asked.client,
-                rule="fold" if fold else "drop",
-                age=self.number - asked.round,
-                bytes=size,
-            )
-            if not fold:
-                if incoming.frame is not None:
-                    self.state.post.traffic.add("train", "up", size)
-                return
+    def _fold_or_refuse(self, incoming: Incoming, asked: Asked) -> None:
+        """Fold a reply in; one that is no good costs its client's update and nothing else."""
         try:
             self._fold(incoming, asked)
         except ClientFault as fault:
@@ -199,19 +188,20 @@ class Round:
             if incoming.frame is None:
                 self._record(EventKind.FAILED, asked.client, reason=incoming.failure or "no reason given")
             else:
+                size = len(incoming.frame)
                 self._record(EventKind.REFUSED, asked.client, code=fault.code, reason=fault.message, bytes=size)
 
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
-        config, info = self.state.config, self.state.roster.clients[asked.client]
+        info = self.state.roster.clients[asked.client]
         update = self._decode(frame, asked)
         weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
-        self.state.strategy.accept(update, weight * config.round.late_discount**age)
+        self.state.strategy.accept(update, weight * self._discount(age))
         self.state.roster.learn(asked.client, Holding(self.state.broadcasts.version - age, asked.round))
         self.heard.add(asked.client)
-        if age == 0:
-            self.accepted += 1
+        self.ages.append(age)
+        self.accepted += self._counts(age)
         self.state.journal.record(
             EventKind.ACCEPTED,
             round=asked.round,
@@ -221,8 +211,10 @@ class Round:
             norm=norm,
             bytes=len(incoming.frame or b""),
             seconds=self.state.clock.now() - asked.sent_at,
+            age=age,
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
+            **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
         )
 
     def _decode(self, frame: Frame, asked: Asked) -> Update:
@@ -235,7 +227,7 @@ class Round:
                 code="codec.unexpected",
                 allowed=f"at most {codec.max_bytes(size)} bytes of {name!r}",
             )
-        about = (frame.weight, frame.metrics)
+        about = (frame.weight, frame.metrics, self.auxiliary.read(frame.sections, client))
         try:
             if self.coded is not None:
                 return Update.of_codes(client, asked.round, self.coded.view(frame.body, size), *about)
@@ -259,4 +251,4 @@ class Round:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)
 
 
-__all__ = ["Round", "RoundShort"]
+__all__ = ["PATIENCE", "Gathered", "Round", "RoundShort"]

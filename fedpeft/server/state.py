@@ -11,8 +11,9 @@ from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.post import Post
 from fedpeft.server.roster import Roster
+from fedpeft.server.schedules import Schedule
 from fedpeft.strategies import Strategy
-from fedpeft.types import Clock, FloatArray, Layout
+from fedpeft.types import ClientId, Clock, FloatArray, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Settings:
     steps: dict[str, int] = field(default_factory=dict)  # device class -> optimizer steps, where it differs
     ranks: dict[str, int] = field(default_factory=dict)  # device class -> LoRA rank, where it is smaller
     poll_s: float = 0.5  # between looks at the transport
+    headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
+    larger_is_better: bool | None = None  # of that metric; None = known by its name
 
 
 FLUSH_S = 0.1
@@ -45,6 +48,21 @@ class State:
     broadcasts: Broadcasts
     roster: Roster
     inflight: InFlight
+    schedule: Schedule
+
+    def learning_rate(self, number: int) -> float:
+        """Of the clients in round `number`."""
+        return self.config.local.learning_rate * self.schedule(number, self.config.run.rounds)
+
+    def unreachable(self) -> set[ClientId]:
+        """Clients not worth a question beside training.
+
+        In a synchronous run those that are still out: they missed the round's end. In an asynchronous run clients are
+        out all the time, and a device answers when it is done; only who has been out beyond the deadline is left alone.
+        """
+        if self.config.round.mode == "sync":
+            return self.inflight.busy()
+        return self.inflight.overdue(self.clock.now() - self.config.round.deadline_s)
 
     def pause(self) -> None:
         """Wait until the next look at the transport. What was recorded until now becomes durable before."""

@@ -60,5 +60,5 @@ def test_no_node_at_all_is_an_error(tmp_path):
     fleet = FakeFleet(1)
     run = FakeRun(fleet, tmp_path)
     fleet.clients.clear()
-    with pytest.raises(RoundError, match="no node answered"):
+    with pytest.raises(RoundError, match="no node is there"):
         run.run()

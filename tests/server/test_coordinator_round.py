@@ -300,7 +300,7 @@ def test_a_loss_that_overflowed_does_not_stop_the_run(tmp_path):
     from fedpeft.evaluation import Evaluation
 
     run = FakeRun(FakeFleet(2), tmp_path, run__rounds=1)
-    run.coordinator.evaluate = lambda theta, last: Evaluation(0.5, float("inf"), 4)
+    run.coordinator.evaluations.evaluate = lambda theta, last: Evaluation(0.5, float("inf"), 4)
     run.run()
     assert run.told(EventKind.EVALUATED, "loss", "accuracy") == [(0, None, None, 0.5), (1, None, None, 0.5)]
 
