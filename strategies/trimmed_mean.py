@@ -38,6 +38,8 @@ class TrimmedMean(Strategy):
         ValueError: share is outside [0, 0.5).
     """
 
+    asynchronous = False  # stale updates would lie at the ends, and it knows no weights that could discount them
+
     def __init__(self, share: float = 0.1) -> None:
         if not 0 <= share < 0.5:
             raise ValueError(f"share = {share} must be at least 0 and below 0.5")

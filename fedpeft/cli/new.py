@@ -1,4 +1,4 @@
-"""`fedpeft new strategy NAME`: a plug-in that works, and its test, to start from."""
+"""`fedpeft new strategy|codec|partitioner NAME`: a plug-in that works, and its test, to start from."""
 
 from __future__ import annotations
 
@@ -16,19 +16,46 @@ from fedpeft.errors import ConfigError
 
 app = typer.Typer(help="Start a plug-in of your own.", no_args_is_help=True, context_settings={})
 
+Name = Annotated[str, typer.Argument(help="Name of the file and of what is in it, e.g. my_rule.")]
+Folder = Annotated[Path, typer.Option("--dir", help="Where to write; created.")]
 
-@app.callback()
-def _new() -> None:
-    """Keeps `strategy` a command of its own while it is the only one."""
+KEYS = {"strategy": "strategy.name", "codec": "codec.up", "partitioner": "data.partition.name"}
+"""The key of a run file that names each kind."""
 
 
 @app.command("strategy")
-def strategy(
-    name: Annotated[str, typer.Argument(help="Name of the file and the class, e.g. my_rule.")],
-    folder: Annotated[Path, typer.Option("--dir", help="Where to write; created.")] = Path(),
-    format: FormatOption = Format.TEXT,
-) -> None:
-    """Write NAME.py, a strategy that works as it is, and test_NAME.py, which tests it; neither replaces a file."""
+def strategy(name: Name, folder: Folder = Path(), format: FormatOption = Format.TEXT) -> None:
+    """Write NAME.py, a strategy that works as it is, and test_NAME.py, which holds it to the contract of a strategy.
+
+    Neither replaces a file. The test needs pytest: pip install pytest.
+    """
+    _start("strategy", name, folder, format)
+
+
+@app.command("codec")
+def codec(name: Name, folder: Folder = Path(), format: FormatOption = Format.TEXT) -> None:
+    """Write NAME.py, a codec that works as it is, and test_NAME.py, its test.
+
+    Neither replaces a file. The test needs pytest: pip install pytest.
+    """
+    _start("codec", name, folder, format)
+
+
+@app.command("partitioner")
+def partitioner(name: Name, folder: Folder = Path(), format: FormatOption = Format.TEXT) -> None:
+    """Write NAME.py, a partitioner that works as it is, and test_NAME.py, its test.
+
+    Neither replaces a file. The test needs pytest: pip install pytest.
+    """
+    _start("partitioner", name, folder, format)
+
+
+def _start(kind: str, name: str, folder: Path, format: Format) -> None:
+    """Write the two files of a kind.
+
+    Raises:
+        ConfigError: the name cannot name a Python file, a file is there already, or the folder cannot be written.
+    """
     module = re.sub(r"[\s-]+", "_", name.strip()).lower()
     if not module.isidentifier() or keyword.iskeyword(module):
         raise ConfigError(
@@ -39,8 +66,8 @@ def strategy(
         )
     title = "".join(word.capitalize() for word in module.split("_"))
     written = [
-        (folder / f"{module}.py", "strategy.py.template"),
-        (folder / f"test_{module}.py", "test_strategy.py.template"),
+        (folder / f"{module}.py", f"{kind}.py.template"),
+        (folder / f"test_{module}.py", f"test_{kind}.py.template"),
     ]
     for path, _ in written:
         if path.exists():
@@ -57,9 +84,10 @@ def strategy(
             f"{folder} cannot be written: {error}", code="new.not-written", remedy="choose another --dir"
         ) from error
     plugin, test = (path for path, _ in written)
+    attribute = module if kind == "partitioner" else title  # a function, or a class
     if format is Format.JSON:
-        print_json({"plugin": str(plugin), "test": str(test), "name": f"{plugin}:{title}"})
+        print_json({"plugin": str(plugin), "test": str(test), "name": f"{plugin}:{attribute}"})
         return
     typer.echo(f"{plugin}\n{test}")
     typer.echo(f"try it: pytest {test}")
-    typer.echo(f'use it: fedpeft run FILE --set strategy.name="{plugin.resolve()}:{title}"')
+    typer.echo(f'use it: fedpeft run FILE --set {KEYS[kind]}="{plugin.resolve()}:{attribute}"')

@@ -13,8 +13,10 @@ for _switch, _value in {
 }.items():
     os.environ.setdefault(_switch, _value)
 
+from flwr.serverapp import Grid  # noqa: E402
+
 from fedpeft.flower.apps import make_client_app, make_server_app, run_server_app  # noqa: E402
 from fedpeft.flower.local_grid import LocalGrid  # noqa: E402
 from fedpeft.flower.transport import GridTransport  # noqa: E402
 
-__all__ = ["GridTransport", "LocalGrid", "make_client_app", "make_server_app", "run_server_app"]
+__all__ = ["Grid", "GridTransport", "LocalGrid", "make_client_app", "make_server_app", "run_server_app"]

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpeft.client import Agent
 from fedpeft.flower.envelope import pack, unpack
+from fedpeft.flower.mods import surround
 from fedpeft.flower.transport import GridTransport
 from fedpeft.types import ClientId, Transport
 
@@ -24,19 +25,24 @@ TTL = 7 * 86_400.0
 """Seconds after which Flower forgets a message: a backstop far behind every deadline of the coordinator."""
 
 
-def make_server_app(main: Callable[[Transport, Values], None]) -> ServerApp:
-    """A ServerApp that runs `main(transport, run config)`."""
+def make_server_app(main: Callable[[Transport, Values], None], *, count_wire: bool = True) -> ServerApp:
+    """A ServerApp that runs `main(transport, run config)`.
+
+    Args:
+        main: coordinates.
+        count_wire: count bytes at Flower's wire, where the Grid does not count them itself.
+    """
     app = ServerApp()
 
     @app.main()
     def serve(grid: Grid, context: Context) -> None:
-        main(GridTransport(grid, ttl=TTL), context.run_config)
+        main(GridTransport(grid, ttl=TTL, count=count_wire), context.run_config)
 
     return app
 
 
 def make_client_app(agent_for: Callable[[Values, Values], tuple[Agent, ClientId]]) -> ClientApp:
-    """A ClientApp that hands each frame to the agent that serves its node.
+    """A ClientApp that hands each frame to the agent that serves its node, through the agent's mods.
 
     Args:
         agent_for: (node config, run config) -> the agent, and the client that this node stands for.
@@ -45,7 +51,11 @@ def make_client_app(agent_for: Callable[[Values, Values], tuple[Agent, ClientId]
 
     def answer(message: Message, context: Context) -> Message:
         agent, client = agent_for(context.node_config, context.run_config)
-        return Message(pack(agent.handle(client, unpack(message))), reply_to=message)
+
+        def handle(message: Message, context: Context) -> Message:
+            return Message(pack(agent.handle(client, unpack(message))), reply_to=message)
+
+        return surround(handle, agent.mods)(message, context)
 
     app.query()(answer)
     app.train()(answer)

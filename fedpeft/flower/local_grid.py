@@ -51,8 +51,9 @@ class LocalGrid(Grid):
         clock: shared with the coordinator.
         seconds: how long a node takes from the frame's arrival here to its reply, in seconds of that clock.
         through_wire: pass messages through Flower's wire format and count its bytes in `traffic`.
-        look_ahead: called with the (node, frame) pairs of `train` messages about to run, so that a resident agent can
-            train many clients at once; the ClientApp is then called message by message, as Flower does.
+        look_ahead: called with the (node, frame) pairs of `train` or of `evaluate` messages about to run, so that a
+            resident agent can train many clients at once; the ClientApp is then called message by message, as Flower
+            does.
         cohort: how many messages `look_ahead` is given at most.
         distort: may replace a reply's frame, or raise to lose it: rehearsed faults.
         run_config: the run configuration that every node's context carries.
@@ -139,13 +140,13 @@ class LocalGrid(Grid):
             wanted: ids of the messages that may be run.
         """
         first = self._pending[place][2]
-        if self._look_ahead is None or first.name in self._ahead or first.kind != "train":
+        if self._look_ahead is None or first.name in self._ahead or first.kind == "hello":
             return
         upcoming = (
             item
             for due, _, item in islice(self._pending, place, None)
             if due < math.inf  # a device that has fallen silent trains for nobody
-            and item.kind == "train"
+            and item.kind == first.kind
             and item.name in wanted
             and item.name not in self._ahead
         )

@@ -8,6 +8,7 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from fedpeft.errors import ClientFault
+from fedpeft.flower import compat
 from fedpeft.flower.envelope import pack, unpack
 from fedpeft.types import Incoming, MessageId, MessageKind, NodeId, Outgoing, Traffic
 
@@ -28,12 +29,16 @@ class GridTransport:
     Args:
         grid: any Flower Grid.
         ttl: seconds after which Flower itself forgets a message; a backstop far behind the coordinator's deadlines.
+        count: bytes at Flower's wire, where the Grid does not count them itself.
     """
 
-    def __init__(self, grid: Grid, *, ttl: float) -> None:
+    def __init__(self, grid: Grid, *, ttl: float, count: bool = True) -> None:
         self.grid = grid
         self.ttl = ttl
-        self.traffic: Traffic = getattr(grid, "traffic", Traffic())  # a Grid that cannot count leaves it empty
+        own = getattr(grid, "traffic", None)
+        self.traffic: Traffic = own if isinstance(own, Traffic) else Traffic()
+        self._counts = count and own is None
+        self._out: dict[str, MessageKind] = {}  # by message, while its reply has to be counted
 
     def nodes(self) -> Sequence[NodeId]:
         """See `Transport.nodes`."""
@@ -41,19 +46,31 @@ class GridTransport:
 
     def send(self, messages: Iterable[Outgoing]) -> list[MessageId | None]:
         """See `Transport.send`."""
-        batch = [
-            Message(pack(out.frame), dst_node_id=int(out.node), message_type=MESSAGE_TYPES[out.kind], ttl=self.ttl)
-            for out in messages
-        ]
+        kinds: list[MessageKind] = []
+        batch: list[Message] = []
+        for out in messages:
+            kinds.append(out.kind)
+            action = MESSAGE_TYPES[out.kind]
+            batch.append(Message(pack(out.frame), dst_node_id=int(out.node), message_type=action, ttl=self.ttl))
         ids: list[str | None] = list(self.grid.push_messages(batch))
         ids += [None] * (len(batch) - len(ids))  # a Grid that refused the whole batch answers with an empty list
+        if self._counts:
+            for name, kind, message in zip(ids, kinds, batch, strict=True):
+                if name:
+                    self._out[name] = kind
+                    self.traffic.add(kind, "down", compat.wire_bytes(message))
         return [MessageId(name) if name else None for name in ids]
 
     def receive(self, messages: Collection[MessageId]) -> list[Incoming]:
         """See `Transport.receive`."""
         if not messages:  # Flower's own Grid would make a request of it
             return []
-        return [self._incoming(reply) for reply in self.grid.pull_messages(messages)]
+        replies = list(self.grid.pull_messages(messages))
+        for reply in replies:
+            kind = self._out.pop(reply.metadata.reply_to_message_id, None)
+            if kind is not None:
+                self.traffic.add(kind, "up", compat.wire_bytes(reply))
+        return [self._incoming(reply) for reply in replies]
 
     @staticmethod
     def _incoming(reply: Message) -> Incoming:

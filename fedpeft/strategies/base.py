@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedpeft.config import RunConfig
 from fedpeft.errors import PluginError
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Plan, Update
@@ -54,6 +55,35 @@ class Strategy(ABC):
     objective_params: Mapping[str, float] = MappingProxyType({})
     """Parameters of the local objective."""
 
+    sends: Sequence[str] = ()
+    """Names of the vectors that go down beside θ: what the local objective receives."""
+
+    receives: Sequence[str] = ()
+    """Names of the vectors that each update brings beside its delta: what the local objective sends."""
+
+    private: Sequence[str] = ()
+    """Parts of tensors' names, e.g. `lora_B`: those tensors stay on each client, which trains its own."""
+
+    frozen: Sequence[str] = ()
+    """Parts of tensors' names: those tensors keep the initial value that both sides derive, and never travel."""
+
+    def meet(self, clients: int) -> None:  # noqa: B027 (most strategies have no use for it)
+        """Be told, before each `begin`, how many clients take part in the run; here it is not asked for."""
+
+    def auxiliary(self) -> Mapping[str, FloatArray]:
+        """The vectors of `sends` as they are now, each of shape (d,), fp32, finite; one that is left out is zero.
+
+        Called after `begin`, once for each round.
+        """
+        return {}
+
+    def remarks(self, config: RunConfig) -> Sequence[str]:
+        """What to know before a run of this file, one sentence each, e.g. that a key does not suit this strategy."""
+        return ()
+
+    asynchronous: bool = True
+    """Whether it folds updates that started from different versions, each by its weight: `round.mode = "async"`."""
+
     def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
         """Choose the cohort: here uniformly, without replacement.
 
@@ -92,7 +122,7 @@ class Strategy(ABC):
 
         Args:
             update: delta of shape (d,), fp32, finite; not to be modified, nor kept unless the rule needs all replies.
-            weight: what the guard lets it count, > 0; less than the client's claim if it is late and folded in.
+            weight: what the guard lets it count, > 0; less than the client's claim if it is late or stale.
 
         Raises:
             ClientFault: this rule cannot take the reply. The client is refused, and the round goes on as if it had

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_text import write_run
 
 from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
-from fedpeft.registry import build
+from fedpeft.contracts import StrategyContract
+from fedpeft.registry import build, load
 from fedpeft.types import ClientId, Update
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,38 @@ def call(*arguments):
     return perform(list(arguments), Session())
 
 
+def run_test(test, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", test],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("kind", "passed"), [("codec", 11), ("partitioner", 8)])
+def test_new_codec_and_partitioner_work_and_their_tests_pass(tmp_path, capsys, kind, passed):
+    assert call("new", kind, "my-own", "--dir", str(tmp_path / "plugins"), "--format", "json") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert callable(load(kind, made["name"]))
+    done = run_test(made["test"], tmp_path)
+    assert f"{passed} passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_new_codec_and_partitioner_run_from_a_run_file(tmp_path, capsys):
+    assert call("new", "codec", "halves", "--dir", str(tmp_path)) == 0
+    assert call("new", "partitioner", "cards", "--dir", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert f'use it: fedpeft run FILE --set codec.up="{tmp_path}/halves.py:Halves"' in said
+    assert f'use it: fedpeft run FILE --set data.partition.name="{tmp_path}/cards.py:cards"' in said
+    path = write_run(tmp_path, codec={"up": "halves.py:Halves"}, data__partition={"name": "cards.py:cards", "start": 1})
+    assert call("run", str(path), "--format", "json") == 0
+    assert len(json.loads(capsys.readouterr().out)["adapter_hash"]) == 64
+
+
 def test_new_strategy_works_and_its_test_passes(tmp_path, capsys):
     assert call("new", "strategy", "my-rule", "--dir", str(tmp_path / "plugins"), "--format", "json") == 0
     made = json.loads(capsys.readouterr().out)
@@ -26,23 +60,19 @@ def test_new_strategy_works_and_its_test_passes(tmp_path, capsys):
     strategy.begin(np.zeros(2, dtype=np.float32))
     strategy.accept(Update(ClientId("c00"), 1, np.ones(2, dtype=np.float32), 1.0), 1.0)
     np.testing.assert_array_equal(strategy.finish(), [2.0, 2.0])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", made["test"]],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "5 passed" in done.stdout, done.stdout + done.stderr
+    done = run_test(made["test"], tmp_path)
+    tests = [name for name in dir(StrategyContract) if name.startswith("test_")]
+    assert f"{len(tests) + 2} passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_files_are_clean_under_the_project_s_own_rules(tmp_path, capsys):
-    assert call("new", "strategy", "my_rule", "--dir", str(tmp_path)) == 0
+@pytest.mark.parametrize("kind", ["strategy", "codec", "partitioner"])
+def test_files_are_clean_under_the_project_s_own_rules(tmp_path, capsys, kind):
+    assert call("new", kind, "my_own", "--dir", str(tmp_path)) == 0
     rules = ["--config", str(ROOT / "pyproject.toml")]
+    written = {"check": [str(tmp_path / "my_own.py")], "format": list(map(str, tmp_path.glob("*.py")))}
     for command in (["check", *rules], ["format", "--check", *rules]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", command[0], *command[1:], str(tmp_path / "my_rule.py")],
+            [sys.executable, "-m", "ruff", command[0], *command[1:], *written[command[0]]],
             capture_output=True,
             text=True,
             check=False,

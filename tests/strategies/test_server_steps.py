@@ -1,11 +1,11 @@
-"""The four built-in rules against their papers' equations, worked out by hand or in float64."""
+"""The built-in rules against their papers' equations, worked out by hand or in float64."""
 
 import numpy as np
 import pytest
 
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.registry import build
-from fedpeft.strategies import FedAdam, FedAvg, FedAvgM, FedProx
+from fedpeft.strategies import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan, Update
 
 
@@ -85,27 +85,62 @@ def test_fedavgm_keeps_its_momentum_through_a_round_without_replies():
     assert play(rule, theta, ([1.0], 1)) == 2.5
 
 
-def test_fedadam_is_algorithm_2():
-    eta, beta1, beta2, tau = 0.02, 0.8, 0.95, 1e-3
-    rule = FedAdam(learning_rate=eta, beta1=beta1, beta2=beta2, tau=tau)
+@pytest.mark.parametrize(
+    ("rule", "beta1", "second_moment"),
+    [
+        (FedAdam(learning_rate=0.02, beta1=0.8, beta2=0.95), 0.8, lambda v, d: 0.95 * v + 0.05 * d**2),
+        (FedYogi(learning_rate=0.02, beta1=0.8, beta2=0.95), 0.8, lambda v, d: v - 0.05 * d**2 * np.sign(v - d**2)),
+        (FedAdagrad(learning_rate=0.02), 0.0, lambda v, d: v + d**2),
+        (FedAdagrad(learning_rate=0.02, beta1=0.5), 0.5, lambda v, d: v + d**2),
+    ],
+)
+def test_adaptive_rules_are_algorithm_2(rule, beta1, second_moment):
+    """Deltas rise from a tenth of τ to ten times τ, so that Yogi's sign takes both values."""
+    eta, tau = 0.02, 1e-3
     theta = np.zeros(50, dtype=np.float32)
     want, m, v = np.zeros(50), np.zeros(50), np.full(50, tau**2)
-    for delta in random_rounds(12):
-        theta = play(rule, theta, (delta, 1))
-        m = beta1 * m + (1 - beta1) * delta
-        v = beta2 * v + (1 - beta2) * delta.astype(np.float64) ** 2
+    signs = set()
+    for number, delta in enumerate(random_rounds(12)):
+        scaled = (delta * 10 ** (number / 6 - 1)).astype(np.float32)
+        theta = play(rule, theta, (scaled, 1))
+        exact = scaled.astype(np.float64)
+        signs |= set(np.sign(v - exact**2))
+        m = beta1 * m + (1 - beta1) * exact
+        v = second_moment(v, exact)
         want += eta * m / (np.sqrt(v) + tau)
+    assert {-1.0, 1.0} <= signs
     np.testing.assert_allclose(theta, want, rtol=1e-4, atol=1e-7)
 
 
-def test_fedadam_default_rate_goes_as_far_as_fedavg_in_ten_rounds_of_steady_deltas():
-    rule, theta, steps = FedAdam(), np.zeros(1, dtype=np.float32), []
+@pytest.mark.parametrize(
+    ("rule", "first", "tenth"), [(FedAdam(), 0.25, 1.63), (FedYogi(), 0.25, 1.63), (FedAdagrad(), 1.41, 0.79)]
+)
+def test_the_default_rate_goes_as_far_as_fedavg_in_ten_rounds_of_steady_deltas(rule, first, tenth):
+    theta, steps = np.zeros(1, dtype=np.float32), []
     for _ in range(10):
         before, theta = theta, play(rule, theta, ([1e-3], 1))
         steps.append(float((theta - before)[0]) / 1e-3)
     assert theta[0] == pytest.approx(10 * 1e-3, rel=0.05)
-    assert steps[0] == pytest.approx(0.25, rel=0.01)
-    assert steps[-1] == pytest.approx(1.63, rel=0.01)
+    assert steps[0] == pytest.approx(first, rel=0.01)
+    assert steps[-1] == pytest.approx(tenth, rel=0.01)
+
+
+def test_fedyogi_keeps_its_step_small_after_large_deltas_and_fedadam_forgets_them():
+    """One delta of 1, then 300 of 1e-3: Adam's memory of it fades as β2^t, Yogi's by 1e-8 a round."""
+    moved = {}
+    for rule in (FedAdam(), FedYogi()):
+        theta = play(rule, [0.0], ([1.0], 1))
+        for _ in range(300):
+            before, theta = theta, play(rule, theta, ([1e-3], 1))
+        moved[type(rule)] = float((theta - before)[0])
+    assert moved[FedAdam] > 3 * moved[FedYogi] > 0
+
+
+def test_the_three_adaptive_rules_differ_in_one_line_only():
+    """With the first delta at τ, v_1 is τ² for Adam and Yogi, 2τ² for Adagrad."""
+    rules = [rule(learning_rate=1e-3, beta1=0.0) for rule in (FedAdam, FedYogi, FedAdagrad)]
+    steps = [play(rule, [0.0], ([1e-3], 1))[0] for rule in rules]
+    assert steps == pytest.approx([0.5e-3, 0.5e-3, 1e-3 / (1 + 2**0.5)], rel=1e-6)
 
 
 def test_fedadam_never_steps_further_than_stated():
@@ -135,6 +170,10 @@ def test_fedadam_warms_up_after_a_restart_from_nothing():
         (lambda: FedAdam(beta1=1), "beta1 = 1 must be at least 0 and below 1"),
         (lambda: FedAdam(beta2=-0.5), "beta2 = -0.5 must be at least 0 and below 1"),
         (lambda: FedAdam(tau=0), "tau = 0 must be above 0"),
+        (lambda: FedYogi(beta2=1.0), "beta2 = 1.0 must be at least 0 and below 1"),
+        (lambda: FedYogi(tau=-1e-3), "tau = -0.001 must be above 0"),
+        (lambda: FedAdagrad(learning_rate=0), "learning_rate = 0 must be above 0"),
+        (lambda: FedAdagrad(beta1=1.5), "beta1 = 1.5 must be at least 0 and below 1"),
     ],
 )
 def test_parameters_are_checked(build_it, message):

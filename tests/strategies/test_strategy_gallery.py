@@ -1,14 +1,23 @@
 """The gallery in strategies/: what each plug-in claims beyond the contract, and the README's own example."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_text import write_run
 
+from fedpeft.cli.main import perform
+from fedpeft.cli.output import Session
 from fedpeft.errors import PluginError
-from fedpeft.registry import build
-from fedpeft.types import ClientId, ClientInfo, NodeId, Update
+from fedpeft.flower.stock import known
+from fedpeft.registry import BUILTIN, build
+from fedpeft.strategies.client_half import settle_objective
+from fedpeft.types import ClientId, ClientInfo, NodeId, Plan, Update
 
 GALLERY = Path(__file__).parents[2] / "strategies"
 
@@ -111,17 +120,104 @@ def test_fair_sampling_state_survives_names_beyond_ascii():
     assert resumed.asked == {"c01": 1, "klinik-köln": 1}
 
 
-def test_the_example_of_the_readme_is_a_working_plug_in(tmp_path):
-    text = (GALLERY / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    (tmp_path / "clipped_mean.py").write_text(code, encoding="utf-8")
-    strategy = build("strategy", "clipped_mean.py:ClippedMean", {"limit": 1.0}, relative_to=tmp_path)
-    assert fold(strategy, [0.5, 100.0]) == 0.75  # the second is shortened to norm 1
-    with pytest.raises(PluginError, match="limit = 0 must be above 0"):
-        build("strategy", "clipped_mean.py:ClippedMean", {"limit": 0}, relative_to=tmp_path)
+@pytest.mark.parametrize(
+    ("values", "stretch"),
+    [
+        ([1.0, 1.0, 1.0], 1.0),  # all agree: FedAvg
+        ([3.0, -1.0], 10 / (2 * 2 * 1.0)),  # 9 + 1 over 2 M times the square of the mean, which is 1
+        ([9.0, -9.0], 1.0),  # the mean is 0: no direction, whatever the stretch
+        ([100.0, -99.0], 5.0),  # 199 is cut to `largest`
+    ],
+)
+def test_extrapolation_stretches_the_mean_by_the_equation(values, stretch):
+    rule = build("strategy", "extrapolation.py:FedExP", {"epsilon": 1e-12, "largest": 5.0}, relative_to=GALLERY)
+    assert fold(rule, values) == pytest.approx(stretch * np.mean(values), rel=1e-5)
+
+
+def test_extrapolation_is_held_back_by_epsilon():
+    steps = [
+        fold(build("strategy", "extrapolation.py:FedExP", {"epsilon": e}, relative_to=GALLERY), [10.0, -9.0])
+        for e in (1e-6, 10.0, 1e3)
+    ]
+    assert steps[0] == pytest.approx(0.5 * 100)  # `largest`
+    assert steps[1] == pytest.approx(0.5 * 181 / (4 * 10.25))
+    assert steps[2] == 0.5
+
+
+def test_elastic_net_is_the_gradient_of_its_equation():
+    torch = pytest.importorskip("torch")
+    half = build("objective", "elastic_net.py:ElasticNet", {"l1": 0.3, "mu": 0.5}, relative_to=GALLERY)
+    way = torch.tensor([[1.5, -2.0, 0.25], [0.1, 4.0, -1.0]], requires_grad=True)
+    (0.3 * way.abs().sum() + 0.25 * way.square().sum()).backward()
+    start, gradient = torch.randn(2, 3), torch.zeros(2, 3)
+    half.add_gradient(gradient, start + way.detach(), start)
+    torch.testing.assert_close(gradient, way.grad)
+    half.add_gradient(still := torch.zeros(2, 3), start, start)
+    assert not still.any()
+
+
+def test_elastic_net_tells_its_clients_both_strengths():
+    rule = build("strategy", "elastic_net.py:FedElasticNet", {"l1": 0.5, "mu": 0}, relative_to=GALLERY)
+    settle_objective(rule)
+    plan = rule.plan(Plan("run", 1, 1, ClientId("c00"), 0, 1, 1, 0.1), infos(1)[0])
+    assert plan.objective_params == {"l1": 0.5, "mu": 0.0}
+    assert re.fullmatch(r"elastic_net\.py:ElasticNet#[0-9a-f]{12}", plan.objective)
+    with pytest.raises(PluginError, match="l1 = -1 must be at least 0"):
+        build("strategy", "elastic_net.py:FedElasticNet", {"l1": -1}, relative_to=GALLERY)
 
 
 def test_each_plug_in_of_the_gallery_is_in_the_readme():
     text = (GALLERY / "README.md").read_text(encoding="utf-8")
     for path in GALLERY.glob("*.py"):
         assert f"({path.name})" in text
+    assert all(f"`{name}`" in text for name in BUILTIN["strategy"])
+    assert all(re.search(rf"\b{name}\b", text) for name in known())
+
+
+# --- the README's own example ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The README's strategy and its test, in a folder."""
+    text = (GALLERY / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (test,) = re.findall(r"```python test\n(.*?)```", text, flags=re.DOTALL)
+    assert len(code.splitlines()) <= 40
+    (tmp_path / "careful_mean.py").write_text(code, encoding="utf-8")
+    (tmp_path / "test_careful_mean.py").write_text(test, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_example_of_the_readme_folds_as_it_says(example):
+    strategy = build("strategy", "careful_mean.py:CarefulMean", {"limit": 1.0}, relative_to=example)
+    assert fold(strategy, [0.5, 100.0]) == 0.75  # the second is shortened to norm 1
+    with pytest.raises(PluginError, match="limit = 0 must be above 0"):
+        build("strategy", "careful_mean.py:CarefulMean", {"limit": 0}, relative_to=example)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_passes_the_contract_in_its_own_folder(example):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=example,
+        env={**os.environ, "PYTHONPATH": str(GALLERY.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(r"\d\d passed", done.stdout), done.stdout + done.stderr
+    assert "failed" not in done.stdout
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs_from_a_run_file(example, capsys):
+    def adapter(name, **changes):
+        path = write_run(example, run__name=name, **changes)
+        assert perform(["run", str(path), "--format", "json"], Session()) == 0
+        return json.loads(capsys.readouterr().out)["adapter_hash"]
+
+    careful = {"name": "careful_mean.py:CarefulMean", "limit": 100.0, "mu": 2.0}
+    proximal = {"name": "fedprox", "mu": 2.0}
+    assert adapter("careful", strategy=careful) == adapter("proximal", strategy=proximal)  # nothing is that long
+    assert adapter("plain") != adapter("short", strategy={**careful, "limit": 1e-3})

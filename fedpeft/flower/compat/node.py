@@ -1,0 +1,147 @@
+"""A node's connection to a SuperLink: Flower's own, as a SuperNode makes it, one message at a time.
+
+A SuperNode keeps messages for an executor that fetches them through a second server. Here whoever holds the connection
+takes the message itself, so one process can stand for several nodes, opens no port, and never runs code that it is
+sent: the app bundle of a run is not even fetched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
+from flwr.supercore.run import RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import fleet_http_connection
+
+from fedpeft.errors import RoundError
+from fedpeft.flower.compat import ON_ITS_WAY_S, check_version, set_message_id
+
+REFUSED_FOR_S = 60.0
+"""Seconds for which a SuperLink takes a node that vanished to be alive, and refuses another in its place: two
+heartbeats of 30 s, which Flower has no setting for."""
+
+
+@dataclass(frozen=True)
+class SuperLink:
+    """Where a SuperLink is, and how to know that it is the right one."""
+
+    address: str  # host:port
+    root_certificates: bytes | None = None  # PEM, of who signed its certificate; None: whom this machine trusts
+    insecure: bool = False  # without TLS
+
+
+class _Refused(Exception):
+    """The SuperLink refuses a node; holds the reason."""
+
+
+def _refuse(code: int, message: str, *_: Any) -> NoReturn:
+    raise _Refused(" ".join(message.split()))
+
+
+setattr(fleet_http_connection, "flwr_exit", _refuse)  # noqa: B010 - it would end this process, whatever it is
+
+
+class NodeConnection:
+    """A node that a SuperLink knows."""
+
+    def __init__(self, node_id: int, calls: Sequence[Any]) -> None:
+        self.node_id = node_id
+        self._receive, self._send, _, _, self._pull_object, self._push_object, self._confirm = calls
+
+    def pull(self) -> Message | None:
+        """The next message for this node; None when there is none."""
+        try:
+            received = self._receive()
+            if received is None:
+                return None
+            head, tree = received
+            run_id = head.metadata.run_id
+            message = pull_and_inflate_object_from_tree(
+                tree,
+                lambda name: self._pull_object(run_id, name),
+                lambda name: self._confirm(run_id, name),
+                return_type=Message,
+                initial_backoff=ON_ITS_WAY_S,
+            )
+        except RunNotRunningException:  # it ended meanwhile: nobody waits for an answer
+            return None
+        set_message_id(message, tree.object_id)
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, self.node_id
+        return message
+
+    def push(self, reply: Message, seconds: float) -> None:
+        """Send a reply.
+
+        Args:
+            reply: to a message that was pulled here.
+            seconds: that it took, for the SuperLink's books.
+        """
+        run_id = reply.metadata.run_id
+        set_message_id(reply, reply.object_id)
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
+            try:
+                missing, session = self._send(reply, tree, seconds)
+                push_objects(
+                    objects,
+                    lambda name, content: self._push_object(run_id, session, name, content),
+                    object_ids_to_push=missing,
+                )
+            except RunNotRunningException:
+                return
+
+
+@contextmanager
+def connect(
+    superlink: SuperLink, key: ec.EllipticCurvePrivateKey | None, *, patience_s: float = 0.0
+) -> Iterator[NodeConnection]:
+    """Be a node of a SuperLink; its heartbeats are sent as long as the context lasts.
+
+    Args:
+        superlink: where it is.
+        key: of the node, registered with the SuperLink; None makes one, which a SuperLink that authenticates its nodes
+            refuses, and registers it for as long as the context lasts.
+        patience_s: seconds to go on asking while the SuperLink refuses, e.g. since it takes a node that was killed to
+            be alive still. A SuperLink that is not there at all is waited for without end.
+
+    Raises:
+        RoundError: the SuperLink refuses the node.
+    """
+    check_version()
+    deadline: float | None = None  # counted from the first refusal: before, the SuperLink may not be there yet
+    while True:
+        connection = fleet_http_connection.http_request_response(
+            superlink.address,
+            superlink.insecure,
+            superlink.root_certificates,
+            None if key is None else (key, key.public_key()),
+        )
+        try:
+            node_id, *calls = connection.__enter__()
+            break
+        except _Refused as error:
+            deadline = time.monotonic() + patience_s if deadline is None else deadline
+            if time.monotonic() >= deadline:
+                raise RoundError(
+                    f"the SuperLink at {superlink.address} refuses this node: {error}",
+                    code="engine.node-refused",
+                    allowed="a node whose public key is registered: flwr supernode register KEY.pub",
+                    remedy=f"register it; a node that was killed is refused for {REFUSED_FOR_S:g} s",
+                ) from error
+            time.sleep(1.0)
+    try:
+        yield NodeConnection(node_id, calls)
+    finally:
+        connection.__exit__(None, None, None)  # never with the error: Flower's connection would swallow it

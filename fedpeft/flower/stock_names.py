@@ -1,0 +1,101 @@
+"""`flower:Name` in a run file -> a Flower strategy, made with the run file's parameters and wrapped.
+
+The registry comes here with what stands behind `flower:`: a name of `flwr.serverapp.strategy`, `path/file.py:Class` or
+`package.module:Class`. The constructor's parameters are the run file's; one that would have no effect is refused, since
+here the coordinator decides what it decides in Flower.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import strategy as flowers
+
+from fedpeft.errors import PluginError, closest
+from fedpeft.flower.stock import REFUSED, Stock, known, refusal
+from fedpeft.flower.stock_stage import quiet
+from fedpeft.registry import load
+
+_ROUND, _EVALUATION, _RECORDS = "round.ask and round.min_replies", "[evaluation]", "the frame's own format"
+MOOT: dict[str, str] = {
+    "fraction_train": _ROUND,
+    "min_train_nodes": _ROUND,
+    "min_available_nodes": _ROUND,
+    "fraction_evaluate": _EVALUATION,
+    "min_evaluate_nodes": _EVALUATION,
+    "evaluate_metrics_aggr_fn": _EVALUATION,
+    "train_metrics_aggr_fn": "the journal, which has every client's metrics",
+    "arrayrecord_key": _RECORDS,
+    "configrecord_key": _RECORDS,
+    "weighted_by_key": _RECORDS,
+    "eta_l": "local.learning_rate",
+}
+"""Constructor parameters without an effect here, and what decides in their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Makes one kind of Flower strategy; called with the run file's parameters, as a class would be."""
+
+    kind: type[flowers.Strategy]
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The constructor's parameters: what the registry checks names against."""
+        return inspect.signature(self.kind)
+
+    def __call__(self, **params: Any) -> Stock:
+        """The strategy, wrapped.
+
+        Raises:
+            ValueError: what Flower refuses.
+            PluginError: a parameter that has no effect here; or see `Stock`.
+        """
+        for name, value in params.items():
+            if name in MOOT and self.kind.__module__.startswith("flwr."):
+                raise PluginError(
+                    f'strategy "flower:{self.kind.__name__}": {name} = {value!r} has no effect here',
+                    code="strategy.flower-parameter",
+                    allowed=", ".join(key for key in self.__signature__.parameters if key not in MOOT) or "none",
+                    remedy=f"remove {name}: what counts is {MOOT[name]}",
+                )
+        with quiet():
+            return Stock(self.kind(**params))
+
+
+@cache
+def stock(name: str, folder: Path) -> Made:
+    """What makes the Flower strategy of that name.
+
+    Args:
+        name: as it stands behind `flower:`.
+        folder: against which a relative path is taken.
+
+    Raises:
+        PluginError: there is none, or it cannot run here.
+    """
+    if ":" in name:
+        kind = load("strategy", name, relative_to=folder)
+    elif name in REFUSED:
+        raise refusal(name, REFUSED[name])
+    elif name in known():
+        kind = getattr(flowers, name)
+    else:
+        raise PluginError(
+            f'strategy "flower:{name}" is not known',
+            code="plugin.unknown-strategy",
+            allowed=", ".join(known()) + "; or flower:path/file.py:Class",
+            remedy=closest(name, known()) or "name one of these",
+        )
+    if not (inspect.isclass(kind) and issubclass(kind, flowers.Strategy)):
+        raise PluginError(
+            f'strategy "flower:{name}" is not a class derived from flwr.serverapp.strategy.Strategy',
+            code="strategy.flower-none",
+            allowed="a subclass of it, e.g. of flwr.serverapp.strategy.FedAvg",
+            remedy='name a strategy of fedpeft without "flower:"',
+        )
+    return Made(kind)
