@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fedpeft.adapters.quantized import quantization_of
 from fedpeft.config import RunConfig
 from fedpeft.kernels import choose_kernel, install, keep_freed_memory, release_freed_memory
 from fedpeft.kernels.install import frozen_matrix
@@ -22,6 +23,10 @@ def settle_arithmetic(config: RunConfig, model: torch.nn.Module) -> tuple[RunCon
     """
     torch.set_num_threads(config.engine.threads)
     keep_freed_memory()
+    if config.local.autocast != "off":  # which chooses the products itself, with weights that are rounded every time
+        words = f"torch's own products, in training in {config.local.autocast} (local.autocast)"
+        return config.model_copy(update={"engine": config.engine.model_copy(update={"kernel": "torch"})}), words
+    quantised = quantization_of(model)
     matrices = [matrix for module in model.modules() if (matrix := frozen_matrix(module)) is not None]
     first = matrices[0] if matrices else next(model.parameters())
     shapes = [(matrix.shape[0], matrix.shape[1]) for matrix in matrices]
@@ -29,5 +34,6 @@ def settle_arithmetic(config: RunConfig, model: torch.nn.Module) -> tuple[RunCon
     held = install(model, choice.kernel)
     release_freed_memory()  # of the measurement and the packing
     engine = config.engine.model_copy(update={"kernel": choice.name})
-    words = choice.reason + (f"; {held / 1e6:.0f} MB of packed matrices" if held else "")
+    words = f"matrices in {quantised}; of the rest " * bool(quantised) + choice.reason
+    words += f"; {held / 1e6:.0f} MB of packed matrices" if held else ""
     return config.model_copy(update={"engine": engine}), words

@@ -1,12 +1,13 @@
 """The comparison every federated result stands beside: one adapter, all the data in one place, as many example passes.
 
-`python -m fedpeft.simulation.centralised RUN_FOLDER PASSES` trains it in a process of its own beside the federated run
-and leaves `centralised.json` in the run's folder. That process ends as soon as its standard input does: whoever started
-it holds the other end, so it never outlives a run that was killed.
+`python -m fedpeft.simulation.centralised RUN_FOLDER PASSES ROUNDS` trains it in a process of its own and leaves
+`centralised.json` in the run's folder. That process ends as soon as its standard input does: whoever started it holds
+the other end, so it never outlives a run that was killed.
 
 Same base, adapter, optimizer and batch size; the learning rate is its own where the run file says so: one optimizer
-over all the data wants smaller steps than many short ones that are averaged. The optimizer keeps its moments, and what
-a task prepares (label embeddings) is renewed as often as a federated round would.
+over all the data wants smaller steps than many short ones that are averaged. It follows the schedule of the rounds: its
+n-th part trains at the factor of round n. The optimizer keeps its moments, and what a task prepares (label embeddings)
+is renewed as often as a federated round would.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from fedpeft.evaluation import Evaluation
 from fedpeft.paths import write_atomically
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import load
+from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.federation import Federation, assemble
 from fedpeft.training import batch_order, gradient_step
 from fedpeft.training.objectives.plain import Plain
+from fedpeft.training.steps import StepSettings
 from fedpeft.types import ClientId, Plan
 
 RESULT = "centralised.json"
@@ -38,13 +41,15 @@ LOG = "centralised.log"
 
 
 def train_centralised(
-    federation: Federation, passes: int, on_examples: Callable[[int], None] | None = None
+    federation: Federation, passes: int, rounds: int, on_examples: Callable[[int], None] | None = None
 ) -> tuple[Evaluation, int]:
     """Train on the pooled data of all clients for about `passes` examples, then evaluate on the test set.
 
     Args:
         federation: its adapter is trained from θ_0, and left trained.
         passes: examples to pass; the last batch is whole.
+        rounds: that the federated run has for as many passes, fewer than its run file asks for if it was stopped: the
+            learning rate follows the schedule of these rounds. 0 = all that are asked for.
         on_examples: called with the examples of each step, for progress.
 
     Returns:
@@ -54,6 +59,7 @@ def train_centralised(
     local = config.local
     pooled = task.pool(list(federation.train.values()))
     steps = max(1, -(-passes // local.batch_size))
+    rounds = rounds or config.run.rounds
     plan = Plan(
         run=config.run.name,
         round=0,
@@ -68,16 +74,20 @@ def train_centralised(
     )
     adapter.set(federation.initial)
     optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
-    start, objective = adapter.theta.clone(), Plain()
-    renewal = max(1, steps // config.run.rounds)
+    start, objective, settings = adapter.theta.clone(), Plain(), StepSettings.of(local)
+    renewal = max(1, steps // rounds)
+    schedule, full = load_schedule(config), [group["lr"] for group in optimizer.param_groups]
     prepared: Any = None
     done = 0
     lengths = getattr(pooled, "lengths", None)
     for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps, lengths)):
         if step % renewal == 0:
             prepared = task.prepare(adapter.model)
-        batch = task.batch(pooled, indices)
-        gradient_step(adapter, task, batch, prepared, optimizer, objective, start, local.max_grad_norm)
+        factor = schedule(1 + step * rounds // steps, config.run.rounds)
+        for group, rate in zip(optimizer.param_groups, full, strict=True):
+            group["lr"] = rate * factor
+        batch = settings.batch(task, pooled, indices)
+        gradient_step(adapter, task, batch, prepared, optimizer, objective, start, local.max_grad_norm, settings)
         done += len(indices)
         if on_examples is not None:
             on_examples(len(indices))
@@ -90,11 +100,13 @@ class CentralisedProcess:
     Args:
         folder: of the run; holds `run.toml`.
         passes: examples to pass.
+        rounds: of the federated run, see `train_centralised`.
     """
 
-    def __init__(self, folder: Path, passes: int) -> None:
+    def __init__(self, folder: Path, passes: int, rounds: int = 0) -> None:
         self.folder = folder
         self.passes = passes
+        self.rounds = rounds
         self.done = 0
         self.trouble = ""  # why there is no result, once it has ended without one
         self._process: subprocess.Popen[str] | None = None
@@ -106,9 +118,10 @@ class CentralisedProcess:
             self.done = self.passes
             return
         try:
+            numbers = [str(self.passes), str(self.rounds)]
             with (self.folder / LOG).open("w", encoding="utf-8") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "fedpeft.simulation.centralised", str(self.folder), str(self.passes)],
+                    [sys.executable, "-m", "fedpeft.simulation.centralised", str(self.folder), *numbers],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -153,7 +166,8 @@ class CentralisedProcess:
             table = json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
             if table["wanted"] != self.passes:
                 return None
-            return Evaluation(table["accuracy"], table["loss"], table["examples"]), table["passes"]
+            found = Evaluation(table["accuracy"], table["loss"], table["examples"], table.get("metrics", {}))
+            return found, table["passes"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -181,7 +195,7 @@ def _end_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     """Entry point of the child process."""
-    folder, passes = Path(arguments[0]), int(arguments[1])
+    folder, passes, rounds = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = parse_config(tomllib.loads((folder / "run.toml").read_text(encoding="utf-8")), origin="run.toml")
     federation = assemble(config)
@@ -193,7 +207,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{done}\n")
         sys.stdout.flush()
 
-    evaluation, count = train_centralised(federation, passes, tell)
+    evaluation, count = train_centralised(federation, passes, rounds, tell)
     if not math.isfinite(evaluation.loss):
         sys.stderr.write(f"it diverged: the loss on the test set is {evaluation.loss}\n")
         return 1

@@ -6,24 +6,31 @@ copy in its node configuration). The generated or partitioned data of a run file
 
 from __future__ import annotations
 
+import threading
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedpeft.client import Agent
 from fedpeft.config import RunConfig, load_run_file, parse_config
 from fedpeft.errors import ConfigError
+from fedpeft.flower import make_client_app
 from fedpeft.flower.apps import Values
+from fedpeft.flower.nodes import connected, serve_nodes
 from fedpeft.journal import Journal
 from fedpeft.journal.database import FILE
-from fedpeft.simulation.devices import assign_devices
 from fedpeft.simulation.federation import Federation, assemble
 from fedpeft.simulation.run import RUN_FILE, perform
 from fedpeft.simulation.wiring import make_agent, make_coordinator
 from fedpeft.types import ClientId, FloatArray, Transport
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from fedpeft.flower.compat.node import SuperLink
 
 POLL_S = 0.2
 """Seconds between two looks of the coordinator."""
@@ -72,34 +79,45 @@ def serve(transport: Transport, run_config: Values) -> None:
 
 
 def _as_it_began(config: RunConfig) -> RunConfig:
-    """The run file with the kernel that the run in its folder began with, where it leaves the choice.
+    """The run file with what the run in its folder settled, where the given one leaves the choice ("auto").
 
     Any other difference is refused: the agents read their run file anew and would do something else.
     """
+    origin = str(config.folder / RUN_FILE)
     with Journal.read(config.folder) as journal:
-        began_with = journal.config_toml
-    if config.engine.kernel == "auto":
-        kernel = parse_config(tomllib.loads(began_with), origin=str(config.folder / RUN_FILE)).engine.kernel
-        config = config.model_copy(update={"engine": config.engine.model_copy(update={"kernel": kernel})})
-    if began_with != config.to_toml():
+        began = tomllib.loads(journal.config_toml)
+    if _settled(tomllib.loads(config.to_toml()), began) != began:
         raise ConfigError(
             f"the run in {config.folder} began with another run file than the one given now",
             code="config.other-run-file",
-            allowed=f"the run file as it was then: {config.folder / RUN_FILE}",
+            allowed=f"the run file as it was then: {origin}",
             remedy="change it back to go on with this run, or give the new one another run.name",
         )
-    return config
+    return parse_config(began, origin=origin)
+
+
+def _settled(given: Any, began: Any) -> Any:
+    """A table as given now, with the value of then in the place of each "auto"."""
+    if isinstance(given, dict) and isinstance(began, dict):
+        return {key: _settled(value, began.get(key)) for key, value in given.items()}
+    return began if given == "auto" and isinstance(began, str) else given
 
 
 def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]:
-    """The agent of this process, and the client that the node's configuration names as `client`.
+    """The agent of this process, and the client that the node's configuration names.
+
+    A SuperNode names it as `client`; the virtual ones of a Flower simulation are numbered by `partition-id`.
 
     Raises:
         ConfigError: the node names no client, or one that the run file does not have.
     """
-    client = ClientId(str(node_config.get("client", "")))
     folder = Path(str(node_config.get("state", "~/.fedpeft"))).expanduser()
     agent = _agent(_run_file(node_config, run_config), folder)
+    clients, number = list(agent.homes), node_config.get("partition-id")
+    if "client" not in node_config and isinstance(number, int) and number < len(clients):
+        client = clients[number]
+    else:
+        client = ClientId(str(node_config.get("client", "")))
     if client not in agent.homes:
         raise ConfigError(
             f'node config: client = "{client}" is not a client of this run',
@@ -107,6 +125,7 @@ def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]
             allowed=", ".join(agent.homes),
             remedy="start the SuperNode with --node-config 'client=\"c00\"'",
         )
+    agent.homes[client].store.look_again()  # another process may have served this client since
     return agent, client
 
 
@@ -114,9 +133,52 @@ def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]
 def _agent(run_file: Path, folder: Path) -> Agent:
     """One agent a process: the base model is loaded once, not once a message."""
     federation = assemble(load_run_file(run_file))
-    return make_agent(
-        federation, assign_devices(federation.config, list(federation.train)), folder / federation.config.run.name
-    )
+    return make_agent(federation, federation.devices, folder / federation.config.run.name)
+
+
+def serve_clients(
+    run_file: Path,
+    keys: Mapping[ClientId, ec.EllipticCurvePrivateKey | None],
+    superlink: SuperLink,
+    state: Path,
+    stopped: threading.Event,
+    *,
+    poll_s: float,
+    patience_s: float,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Be the nodes of some clients of a run until `stopped` is set; the base model is loaded once.
+
+    Args:
+        run_file: this device's own copy.
+        keys: of the clients' nodes; None where the SuperLink takes anybody.
+        superlink: where it is.
+        state: folder for what the clients keep: a folder for the run, in it one for each client.
+        stopped: ends the service; a message that has been taken is answered before.
+        poll_s: seconds between two looks for messages.
+        patience_s: seconds to go on asking while the SuperLink refuses a node.
+        on_ready: called when the model is loaded and all nodes are connected.
+
+    Raises:
+        ConfigError: the run file is wrong, or has no such client.
+        RoundError: the SuperLink refuses a node.
+    """
+    federation = assemble(load_run_file(run_file))
+    devices = federation.devices
+    strangers = sorted(keys.keys() - devices.keys())
+    if strangers:
+        raise ConfigError(
+            f'--client "{strangers[0]}" is not a client of {run_file}',
+            code="config.node-client",
+            allowed=", ".join(devices),
+            remedy="name one of these",
+        )
+    mine = {client: devices[client] for client in keys}
+    agent = make_agent(federation, mine, state.expanduser() / federation.config.run.name)
+    app = make_client_app(lambda node, run: (agent, ClientId(str(node["client"]))))
+    with connected(superlink, keys, patience_s=patience_s) as nodes:
+        on_ready()
+        serve_nodes(app, nodes, stopped, poll_s=poll_s, train_ahead=agent.train_ahead)
 
 
 def _run_file(own: Values, run_config: Values) -> Path:

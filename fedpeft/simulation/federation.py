@@ -13,19 +13,32 @@ from itertools import islice
 from typing import Any
 
 from fedpeft.adapters import FlatAdapter, load_base
+from fedpeft.adapters.device import choose_device
+from fedpeft.adapters.sharing import Sharing
 from fedpeft.codecs import Codec
 from fedpeft.config import RunConfig
 from fedpeft.data import client_ids, load_corpus
+from fedpeft.data.split import DataSplit, split_of
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Evaluation, evaluate
+from fedpeft.evaluation.prepared import PreparedOnce
+from fedpeft.flower.mods import load_mods
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
+from fedpeft.report.sinks import check_sinks
+from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
+from fedpeft.simulation.parts import check_halves, private_parts, trained
+from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.strategies import Strategy
-from fedpeft.training import Task, Trainer, TrainingJob
+from fedpeft.strategies.asynchronous import check_asynchronous
+from fedpeft.training import Task, TaskContext, Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice, choose_trainer, make_trainer
+from fedpeft.training.placed import placed
+from fedpeft.training.steps import StepSettings
+from fedpeft.training.task_class import build_task, form_of, load_task_class
 from fedpeft.types import ClientId, FloatArray, Plan
 
 
@@ -47,11 +60,27 @@ class Federation:
     base_parameters: int
     arithmetic: str = ""  # how the frozen base is multiplied, in words
     tokenizer: Any = None
+    data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
 
     def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
         """Evaluate θ, shape (d,), on a data set."""
         self.adapter.set(theta)
-        return evaluate(self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size)
+        return evaluate(
+            self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size, prepared=self._prepared
+        )
+
+    @cached_property
+    def _prepared(self) -> PreparedOnce:
+        return PreparedOnce(self.adapter, self.task)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which part of θ is shared; all of it, unless the strategy or the run file keeps some private."""
+        return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))
+
+    def whole(self, shared: FloatArray) -> FloatArray:
+        """θ, shape (d,), of its shared part, shape (s,): what is private is as it began."""
+        return self.sharing.join(shared, self.sharing.private_of(self.initial))
 
     @cached_property
     def devices(self) -> Mapping[ClientId, Device]:
@@ -74,18 +103,20 @@ class Federation:
             optimizer=local.optimizer,
         )
         jobs = [TrainingJob(plan, self.initial, data) for data in islice(self.train.values(), 3)]
-        return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs)
+        settings = StepSettings.of(local)
+        return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs, settings=settings)
 
     def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
         """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
-        engine = self.config.engine
+        rows, memory = pass_limits(self.config, self.adapter.theta.device)
         return make_trainer(
             self.trainer_choice,
             self.adapter,
             self.task,
-            rows=engine.rows,
-            memory=engine.memory_mb * 1_000_000,
+            rows=rows,
+            memory=memory,
             on_step=on_step,
+            settings=StepSettings.of(self.config.local),
         )
 
     def steps(self, device: str) -> int:
@@ -97,7 +128,7 @@ class Federation:
         """Training examples that the whole run is expected to pass through the model, over all clients."""
         steps = [self.steps(table.name) for table in self.config.devices for _ in range(table.clients)]
         return round(
-            self.config.run.rounds * self.config.round.ask * self.config.local.batch_size * sum(steps) / len(steps)
+            self.config.run.rounds * self.config.round.updates * self.config.local.batch_size * sum(steps) / len(steps)
         )
 
 
@@ -108,21 +139,28 @@ def assemble(config: RunConfig) -> Federation:
         FedpeftError: data, model, adapter or a plug-in is wrong; names the key and the remedy.
     """
     strategy = check_plugins(config)
-    task_class = load("task", config.model.task)
+    task_class = load_task_class(config.model.task, config.model.source)
     corpus = load_corpus(config)
     base = load_base(
         config.model.source,
         name=config.model.name,
-        labels=corpus.label_names if task_class.head else None,
+        form=form_of(task_class),
+        labels=corpus.label_names,
         seed=config.run.seed,
         dtype=config.model.dtype,
+        quantization=config.model.quantization,
+        device=choose_device(config.model.device),
     )
     parameters = base.parameters
     adapter: FlatAdapter = load("adapter", config.adapter.type)(
-        base, config.adapter, classifier=task_class.head, seed=config.run.seed
+        base, config.adapter, classifier=base.form.classifier, seed=config.run.seed
     )
+    adapter = trained(adapter, config, strategy)
+    config = settle_device(config, adapter)
     config, arithmetic = settle_arithmetic(config, adapter.model)
-    task = task_class(base.tokenizer, corpus.label_names, config.model.temperature, config.model.max_length)
+    context = TaskContext.of(base, corpus.label_names, generation=config.generation, model=config.model)
+    task: Task = placed(build_task(task_class, context), adapter.theta.device)
+    tested = evaluation_sample(len(corpus.test), config.evaluation.test_examples, config.run.seed)
     return Federation(
         config=config,
         adapter=adapter,
@@ -131,13 +169,14 @@ def assemble(config: RunConfig) -> Federation:
         strategy=strategy,
         train={client: task.encode(data.train) for client, data in corpus.clients.items()},
         held_out={client: task.encode(data.test) for client, data in corpus.clients.items()},
-        test=test_sample(config, task, task.encode(corpus.test)),
+        test=() if private_parts(config, strategy) else task.encode(corpus.test.take(tested)),
         description=corpus.description,
         labels=len(corpus.label_names),
         base_name=base.name,
         base_parameters=parameters,
         arithmetic=arithmetic,
-        tokenizer=base.tokenizer,
+        tokenizer=base.tokenizer if base.processor is None else base.processor,
+        data_split=split_of(corpus),
     )
 
 
@@ -149,21 +188,19 @@ def check_plugins(config: RunConfig) -> Strategy:
         ConfigError: what a name stands for is not what it should be, or a fault names no client.
     """
     strategy = load_strategy(config)
-    load("objective", strategy.objective)
+    check_asynchronous(config, strategy)
+    check_halves(config, strategy)
     load_codec(config)
     load("optimizer", config.local.optimizer)
+    load_schedule(config)
+    check_sinks(config.report.sinks)
     load("adapter", config.adapter.type)
-    task = load("task", config.model.task)
-    if not isinstance(getattr(task, "head", None), bool):
-        raise ConfigError(
-            f'model.task = "{config.model.task}" does not say whether it needs a classifier\'s head',
-            code="config.not-a-task",
-            allowed="a class like fedpeft.training.tasks.label_names.LabelNames, with head = True or False",
-            remedy="set head in the class",
-        )
+    load_task_class(config.model.task, config.model.source)
     load("source", config.data.source)
     if config.data.partition is not None:
         load("partitioner", config.data.partition.name)
+    if config.client.mods:
+        load_mods(config.client.mods)
     Faults(config.faults, client_ids(config.clients))
     return strategy
 
@@ -199,7 +236,9 @@ def load_strategy(config: RunConfig) -> Strategy:
             f'strategy.name = "{config.strategy.name}" is a {type(strategy).__name__}, not a Strategy',
             code="config.not-a-strategy",
             allowed="a class derived from fedpeft.strategies.Strategy",
-            remedy="derive it, or name another class",
+            remedy=f'it is one of Flower\'s: name it "flower:{config.strategy.name}"'
+            if any(base.__module__.startswith("flwr.serverapp.strategy") for base in type(strategy).__mro__)
+            else "derive it, or name another class",
         )
     return strategy
 

@@ -12,11 +12,11 @@ from typing import Any
 from fedpeft.errors import ClientFault
 from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
 from fedpeft.journal import EventKind, Journal
-from fedpeft.registry import build
 from fedpeft.simulation.clock import VirtualClock
 from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.parts import message_bytes
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -58,7 +58,7 @@ def _run(
     devices = federation.devices
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
-    up_bytes = build("codec", config.codec.up, {}).nominal_bytes(federation.adapter.layout.size)
+    up_bytes, _ = message_bytes(federation)
     agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training

@@ -12,10 +12,15 @@ from fedpeft.adapters.build import build_own
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.registry import load
+from fedpeft.report.sinks import check_sinks
+from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, load_codec, test_sample
+from fedpeft.simulation.parts import check_halves, private_parts, trained
+from fedpeft.simulation.placing import settle_device
 from fedpeft.strategies import FedAvg, Strategy
+from fedpeft.training.placed import placed
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId
 
@@ -33,6 +38,7 @@ def own_federation(
     loss: Callable[[Any, Any], torch.Tensor],
     test: Any,
     correct: Callable[[Any, Any], torch.Tensor] | None,
+    metrics: Mapping[str, Callable[[Any, Any], torch.Tensor]],
     collate: Callable[[list[Any]], Any] | None,
     client_test: Mapping[str, Any],
     strategy: Any,
@@ -57,14 +63,18 @@ def own_federation(
             allowed="an object of a class derived from fedpeft.strategies.Strategy",
             remedy="derive it; for a class, pass an object of it",
         )
+    check_halves(config, strategy)
     load_codec(config)
     load("optimizer", config.local.optimizer)
+    load_schedule(config)
+    check_sinks(config.report.sinks)
     names = [ClientId(name) for name in sorted(clients)]
     Faults(config.faults, names)
-    adapter = build_own(model, peft_config, seed=config.run.seed)
+    adapter = trained(build_own(model, peft_config, seed=config.run.seed), config, strategy)
+    config = settle_device(config, adapter)
     config, arithmetic = settle_arithmetic(config, adapter.model)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
-    task = CustomTask(loss, correct, collate)
+    task = placed(_own_task(loss, correct, collate, metrics), adapter.theta.device)
     return Federation(
         config=config,
         adapter=adapter,
@@ -73,13 +83,36 @@ def own_federation(
         strategy=strategy,
         train={client: clients[client] for client in names},
         held_out={client: client_test.get(client, ()) for client in names},
-        test=test_sample(config, task, test),
+        test=() if private_parts(config, strategy) else test_sample(config, task, test),
         description=f"{len(clients)} clients of one's own, {sum(map(len, clients.values()))} training examples",
         labels=0,
         base_name=base_name,
         base_parameters=sum(base),
         arithmetic=arithmetic,
     )
+
+
+def _own_task(
+    loss: Callable[[Any, Any], torch.Tensor],
+    correct: Callable[[Any, Any], torch.Tensor] | None,
+    collate: Callable[[list[Any]], Any] | None,
+    metrics: Mapping[str, Callable[[Any, Any], torch.Tensor]],
+) -> CustomTask:
+    if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
+        raise ConfigError(
+            f"metrics is a {type(metrics).__name__}"
+            if not isinstance(metrics, Mapping)
+            else "metrics has unnamed ones",
+            code="config.metrics",
+            allowed="a mapping: name -> function of model and batch",
+            remedy='e.g. metrics={"error": lambda model, batch: ...}',
+        )
+    try:
+        return CustomTask(loss, correct, collate, metrics)
+    except ValueError as error:
+        raise ConfigError(
+            str(error), code="config.metrics", allowed="names of their own", remedy="rename this metric"
+        ) from error
 
 
 def _check_clients(clients: Any, client_test: Any) -> None:

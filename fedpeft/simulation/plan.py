@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from fedpeft.adapters.configure import unused
+from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
-from fedpeft.registry import build
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.parts import message_bytes, part_notes
+from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
 from fedpeft.training.memory import step_memory
+from fedpeft.training.steps import StepSettings
+
+
+def evaluation_notes(federation: Federation) -> list[str]:
+    """What a person should know of the evaluation before the run.
+
+    Raises:
+        ConfigError: the best round is looked for, and nothing tells which it is.
+    """
+    table, key = federation.config.evaluation, "patience" if federation.config.evaluation.patience else "keep"
+    if not table.watched:
+        return []
+    if len(federation.test):
+        return [
+            "the best round is chosen on the coordinator's test set: its figure there is a little too good for new data"
+        ]
+    if not (table.clients_every and any(map(len, federation.held_out.values()))):
+        raise ConfigError(
+            f"evaluation.{key} = {getattr(table, key)!r} has nothing to go by: the coordinator has no test set, and "
+            "the clients do not evaluate between the first and the last round",
+            code="config.nothing-to-watch",
+            allowed="a test set, or evaluation.clients_every of 1 or more and clients that hold examples out",
+            remedy="set evaluation.clients_every, or remove evaluation." + key,
+        )
+    return ["the best round is chosen by the clients' mean, weighted by their examples"]
 
 
 def make_plan(federation: Federation) -> RunPlan:
@@ -18,23 +46,24 @@ def make_plan(federation: Federation) -> RunPlan:
     for client, data in federation.train.items():
         examples[devices[client].table.name] += len(data)
     largest = max(federation.train.values(), key=len)
-    needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size) / 1e6
+    settings = StepSettings.of(config.local)
+    needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size, settings) / 1e6
     choice = federation.trainer_choice
     release_freed_memory()
-    trainer = (
-        f"together, up to {config.engine.rows} rows and {config.engine.memory_mb} MB a pass"
-        if choice.together
-        else "one at a time"
-    )
+    rows, memory = pass_limits(config, federation.adapter.theta.device)
+    trainer = f"together, up to {rows} rows and {memory // 1_000_000} MB a pass" if choice.together else "one at a time"
     workers = worker_count(config)
     if config.engine.name == "ray" or workers > 1:
         trainer += f"; {workers} worker{'s' * (workers > 1)}{' on Ray' * (config.engine.name == 'ray')}"
     notes = [choice.note] if choice.note else []
+    notes += unused(config.adapter)
     notes += [
         f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"
         for table in config.devices
         if table.memory_mb < needed
     ]
+    notes += evaluation_notes(federation) + part_notes(federation)
+    update_bytes, broadcast_bytes = message_bytes(federation)
     return RunPlan(
         name=config.run.name,
         description=federation.description,
@@ -46,15 +75,19 @@ def make_plan(federation: Federation) -> RunPlan:
         ),
         rounds=config.run.rounds,
         ask=config.round.ask,
+        buffer=config.round.updates if config.round.mode == "async" else 0,
         base_parameters=federation.base_parameters,
         trainable_parameters=size,
-        update_bytes=build("codec", config.codec.up, {}).nominal_bytes(size),
-        broadcast_bytes=build("codec", config.codec.down, {}).nominal_bytes(size),
+        update_bytes=update_bytes,
+        broadcast_bytes=broadcast_bytes,
         full_model_bytes=4 * federation.base_parameters,
         example_passes=federation.example_passes(),
         labels=federation.labels,
         test_examples=len(federation.test),
         arithmetic=federation.arithmetic,
         trainer=trainer,
+        headline=getattr(federation.task, "headline", ""),
+        larger_is_better=getattr(federation.task, "larger_is_better", None),
         notes=tuple(notes),
+        data_split=federation.data_split,
     )

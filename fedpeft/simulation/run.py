@@ -22,16 +22,18 @@ from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
 from fedpeft.journal.diagnosis import diagnosed, disk_full
 from fedpeft.paths import write_atomically
-from fedpeft.report.summary import RunPlan
+from fedpeft.report.sinks import feeding
+from fedpeft.report.summary import RunPlan, summarise
 from fedpeft.simulation.centralised import CentralisedProcess, train_centralised
+from fedpeft.simulation.engines import run_engine
 from fedpeft.simulation.federation import Federation
-from fedpeft.simulation.local import run_local
+from fedpeft.simulation.kept import adapters_to_export, best_round
+from fedpeft.simulation.personal import explain_shared
 from fedpeft.simulation.plan import make_plan
 from fedpeft.simulation.wiring import FORWARD
 from fedpeft.types import FloatArray
 from fedpeft.version import __version__
 
-ADAPTER = "adapter"
 RUN_FILE = "run.toml"
 
 
@@ -52,7 +54,7 @@ def perform(
     federation: Federation,
     journal: Journal,
     *,
-    engine: Engine = run_local,
+    engine: Engine = run_engine,
     on_plan: Callable[[RunPlan], None] = lambda plan: None,
     on_work: Callable[[Work], None] = lambda work: None,
     separate: bool = True,
@@ -62,7 +64,7 @@ def perform(
     Args:
         federation: ready to run.
         journal: open for writing.
-        engine: runs the rounds.
+        engine: runs the rounds; default: the one that the run file names.
         on_plan: called with the plan before anything is trained.
         on_work: called as work is done; within a phase `done` never falls, and ends at `total`.
         separate: train the centralised comparison in a process of its own, from the run file in the run's folder;
@@ -89,26 +91,34 @@ def perform(
         on_work(Work("round", done, total))
 
     wanted = config.evaluation.centralised and len(federation.test) > 0 and not _has_centralised(journal)
+    early = config.evaluation.patience > 0  # how many passes there will be is known at the end only
     child = CentralisedProcess(folder, federation.example_passes()) if wanted and separate else None
     with contextlib.ExitStack() as stack:
+        feed = stack.enter_context(feeding(config.report.sinks, journal))
         if child is not None:
             stack.callback(child.stop)
-            child.start()
+            if not early:
+                child.start()
         theta, moved = engine(federation, journal, count)
         on_work(Work("exporting", total, total))
-        federation.adapter.set(theta)
-        _export(federation, folder / ADAPTER)
-        journal.record(EventKind.EXPORTED, path=ADAPTER)
+        for name, kept in adapters_to_export(journal, config, theta).items():
+            federation.adapter.set(federation.whole(kept))
+            _export(federation, folder / name)
+            explain_shared(federation, folder / name, config.run.name)
+            journal.record(EventKind.EXPORTED, path=name)
+        rounds = _rounds(journal)
+        passes = summarise(journal).example_passes if early else federation.example_passes()
         if child is not None:
+            if early:
+                child.passes, child.rounds = passes, rounds
+                child.start()
             _await_centralised(journal, child, on_work)
         elif wanted:
-            _train_here(federation, journal, on_work)
-        journal.record(
-            EventKind.RUN_FINISHED,
-            adapter=_last_adapter(journal),
-            rounds=config.run.rounds,
-            **moved,
-        )
+            _train_here(federation, journal, passes, rounds, on_work)
+        for trouble in feed.troubles:
+            journal.record(EventKind.FAILED, reason=trouble)
+        best = best_round(journal, config)
+        journal.record(EventKind.RUN_FINISHED, adapter=_last_adapter(journal), rounds=rounds, best_round=best, **moved)
 
 
 def _export(federation: Federation, folder: Path) -> None:
@@ -124,10 +134,14 @@ def _export(federation: Federation, folder: Path) -> None:
 def work_of(federation: Federation) -> float:
     """The work of the federated run, in examples."""
     config = federation.config
-    own = sum(map(len, federation.held_out.values())) if config.evaluation.clients else 0
+    table = config.evaluation
+    own = table.clients_fraction * sum(map(len, federation.held_out.values())) if table.clients else 0.0
+    more = config.run.rounds // table.clients_every if table.clients_every else 0
+    tuned = table.clients_fraction * len(federation.train) * table.personalised_steps * config.local.batch_size
+    own *= 2 + more + (table.personalised_steps > 0)
     whole, sample = len(federation.test), config.evaluation.examples or len(federation.test)
     between = max(0, config.run.rounds // config.evaluation.every - 1)
-    return federation.example_passes() + FORWARD * (2 * own + 2 * whole + between * min(sample, whole))
+    return federation.example_passes() + tuned + FORWARD * (own + 2 * whole + between * min(sample, whole))
 
 
 def _await_centralised(journal: Journal, child: CentralisedProcess, on_work: Callable[[Work], None]) -> None:
@@ -142,9 +156,11 @@ def _await_centralised(journal: Journal, child: CentralisedProcess, on_work: Cal
     _record_centralised(journal, *result)
 
 
-def _train_here(federation: Federation, journal: Journal, on_work: Callable[[Work], None]) -> None:
+def _train_here(
+    federation: Federation, journal: Journal, passes: int, rounds: int, on_work: Callable[[Work], None]
+) -> None:
     """As `_await_centralised`, in this process."""
-    passes, done = federation.example_passes(), 0
+    done = 0
 
     def count(examples: int) -> None:
         nonlocal done
@@ -152,7 +168,7 @@ def _train_here(federation: Federation, journal: Journal, on_work: Callable[[Wor
         on_work(Work("centralised", done, passes))
 
     try:
-        evaluation, passed = train_centralised(federation, passes, count)
+        evaluation, passed = train_centralised(federation, passes, rounds, count)
     except Exception as error:  # the user's own loss, collate or data may raise anything; the federated run is done
         _record_failure(journal, f"{type(error).__name__}: {error}")
         return
@@ -168,6 +184,7 @@ def _record_centralised(journal: Journal, evaluation: Evaluation, passes: int) -
         split="centralised",
         accuracy=evaluation.accuracy,
         loss=evaluation.loss,
+        metrics={name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
         examples=evaluation.examples,
         passes=passes,
     )
@@ -180,7 +197,8 @@ def _record_failure(journal: Journal, reason: str) -> None:
 def _finished(journal: Journal, rounds: int) -> bool:
     """Whether the last start of this run came to its end, and no more rounds are asked for now."""
     commit = journal.last_commit()
-    if commit is None or commit.round < rounds:
+    stopped = any(True for _ in journal.events(EventKind.STOPPED))
+    if commit is None or (commit.round < rounds and not stopped):
         return False
     started = max((event.seq for event in journal.events(EventKind.RUN_STARTED)), default=0)
     return any(event.seq > started for event in journal.events(EventKind.RUN_FINISHED))
@@ -188,6 +206,11 @@ def _finished(journal: Journal, rounds: int) -> bool:
 
 def _has_centralised(journal: Journal) -> bool:
     return any(event.payload["split"] == "centralised" for event in journal.events(EventKind.EVALUATED))
+
+
+def _rounds(journal: Journal) -> int:
+    commit = journal.last_commit()
+    return commit.round if commit else 0
 
 
 def _last_adapter(journal: Journal) -> str:

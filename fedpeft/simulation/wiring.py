@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpeft.client import Agent, ClientStore, Home
+from fedpeft.client import Agent, ClientMemory, ClientStore, Home
 from fedpeft.config import RunConfig
 from fedpeft.evaluation import Evaluation
+from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.simulation.devices import Device
@@ -46,12 +47,12 @@ def make_agent(
         trainer: of the clients; default: in this process.
     """
     batch = federation.config.local.batch_size
-    size = federation.adapter.layout.size
+    sharing = federation.sharing
     homes = {
         client: Home(
             federation.train[client],
             federation.held_out[client],
-            ClientStore(folder / client, size),
+            ClientStore(folder / client, sharing.shared.size),
             device.table.name,
             device.table.memory_mb,
         )
@@ -60,11 +61,13 @@ def make_agent(
     return Agent(
         trainer or federation.trainer(on_step=lambda: on_examples(batch)),
         counted_evaluation(federation, on_examples),
-        federation.initial,
-        federation.adapter.layout,
+        sharing.shared_of(federation.initial),
+        sharing.shared,
         homes,
         frame_limits(federation.config),
         federation.config.codec.down,
+        ClientMemory(sharing, sharing.private_of(federation.initial)),
+        load_mods(federation.config.client.mods),
     )
 
 
@@ -94,11 +97,13 @@ def make_coordinator(
     return Coordinator(
         config,
         Settings(
-            layout=federation.adapter.layout,
-            initial=federation.initial,
+            layout=federation.sharing.shared,
+            initial=federation.sharing.shared_of(federation.initial),
             steps={table.name: federation.steps(table.name) for table in config.devices},
             ranks={table.name: table.rank for table in config.devices if table.rank is not None},
             poll_s=poll_s,
+            headline=getattr(federation.task, "headline", ""),
+            larger_is_better=getattr(federation.task, "larger_is_better", None),
         ),
         transport,
         clock,

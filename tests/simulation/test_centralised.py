@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import run_tiny
+from tiny import run_tiny, tiny_arguments
 from tiny_text import write_run
 
 from fedpeft import api
 from fedpeft.config import load_run_file
 from fedpeft.evaluation import Evaluation
 from fedpeft.journal import EventKind, Journal
-from fedpeft.simulation.centralised import RESULT, CentralisedProcess
+from fedpeft.simulation.centralised import RESULT, CentralisedProcess, train_centralised
 from fedpeft.simulation.federation import assemble
+from fedpeft.simulation.own import own_federation
 
 PARENT = """
 import sys, time
@@ -177,3 +178,41 @@ def test_stopping_what_was_never_started_is_fine(tmp_path):
     child.stop()
     assert child.wait(0.0)
     assert os.listdir(tmp_path) == []
+
+
+def tiny_federation(folder, rounds, **options):
+    arguments = tiny_arguments(folder, **options)
+    return own_federation(
+        **{name: arguments[name] for name in ("model", "peft_config", "clients", "loss", "test", "correct")},
+        metrics={},
+        collate=None,
+        client_test={},
+        strategy=None,
+        base_name="tiny",
+        table={
+            "run": {"name": "tiny", "rounds": rounds},
+            "model": {"source": "python-objects"},
+            "devices": [{"name": "d", "clients": 5}],
+            "round": {"ask": 5},
+        },
+        options=arguments["options"],
+    )
+
+
+def test_it_follows_the_schedule_of_the_rounds(tmp_path):
+    """A rate of 0 from round 3 of 4 on leaves what half as many passes would have trained."""
+    (tmp_path / "own.py").write_text(
+        "def half():\n    return lambda round, rounds: float(round <= 2)\n", encoding="utf-8"
+    )
+    options = {"rounds": 4, "local__optimizer": "sgd", "local__learning_rate": 0.1}
+    halved = tiny_federation(tmp_path, **options, local__schedule={"name": f"{tmp_path}/own.py:half"})
+    whole = tiny_federation(tmp_path, **options)
+    found = {}
+    for name, federation, passes, rounds in (
+        ("halved", halved, 160, 4),
+        ("half", whole, 80, 2),
+        ("all", whole, 160, 4),
+    ):
+        train_centralised(federation, passes, rounds)
+        found[name] = federation.adapter.get().tobytes()
+    assert found["halved"] == found["half"] != found["all"]

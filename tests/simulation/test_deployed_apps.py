@@ -125,6 +125,15 @@ def test_a_node_that_names_no_client_of_the_run_is_refused(tmp_path):
     assert agent_for({"client": "c00", "state": str(tmp_path / "state")}, {"run-file": run_file})[0] is agent
 
 
+def test_the_virtual_nodes_of_a_flower_simulation_stand_for_the_clients_in_order(tmp_path):
+    told = {"run-file": str(write_run(tmp_path))}
+    state = str(tmp_path / "state")
+    clients = [agent_for({"partition-id": k, "num-partitions": 3, "state": state}, told)[1] for k in range(3)]
+    assert clients == ["c00", "c01", "c02"]
+    with pytest.raises(ConfigError, match="is not a client of this run"):
+        agent_for({"partition-id": 3, "num-partitions": 4, "state": state}, told)
+
+
 def test_the_system_clock_is_monotonic():
     clock = SystemClock()
     before = clock.now()

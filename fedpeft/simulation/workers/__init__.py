@@ -9,6 +9,7 @@ into shares, each trained by another process or machine of the same kind, and th
     workbench   what a worker does with a share
     processes   workers on this machine: forked, or started anew
     on_ray      workers on the nodes of a Ray cluster
+    ray_cluster the connection to it
     choice      which of them a run file asks for
 """
 

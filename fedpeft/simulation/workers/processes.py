@@ -3,9 +3,9 @@
 Where a process can be forked it shares the parent's model and data, page by page, until one of them writes there. Where
 it cannot, a worker assembles the run file itself.
 
-What travels: a JSON header, then vectors as raw little-endian float32. Down: plans, and each distinct θ once a worker.
-Up: deltas. A worker ends when its pipe does, in the middle of a step if need be: it never outlives a parent that was
-killed.
+What travels: a JSON header, then vectors as raw little-endian float32. Down: plans, each distinct θ (and vector that
+came with it) once a worker, and the memory of each client half. Up: deltas, and what client halves send. A worker ends
+when its pipe does, in the middle of a step if need be: it never outlives a parent that was killed.
 """
 
 from __future__ import annotations
@@ -83,11 +83,15 @@ class ProcessWorker:
     def ask(self, share: Sequence[tuple[int, TrainingJob]]) -> None:
         """See `Worker`. A worker that is gone is found out when it is listened to."""
         self._plans = {place: job.plan for place, job in share}
-        numbers = [self._starts.number(job.start) for _, job in share]
+        starts = [self._starts.number(job.start) for _, job in share]
+        received = [{name: self._starts.number(v) for name, v in job.received.items()} for _, job in share]
         self._holds &= self._starts.numbers
-        new = sorted(set(numbers) - self._holds)
+        new = sorted({*starts, *(number for one in received for number in one.values())} - self._holds)
         header = {
-            "jobs": [[place, number, _plain(job.plan)] for (place, job), number in zip(share, numbers, strict=True)],
+            "jobs": [
+                [place, start, came, list(job.memory), _plain(job.plan)]
+                for (place, job), start, came in zip(share, starts, received, strict=True)
+            ],
             "keep": sorted(self._holds | set(new)),
             "new": new,
         }
@@ -95,7 +99,11 @@ class ProcessWorker:
             self.connection.send_bytes(json.dumps(header).encode())
             for number in new:
                 self.connection.send_bytes(_raw(self._starts[number]))
+            for _, job in share:
+                for vector in job.memory.values():
+                    self.connection.send_bytes(_raw(vector))
         self._holds.update(new)
+        self._starts.forget()
 
     def hear(self) -> Said:
         """The next thing that it says; waits for it."""
@@ -110,14 +118,18 @@ class ProcessWorker:
                     return Crashed(said["place"])
                 case "rest":
                     return Rest()
-            delta = None
-            if "size" in said:
-                delta = np.empty(said["size"], dtype=np.float32)
-                self.connection.recv_bytes_into(_raw(delta))
+            delta = self._vector(said["size"]) if "size" in said else None
+            sent = {name: self._vector(size) for name, size in said.get("sent", {}).items()}
             fault = None if said["fault"] is None else fault_of(said["fault"])
-            return Done(said["place"], TrainingResult(self._plans[said["place"]], delta, said["metrics"], fault))
+            result = TrainingResult(self._plans[said["place"]], delta, said["metrics"], fault, sent)
+            return Done(said["place"], result)
         except (EOFError, OSError):
             return Lost(self._end())
+
+    def _vector(self, size: int) -> FloatArray:
+        vector = np.empty(size, dtype=np.float32)
+        self.connection.recv_bytes_into(_raw(vector))
+        return vector
 
     def _end(self) -> str:
         self.process.join(5.0)
@@ -249,11 +261,20 @@ def _read(connection: Connection, inbox: queue.SimpleQueue[list[Order]]) -> None
         while True:
             header = json.loads(connection.recv_bytes())
             for number in header["new"]:
-                starts[number] = np.frombuffer(bytearray(connection.recv_bytes()), dtype="<f4")
+                starts[number] = _received(connection)
             starts = {number: starts[number] for number in header["keep"]}
-            inbox.put([(place, _plan(plan), starts[number]) for place, number, plan in header["jobs"]])
+            orders = []
+            for place, start, came, remembered, plan in header["jobs"]:
+                received = {name: starts[number] for name, number in came.items()}
+                memory = {name: _received(connection) for name in remembered}
+                orders.append(Order(place, _plan(plan), starts[start], received, memory))
+            inbox.put(orders)
     except (EOFError, OSError):
         os._exit(0)
+
+
+def _received(connection: Connection) -> FloatArray:
+    return np.frombuffer(bytearray(connection.recv_bytes()), dtype="<f4")
 
 
 def _say(connection: Connection, said: dict[str, Any]) -> None:
@@ -268,8 +289,10 @@ def _say_done(connection: Connection, done: Done) -> None:
     if result.delta is None:
         _say(connection, said)
     else:
-        _say(connection, said | {"size": result.delta.size})
-        connection.send_bytes(_raw(result.delta))
+        sizes = {name: vector.size for name, vector in result.sent.items()}
+        _say(connection, said | {"size": result.delta.size, "sent": sizes})
+        for vector in (result.delta, *result.sent.values()):
+            connection.send_bytes(_raw(vector))
 
 
 # Both sides

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,15 @@ from fedpeft.simulation.workers.workshop import Crashed, Done
 from fedpeft.training import Trainer, TrainingJob, TrainingResult
 from fedpeft.types import FloatArray, Plan
 
-Order: TypeAlias = tuple[int, Plan, FloatArray]
-"""(place, plan, start): all of a job that a worker has not got itself."""
+
+class Order(NamedTuple):
+    """All of a job that a worker has not got itself."""
+
+    place: int
+    plan: Plan
+    start: FloatArray  # shape (d,)
+    received: Mapping[str, FloatArray] = {}  # as of `TrainingJob`
+    memory: Mapping[str, FloatArray] = {}
 
 
 class Workbench:
@@ -38,26 +45,26 @@ class Workbench:
         # What crashes is not known by name when many are trained together: they are then taken one at a time.
         with suppress(Exception):
             for result in self.trainer.run([self._job(order) for order in orders]):
-                yield Done(left.pop(0)[0], own_memory(result))
+                yield Done(left.pop(0).place, own_memory(result))
         for order in left:
             try:
                 (result,) = self.trainer.run([self._job(order)])
             except Exception:
-                yield Crashed(order[0])
+                yield Crashed(order.place)
             else:
-                yield Done(order[0], own_memory(result))
+                yield Done(order.place, own_memory(result))
 
     def _job(self, order: Order) -> TrainingJob:
-        _, plan, start = order
-        return TrainingJob(plan, start, self.data[plan.client])
+        return TrainingJob(order.plan, order.start, self.data[order.plan.client], order.received, order.memory)
 
     def _step(self) -> None:
         self.steps += 1
 
 
 def own_memory(result: TrainingResult) -> TrainingResult:
-    """The result with a contiguous fp32 delta, as it is sent byte by byte."""
+    """The result with contiguous fp32 vectors, as they are sent byte by byte."""
     if result.delta is None:
         return result
     delta = np.ascontiguousarray(result.delta, dtype=np.float32)
-    return TrainingResult(result.plan, delta, result.metrics, result.fault)
+    sent = {name: np.ascontiguousarray(vector, dtype=np.float32) for name, vector in result.sent.items()}
+    return TrainingResult(result.plan, delta, result.metrics, result.fault, sent)

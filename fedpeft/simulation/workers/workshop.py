@@ -93,8 +93,8 @@ class Workshop(Protocol):
         """End all of them."""
 
 
-KEPT = 2
-"""Starts that outlive the call which brought them: the next cohort mostly begins where the last one did."""
+KEPT = 16
+"""Vectors that outlive the request which brought them: the next one mostly begins where the last one did."""
 
 
 class StartBook:
@@ -124,7 +124,7 @@ class StartBook:
         return set(self._starts)
 
     def forget(self) -> None:
-        """Drop all but the last few: no job of an earlier call is out any more."""
+        """Drop all but those used last. A worker that was sent one keeps it until it is asked for something else."""
         for number in list(self._starts)[:-KEPT]:
             del self._starts[number]
 

@@ -34,6 +34,7 @@ def federation(tmp_path, change=lambda clients: None, **options):
     return own_federation(
         **{name: arguments[name] for name in ("model", "peft_config", "clients", "loss", "test", "correct")},
         collate=None,
+        metrics={},
         client_test={},
         strategy=None,
         base_name="tiny",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedpeft.simulation.workers.workshop import StartBook
+from fedpeft.simulation.workers.workshop import KEPT, StartBook
 
 
 def vector(value):
@@ -29,8 +29,8 @@ def test_a_vector_that_is_written_to_afterwards_is_another_one():
 
 def test_those_used_last_are_kept():
     book = StartBook()
-    numbers = [book.number(vector(value)) for value in range(4)]
+    numbers = [book.number(vector(value)) for value in range(KEPT + 2)]
     book.number(vector(0))
     book.forget()
-    assert book.numbers == {numbers[3], numbers[0]}
+    assert book.numbers == {*numbers[3:], numbers[0]}
     assert book.number(vector(1)) not in numbers, "a number that was given away never comes back"

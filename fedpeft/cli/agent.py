@@ -1,0 +1,96 @@
+"""`fedpeft agent FILE`: be a node of a SuperLink for one client of a run, or for some, with the model loaded once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedpeft.cli.output import console
+from fedpeft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from fedpeft.types import ClientId
+
+PATIENCE_S = 90.0
+"""A node that was killed is refused for 60 s: the SuperLink takes it for alive until then."""
+
+
+def agent(
+    file: Annotated[Path, typer.Argument(help="This device's copy of the run file.")],
+    superlink: Annotated[str, typer.Option("--superlink", metavar="HOST:PORT", help="Where the SuperLink is.")],
+    client: Annotated[
+        list[str],
+        typer.Option(
+            "--client",
+            metavar="NAME[=KEY]",
+            help="A client of the run file, and its private key (ECDSA, OpenSSH); may be given often.",
+        ),
+    ],
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option("--root-certificates", help="PEM; default: the authorities that this machine trusts."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Without TLS: on one machine only.")] = False,
+    state: Annotated[Path, typer.Option("--state", help="Folder for what the clients keep.")] = Path("~/.fedpeft"),
+    poll: Annotated[float, typer.Option("--poll", min=0.01, help="Seconds between two looks for messages.")] = 3.0,
+) -> None:
+    """Serve clients of a run as nodes of a SuperLink, until SIGTERM or Ctrl-C."""
+    keys = _keys(client)
+    certificates = None if root_certificates is None else _read(root_certificates)
+    from fedpeft.flower.compat.node import SuperLink
+    from fedpeft.simulation.deployed import serve_clients
+
+    out, names = console(stderr=True), ", ".join(keys)
+    serve_clients(
+        file,
+        keys,
+        SuperLink(superlink, certificates, insecure),
+        state,
+        _until_told(),
+        poll_s=poll,
+        patience_s=PATIENCE_S,
+        on_ready=lambda: out.print(f"serving {names} at {superlink}", soft_wrap=True),
+    )
+
+
+def _keys(pairs: list[str]) -> dict[ClientId, ec.EllipticCurvePrivateKey | None]:
+    from fedpeft.simulation.engines.credentials import read_node_key
+    from fedpeft.types import ClientId
+
+    keys: dict[ClientId, ec.EllipticCurvePrivateKey | None] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        keys[ClientId(name)] = read_node_key(Path(path).expanduser()) if equals else None
+    return keys
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"--root-certificates {path} cannot be read: {error.strerror}",
+            code="config.certificates",
+            allowed="a PEM file with the certificate of who signed the SuperLink's",
+            remedy="correct the path",
+        ) from error
+
+
+def _until_told() -> threading.Event:
+    """Set by the first SIGTERM or SIGINT; the second one interrupts whatever is being done."""
+    told = threading.Event()
+
+    def hear(number: int, frame: Any) -> None:
+        if told.is_set():
+            raise KeyboardInterrupt
+        told.set()
+
+    signal.signal(signal.SIGTERM, hear)
+    signal.signal(signal.SIGINT, hear)
+    return told

@@ -1,0 +1,96 @@
+"""What a run file and its strategy say of the adapter's parts and of the two halves: checked, counted, put in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.adapters.freeze import freeze
+from fedpeft.config import RunConfig
+from fedpeft.errors import ConfigError, PluginError
+from fedpeft.registry import build
+from fedpeft.strategies import Strategy
+from fedpeft.strategies.client_half import settle_objective
+from fedpeft.training.objectives import ClientHalf
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+
+def private_parts(config: RunConfig, strategy: Strategy) -> list[str]:
+    """Parts of the names of those tensors that stay on their client: the strategy's and the run file's."""
+    return list(dict.fromkeys([*strategy.private, *config.adapter.private]))
+
+
+def frozen_parts(config: RunConfig, strategy: Strategy) -> list[str]:
+    """Parts of the names of those tensors that keep their initial value."""
+    return list(dict.fromkeys([*strategy.frozen, *config.adapter.frozen]))
+
+
+def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> FlatAdapter:
+    """The adapter without its frozen tensors; it takes the place of the given one.
+
+    Raises:
+        ModelError: a part that no tensor has, or nothing is left to train.
+    """
+    return freeze(adapter, frozen_parts(config, strategy))
+
+
+def check_halves(config: RunConfig, strategy: Strategy) -> None:
+    """See whether a strategy and its local objective are made for each other, before anything slow is loaded.
+
+    Raises:
+        PluginError: one sends what the other does not receive; no such codec.
+        ConfigError: device classes of a smaller rank, whose unused components would be trained against a frozen factor.
+    """
+    settle_objective(strategy)
+    objective = build("objective", strategy.objective, strategy.objective_params)
+    half = objective if isinstance(objective, ClientHalf) else None
+    for what, ours, theirs in (
+        ("sends", strategy.sends, half.receives if half is not None else ()),
+        ("receives", strategy.receives, half.sends if half is not None else ()),
+    ):
+        if set(ours) != set(theirs):
+            raise PluginError(
+                f"strategy {type(strategy).__name__} {what} {sorted(ours)}, and its objective "
+                f'"{strategy.objective}" is made for {sorted(theirs)}',
+                code="plugin.halves",
+                allowed="the same names on both sides",
+                remedy="correct `sends` and `receives` of the strategy or of the objective",
+            )
+    if strategy.sends or strategy.receives:
+        build("codec", config.codec.auxiliary, {})
+    ranks = [table.name for table in config.devices if table.rank is not None]
+    frozen = frozen_parts(config, strategy)
+    if ranks and frozen:
+        raise ConfigError(
+            f'devices.rank of class "{ranks[0]}" contradicts frozen tensors ({", ".join(frozen)}): a component that a '
+            "client leaves out has no gradient only while both its factors are trained",
+            code="config.rank-frozen",
+            allowed="one rank for all clients, adapter.rank",
+            remedy="remove devices.rank, or freeze nothing",
+        )
+
+
+def message_bytes(federation: Federation) -> tuple[int, int]:
+    """Nominal bytes of an update and of a broadcast, with what goes beside them."""
+    codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
+    beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
+    up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
+    down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside
+    return up, down
+
+
+def part_notes(federation: Federation) -> list[str]:
+    """What a person should know of the strategy's halves and of private parts before the run."""
+    config, strategy, sharing = federation.config, federation.strategy, federation.sharing
+    notes = list(strategy.remarks(config))
+    if not sharing.is_whole:
+        parts = ", ".join(private_parts(config, strategy))
+        notes.append(
+            f"{sharing.private.size:,} of {sharing.whole.size:,} trainable parameters ({parts}) stay on each client; "
+            "the coordinator has no whole adapter to judge: only clients evaluate, each with its own"
+        )
+        if not config.evaluation.clients or not any(map(len, federation.held_out.values())):
+            notes.append("nobody evaluates this run: set evaluation.clients = true, and keep examples on the clients")
+    return notes

@@ -1,0 +1,56 @@
+"""One seed, one adapter: on every engine, and after its processes were killed.
+
+`ray` is in `tests/system/test_ray.py`; `flwr run .` in `tests/system/test_flwr_run.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+from engine_run import alive_after, start
+from tiny_text import write_run
+
+from fedpeft import api
+from fedpeft.config import load_run_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
+
+GONE_S = 90.0
+"""Seconds in which the processes of a run that was killed must be gone: ours take 5, some of Ray's up to a minute."""
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory):
+    changes = {"run__rounds": 3, "devices": [{"name": "phone", "clients": 3}], "evaluation__clients": False}
+    return write_run(tmp_path_factory.mktemp("run"), **changes)
+
+
+@pytest.fixture(scope="module")
+def expected(run_file):
+    return api.run(load_run_file(run_file, {"run.name": "local"})).adapter_hash
+
+
+def killed(run_file, engine, name, *more):
+    """Run until the coordinator is killed; nothing that it started is left."""
+    (told,), code = start(run_file, engine, name, *more)
+    assert code == -9
+    assert len(told["processes"]) >= 2
+    assert alive_after(told["processes"], GONE_S) == []
+
+
+def test_flower_killed_and_resumed_ends_in_the_same_adapter_as_one_process(run_file, expected):
+    killed(run_file, "flower", "flower", "--kill", "committed:3")  # round 2, after rounds 0 and 1
+    told, _ = start(run_file, "flower", "flower", "--resume")
+    assert told == [{"adapter": expected}]
+
+
+def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(run_file, expected):
+    """First the SuperLink is killed, which ends the run with its name; then, on resume, the coordinator."""
+    (lost, ended), _ = start(
+        run_file, "superlink", "superlink", "--kill", "round_opened:2", "--victim", "flower-superlink"
+    )
+    assert ended["error"] == "engine.process"
+    assert "the SuperLink ended with exit code -9" in ended["message"]
+    assert alive_after(lost["processes"], GONE_S) == []
+    killed(run_file, "superlink", "superlink", "--resume", "--kill", "committed:1")  # round 2
+    told, _ = start(run_file, "superlink", "superlink", "--resume")
+    assert told == [{"adapter": expected}]
