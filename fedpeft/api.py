@@ -13,9 +13,11 @@ from fedpeft.errors import ConfigError
 from fedpeft.journal import Event, Journal
 from fedpeft.report import write_report
 from fedpeft.report.summary import Progress, RunPlan, RunResult, summarise
+from fedpeft.types import ClientId
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
+    from fedpeft.simulation.kept import Kept
     from fedpeft.simulation.run import Work
 
 Observers = Sequence[Callable[[Event], None]]
@@ -93,37 +95,51 @@ def validate(config: RunConfig) -> RunPlan:
     return make_plan(assemble(config))
 
 
-def export(folder: Path, to: Path, *, merged: bool = False) -> Path:
-    """Write the last committed adapter of a run as a peft folder, or merged into its base model.
+def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept", client: str | None = None) -> Path:
+    """Write an adapter of a run as a peft folder, or merged into its base model.
 
     Args:
         folder: of the run.
         to: folder to write; created.
         merged: write an ordinary `transformers` model instead.
+        which: that of the "last" committed round, of the "best" one, or the one that `evaluation.keep` says: "kept".
+        client: whose adapter, in a run that keeps tensors private: its own with what is shared, as of the last commit.
 
     Raises:
-        JournalError: nothing is committed yet, or the run is damaged.
+        JournalError: nothing is committed yet, no best round was looked for, or the run is damaged.
     """
     from fedpeft.adapters import export_adapter, export_merged
-    from fedpeft.errors import JournalError
-    from fedpeft.journal.snapshot import unpack
     from fedpeft.simulation.federation import assemble
+    from fedpeft.simulation.kept import ADAPTER, adapter_of
+    from fedpeft.simulation.own import OWN_OBJECTS
+    from fedpeft.simulation.personal import explain_shared, own_adapter
+    from fedpeft.simulation.placing import anywhere
 
+    if client is not None and which == "best":
+        raise ConfigError(
+            f'which = "best" contradicts client = "{client}": of its own tensors a client keeps the last ones only',
+            code="config.export",
+            allowed='which = "last" for a client',
+            remedy="leave out one of them",
+        )
     with Journal.read(folder) as journal:
         config = _config_of(journal)
-        commit = journal.last_commit()
-        if commit is None:
-            raise JournalError(
-                f"run {config.run.name} has committed no round yet",
-                code="journal.no-commit",
-                remedy=f"fedpeft resume {config.run.name}",
+        if config.model.source == OWN_OBJECTS:
+            raise ConfigError(
+                f"run {config.run.name} was made of Python objects: there is no run file to build its model from",
+                code="config.own-objects",
+                remedy=f"take what the run has exported itself: {folder / ADAPTER}",
             )
-        arrays, _ = unpack(journal.blob(commit.snapshot["adapter"]))
-    federation = assemble(config)
-    federation.adapter.set(arrays["theta"])
+        theta = adapter_of(journal, config, which if client is None else "last")
+        federation = assemble(anywhere(config, whole_weights=merged))
+        own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
+    federation.adapter.set(own)
     if merged:
         return export_merged(federation.adapter, to, federation.tokenizer)
-    return export_adapter(federation.adapter, to, base_name=federation.base_name)
+    path = export_adapter(federation.adapter, to, base_name=federation.base_name)
+    if client is None:
+        explain_shared(federation, path, config.run.name)
+    return path
 
 
 def simulate(
@@ -134,6 +150,7 @@ def simulate(
     loss: Callable[[Any, Any], Any],
     test: Any = (),
     correct: Callable[[Any, Any], Any] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
     client_test: Mapping[str, Any] | None = None,
     strategy: Any = None,
@@ -157,6 +174,8 @@ def simulate(
         loss: `(model, batch) -> tensor`, the loss per example, shape (n,), or their mean.
         test: the coordinator's test set.
         correct: `(model, batch) -> tensor of shape (n,)`, 1 where the prediction is right; gives accuracies.
+        metrics: name -> `(model, batch) -> tensor of shape (n,)`, or their mean; what is reported is the mean over the
+            examples of an evaluation.
         collate: a list of items -> a batch; default: torch's.
         client_test: client name -> its own held-out data set.
         strategy: a `fedpeft.strategies.Strategy`; default: FedAvg.
@@ -207,6 +226,7 @@ def simulate(
         loss=loss,
         test=test,
         correct=correct,
+        metrics=metrics or {},
         collate=collate,
         client_test=client_test or {},
         strategy=strategy,

@@ -1,10 +1,12 @@
 """Names -> plug-ins. One file, one line here: that is all it takes to add a method.
 
-A plug-in is named in one of three ways, wherever a run file or an argument takes a name:
+A plug-in is named in one of these ways, wherever a run file or an argument takes a name:
 
     "fedavg"                    built in: a line in `BUILTIN`
     "my-rule"                   installed: an entry point of the group `fedpeft.strategy`, `fedpeft.codec`, ...
     "my/rule.py:MyRule"         a file: loaded from its path, which may be relative to the run file
+    "my_package.rules:MyRule"   a module that can be imported
+    "flower:FedAdam"            of a family: something in `FAMILIES` knows what the rest stands for
 
 Built-ins are written as `module:attribute` and imported only when asked for, so that listing names costs nothing.
 """
@@ -12,9 +14,7 @@ Built-ins are written as `module:attribute` and imported only when asked for, so
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -22,17 +22,46 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fedpeft.errors import PluginError, closest
+from fedpeft.plugin_files import is_offer, load_file, load_module, load_offered
 
 Kind: TypeAlias = Literal[
-    "strategy", "codec", "objective", "optimizer", "adapter", "kernel", "partitioner", "source", "task"
+    "strategy",
+    "codec",
+    "objective",
+    "optimizer",
+    "adapter",
+    "kernel",
+    "partitioner",
+    "source",
+    "reader",
+    "task",
+    "model",
+    "schedule",
+    "sink",
+    "mod",
 ]
+
+PEFT_TYPES = (
+    *("adamss", "beft", "boft", "c3a", "deft", "delora", "fourierft", "frod"),
+    *("glora", "gralora", "hira", "hra", "ia3", "lily", "ln_tuning", "loha"),
+    *("lokr", "miss", "oft", "p_tuning", "peanut", "prefix_tuning", "prompt_tuning", "psoft"),
+    *("pvera", "randlora", "road", "shira", "supertuning", "tinylora", "trainable_tokens", "unilora"),
+    *("vblora", "vera", "waveft"),
+)
+"""Types of HF peft beside LoRA, by peft's own names; what it brings and a federation cannot train: `config.adapter`."""
 
 BUILTIN: dict[Kind, dict[str, str]] = {
     "strategy": {
         "fedavg": "fedpeft.strategies.fedavg:FedAvg",
         "fedprox": "fedpeft.strategies.fedprox:FedProx",
         "fedavgm": "fedpeft.strategies.fedavgm:FedAvgM",
+        "fedbuff": "fedpeft.strategies.fedbuff:FedBuff",
         "fedadam": "fedpeft.strategies.fedadam:FedAdam",
+        "fedyogi": "fedpeft.strategies.fedyogi:FedYogi",
+        "fedadagrad": "fedpeft.strategies.fedadagrad:FedAdagrad",
+        "scaffold": "fedpeft.strategies.scaffold:Scaffold",
+        "fedsa": "fedpeft.strategies.fedsa:FedSA",
+        "ffa": "fedpeft.strategies.ffa:FFA",
     },
     "codec": {
         "fp32": "fedpeft.codecs.fp32:Fp32",
@@ -42,15 +71,34 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "objective": {
         "plain": "fedpeft.training.objectives.plain:Plain",
         "proximal": "fedpeft.training.objectives.proximal:Proximal",
+        "scaffold": "fedpeft.training.objectives.scaffold:Scaffold",
     },
     "optimizer": {
         "adamw": "fedpeft.training.optimizers:adamw",
         "sgd": "fedpeft.training.optimizers:sgd",
     },
+    "schedule": {
+        "constant": "fedpeft.server.schedules:Constant",
+        "linear": "fedpeft.server.schedules:Linear",
+        "cosine": "fedpeft.server.schedules:Cosine",
+        "step": "fedpeft.server.schedules:Step",
+    },
+    "sink": {
+        "csv": "fedpeft.report.sinks.csv:CsvSink",
+        "jsonl": "fedpeft.report.sinks.jsonl:JsonLinesSink",
+        "tensorboard": "fedpeft.report.sinks.tensorboard:TensorBoardSink",
+    },
+    "mod": {
+        "message-size": "flwr.clientapp.mod:message_size_mod",
+        "arrays-size": "flwr.clientapp.mod:arrays_size_mod",
+    },
     "adapter": {
-        "lora": "fedpeft.adapters.kinds.lora:lora",
+        **dict.fromkeys(("lora", "dora", "rslora", "pissa"), "fedpeft.adapters.kinds.lora:lora"),
         "bitfit": "fedpeft.adapters.kinds.bitfit:bitfit",
+        "full": "fedpeft.adapters.kinds.full:full",
         "ssf": "fedpeft.adapters.kinds.ssf:ssf",
+        "saved": "fedpeft.adapters.kinds.by_config:saved",
+        **{name: f"fedpeft.adapters.kinds.by_config:{name}" for name in PEFT_TYPES},
     },
     "kernel": {
         "torch": "fedpeft.kernels.native:Native",
@@ -59,16 +107,53 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "partitioner": {
         "iid": "fedpeft.data.partition.iid:iid",
         "dirichlet": "fedpeft.data.partition.dirichlet:dirichlet",
+        "pathological": "fedpeft.data.partition.pathological:pathological",
+        "shard": "fedpeft.data.partition.shard:shard",
+        "natural-id": "fedpeft.data.partition.natural_id:natural_id",
+        "linear": "fedpeft.data.partition.sizes:linear",
+        "square": "fedpeft.data.partition.sizes:square",
+        "exponential": "fedpeft.data.partition.sizes:exponential",
+        "distribution": "fedpeft.data.partition.distribution:distribution",
     },
     "source": {
         "assistant": "fedpeft.data.assistant.source:assistant",
-        "csv": "fedpeft.data.csv:csv_source",
+        "files": "fedpeft.data.files:files",
+        "csv": "fedpeft.data.files:csv_files",
+        "hub": "fedpeft.data.hub:hub",
+    },
+    "reader": {
+        "csv": "fedpeft.data.readers.csv:read_csv",
+        "tsv": "fedpeft.data.readers.csv:read_tsv",
+        "json": "fedpeft.data.readers.json:read_json",
+        "jsonl": "fedpeft.data.readers.json:read_jsonl",
+        "parquet": "fedpeft.data.readers.parquet:read_parquet",
+        "image": "fedpeft.data.readers.image:read_image",
     },
     "task": {
         "label-names": "fedpeft.training.tasks.label_names:LabelNames",
         "linear-head": "fedpeft.training.tasks.linear_head:LinearHead",
+        "causal-lm": "fedpeft.training.tasks.causal_lm:CausalLanguageModel",
+        "instructions": "fedpeft.training.tasks.instructions:Instructions",
+        "images": "fedpeft.training.tasks.images:Images",
     },
+    "model": {},  # folders, hub ids and packages need no name here; path/file.py:function makes a module of one's own
 }
+
+
+FAMILIES: dict[tuple[Kind, str], str] = {("strategy", "flower"): "fedpeft.flower.stock_names:stock"}
+"""What answers for the names `FAMILY:rest` of a kind: a function of the rest and of the folder of relative paths."""
+
+
+def split_family(kind: Kind, name: str) -> tuple[str, str]:
+    """`flower:FedAdam` -> ("flower", "FedAdam"); of a name without a family ("", name)."""
+    family, separator, rest = name.partition(":")
+    return (family, rest) if separator and (kind, family) in FAMILIES else ("", name)
+
+
+@cache
+def _family(kind: Kind, family: str) -> Any:
+    module, attribute = FAMILIES[kind, family].split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def names(kind: Kind) -> list[str]:
@@ -93,14 +178,20 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
 
     Args:
         kind: which family of plug-ins.
-        name: a built-in name, an entry point's name, or `path/file.py:Attribute`.
+        name: in one of the ways above.
         relative_to: folder against which a relative file path is taken; default: the working folder.
 
     Raises:
         PluginError: no such name, file or attribute, or the file fails to import.
     """
+    folder = relative_to or Path.cwd()
+    family, own_name = split_family(kind, name)
+    if family:
+        return _family(kind, family)(own_name, folder)
+    if is_offer(name):
+        return load_offered(kind, name)
     if ".py:" in name:
-        return _load_file(kind, name, relative_to or Path.cwd())
+        return load_file(kind, name, folder)
     if name in BUILTIN[kind]:
         return _builtin(kind, name)
     for point in _installed(kind):
@@ -113,6 +204,8 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
                     code="plugin.import",
                     remedy="repair or remove the package that brings it",
                 ) from error
+    if ":" in name:
+        return load_module(kind, name)
     raise PluginError(
         f'{kind} "{name}" is not known',
         code=f"plugin.unknown-{kind}",
@@ -169,43 +262,3 @@ def _parameters(target: Any) -> tuple[tuple[str, ...], bool]:
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     )
     return known, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _load_file(kind: Kind, name: str, folder: Path) -> Any:
-    file_name, attribute = name.rsplit(":", 1)
-    path = (folder / Path(file_name).expanduser()).resolve()
-    if not path.is_file():
-        raise PluginError(
-            f'{kind} "{name}": there is no file {path}',
-            code="plugin.no-file",
-            allowed="path/file.py:Class, relative to the run file",
-            remedy="correct the path",
-        )
-    module_name = f"fedpeft_plugin_{path.stem}_{abs(hash(path)):x}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            sys.modules.pop(module_name, None)
-            raise PluginError(
-                f'{kind} "{name}": {path.name} failed to import: {type(error).__name__}: {error}',
-                code="plugin.import",
-                remedy="run the file with python and correct what it reports",
-            ) from error
-    if not hasattr(module, attribute):
-        classes = [
-            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name
-        ]
-        raise PluginError(
-            f'{kind} "{name}": {path.name} has no {attribute}',
-            code="plugin.no-class",
-            allowed=", ".join(classes) or "the file defines no class",
-            remedy=closest(attribute, classes) or f"define {attribute} in {path.name} or name another class",
-        )
-    return getattr(module, attribute)

@@ -13,6 +13,8 @@ Glossary
     codec       how a vector becomes bytes.
     coded       a delta as its codec sent it, checked but not decoded yet.
     version     the round whose broadcast a client holds; deltas and residuals refer to versions that both sides hold.
+    auxiliary   a further vector of shape (d,), by name: a strategy sends some beside θ, or gets some beside the delta.
+    memory      what a client half keeps on its client from round to round, under the round that it was made in.
     residual    what the codec lost, kept by the client and added to its next delta (error feedback).
     frame       one message: a protobuf header and one opaque body.
 """
@@ -87,6 +89,7 @@ class Plan:
     version: int = 0  # the broadcast that this round starts from
     feedback: int = -1  # the round whose residual counts (the last of this client that was folded in); -1 = none
     layout: str = ""  # digest of the layout that both sides must share
+    auxiliary: str = ""  # codec of the vectors that go up beside the update, where the strategy asks for any
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +131,23 @@ class Update:
     delta: FloatArray  # shape (d,), finite
     weight: float  # examples behind it, > 0
     metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
+    auxiliary: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)  # by name, each (d,), finite
     coded: Coded | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of_codes(
-        cls, client: ClientId, round: int, coded: Coded, weight: float, metrics: Mapping[str, float] | None = None
+        cls,
+        client: ClientId,
+        round: int,
+        coded: Coded,
+        weight: float,
+        metrics: Mapping[str, float] | None = None,
+        auxiliary: Mapping[str, FloatArray] | None = None,
     ) -> Update:
         """An update whose delta is decoded only if somebody reads it."""
         update = object.__new__(cls)
         values = {"client": client, "round": round, "weight": weight, "metrics": dict(metrics or {}), "coded": coded}
+        values["auxiliary"] = dict(auxiliary or {})
         for name, value in values.items():
             object.__setattr__(update, name, value)
         return update

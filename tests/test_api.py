@@ -14,7 +14,7 @@ import fedpeft.api
 from fedpeft import simulate
 from fedpeft.config import load_run_file
 from fedpeft.errors import FedpeftError
-from fedpeft.journal import Journal
+from fedpeft.journal import EventKind, Journal
 from fedpeft.strategies import FedAdam, FedAvg
 
 
@@ -189,6 +189,23 @@ def test_without_test_set_or_accuracy_there_is_none(tmp_path):
     assert result.centralised is None
 
 
+def test_metrics_of_ones_own_are_in_the_journal(tmp_path):
+    arguments = tiny_arguments(tmp_path, rounds=2)
+    metrics = {
+        "confidence": lambda model, batch: model(batch[0]).softmax(1).amax(1),
+        "constant": lambda model, batch: 0.25,
+    }
+    result = fedpeft.simulate(**arguments, metrics=metrics)
+    with Journal.read(result.folder) as journal:
+        on_test = [event.payload["metrics"] for event in journal.events(EventKind.EVALUATED)]
+        on_clients = [event.payload["metrics"] for event in journal.events(EventKind.CLIENT_EVALUATED)]
+    assert on_test
+    assert on_clients
+    for found in on_test + on_clients:
+        assert 0.5 <= found["confidence"] <= 1
+        assert found["constant"] == 0.25
+
+
 def test_the_centralised_comparison_is_trained_in_this_process(tmp_path):
     phases = []
     result = simulate(
@@ -245,6 +262,9 @@ NO_ITEMS = {"clients": {"ann": [1], "ben": []}}
         ({"ask": 9}, "config.contradiction", "round.ask"),
         ({"rounds": 0}, "config.wrong-value", "run.rounds = 0"),
         ({"name": "a/b"}, "config.wrong-value", "run.name = 'a/b'"),
+        ({"metrics": [len]}, "config.metrics", "metrics is a list"),
+        ({"metrics": {3: len}}, "config.metrics", "metrics has unnamed ones"),
+        ({"metrics": {"accuracy": len}}, "config.metrics", "'accuracy' is there already"),
         ({"options": {"local.stps": 3}}, "config.unknown-key", "local.stps = 3"),
         ({"options": {"localsteps": 3}}, "config.unknown-key", "localsteps = 3"),
         ({"options": {"devices.steps": 3}}, "config.override", 'options["devices.steps"]'),

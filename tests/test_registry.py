@@ -6,7 +6,7 @@ import pytest
 
 from fedpeft import registry
 from fedpeft.errors import PluginError
-from fedpeft.registry import BUILTIN, build, load, names
+from fedpeft.registry import BUILTIN, build, load, names, split_family
 
 RULE = """
 class Rule:
@@ -118,6 +118,25 @@ def test_a_plug_in_may_take_any_parameter(plugin):
 
 def test_what_cannot_be_called_is_no_plug_in(plugin):
     assert refusal("strategy", "rule.py:NUMBER", relative_to=plugin).code == "plugin.not-callable"
+
+
+def test_a_module_that_can_be_imported_may_be_named(tmp_path, monkeypatch):
+    (tmp_path / "lent_rules.py").write_text(RULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build("strategy", "lent_rules:Rule", {"strength": 2}).strength == 2
+    error = refusal("strategy", "lent_rules:Rul")
+    assert (error.code, error.remedy) == ("plugin.no-class", 'did you mean "Rule"?')
+    error = refusal("codec", "no_such_package.codecs:Mine")
+    assert error.code == "plugin.import"
+    assert "no_such_package" in error.message
+
+
+def test_a_family_answers_for_its_names_of_one_kind_only():
+    assert split_family("strategy", "flower:FedAdam") == ("flower", "FedAdam")
+    assert split_family("strategy", "flower:my/rule.py:Rule") == ("flower", "my/rule.py:Rule")
+    assert split_family("codec", "flower:FedAdam") == ("", "flower:FedAdam")
+    assert split_family("strategy", "rule.py:Rule") == ("", "rule.py:Rule")
+    assert build("strategy", "flower:FedAdam", {}).name == "flower:FedAdam"
 
 
 def _install(monkeypatch, name, value, kind="strategy"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,31 @@ from fedpeft.cli.find import RunArgument, find_run
 from fedpeft.cli.output import Format, FormatOption, print_json
 
 
+class Which(StrEnum):
+    """Whose adapter: see `fedpeft.api.export`."""
+
+    KEPT = "kept"
+    LAST = "last"
+    BEST = "best"
+
+
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write; created.")],
     merged: Annotated[bool, typer.Option("--merged", help="The whole model with the adapter merged in.")] = False,
+    which: Annotated[
+        Which, typer.Option("--round", help="kept: as evaluation.keep says; or the last round, or the best.")
+    ] = Which.KEPT,
+    client: Annotated[
+        str | None, typer.Option("--client", help="Whose, where tensors are private: its own with what is shared.")
+    ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
-    """Write the last committed adapter as a peft folder that PeftModel.from_pretrained loads."""
+    """Write a run's adapter as a peft folder that PeftModel.from_pretrained loads."""
     folder = find_run(run)
     from fedpeft import api
 
-    path = api.export(folder, to, merged=merged)
+    path = api.export(folder, to, merged=merged, which=which.value, client=client)
     if format is Format.JSON:
         print_json({"path": str(path), "merged": merged})
     else:

@@ -29,6 +29,8 @@ def ls(
                     "rounds_done": run.rounds_done,
                     "rounds_asked": run.rounds_asked,
                     "accuracy": run.accuracy,
+                    "metric": run.metric,
+                    "value": run.value,
                     "adapter": run.adapter,
                     "error": None if run.error is None else {"code": run.error.code, "message": run.error.message},
                 }

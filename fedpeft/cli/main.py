@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 `doctor` found something broken, or nobody read the output
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Annotated
 import click
 import typer
 
-from fedpeft.cli import bench, doctor, export, listing, new, report, resume, run, show, validate
+from fedpeft.cli import agent, bench, compare, doctor, export, listing, new, report, resume, run, show, validate
 from fedpeft.cli.output import Session, print_json, say_error, wants_json
 from fedpeft.errors import FedpeftError
 from fedpeft.version import __version__
@@ -33,8 +34,10 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("validate")(validate.validate)
 app.command("resume")(resume.resume)
+app.command("agent")(agent.agent)
 app.command("ls")(listing.ls)
 app.command("show")(show.show)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("export")(export.export)
 app.add_typer(new.app, name="new")
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; default: those of this process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what a command has started ends with it
     sys.exit(perform(given, Session()))
 
 

@@ -25,6 +25,18 @@ SmokeOption: TypeAlias = Annotated[
 NameOption: TypeAlias = Annotated[
     str | None, typer.Option("--name", help="Name of the run and its folder; instead of run.name.")
 ]
+EngineOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="local, ray, flower or superlink; instead of engine.name. See simulations/ENGINES.md."
+    ),
+]
+
+
+SeedsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="1,2,3", help="Run it once a seed, as NAME-seed1, ...; prints mean and interval."),
+]
 
 
 def run(
@@ -34,23 +46,32 @@ def run(
     smoke: SmokeOption = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier run of the same name first.")] = False,
     name: NameOption = None,
+    engine: EngineOption = None,
+    seeds: SeedsOption = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Run a federation to its end; everything it makes goes to runs/NAME."""
     from fedpeft.config import load_run_file
 
-    config = load_run_file(file, with_name(overrides, name), smoke=smoke)
+    config = load_run_file(file, short_forms(overrides, name, engine), smoke=smoke)
+    session = context.ensure_object(Session)
+    if seeds is not None:
+        from fedpeft.cli.seeds import parse_seeds, run_seeds
+
+        run_seeds(session, config, parse_seeds(seeds), fresh=fresh, format=format)
+        return
     from fedpeft import api
 
     def work(**watching: Any) -> RunResult:
         return api.run(config, fresh=fresh, **watching)
 
-    perform(context.ensure_object(Session), config.folder, config.run.rounds, work, format)
+    perform(session, config.folder, config.run.rounds, work, format)
 
 
-def with_name(overrides: Sequence[str] | None, name: str | None) -> list[str]:
-    """The overrides, with `--name` as one of them."""
-    return [*(overrides or ()), *([f"run.name={json.dumps(name)}"] if name is not None else ())]
+def short_forms(overrides: Sequence[str] | None, name: str | None, engine: str | None) -> list[str]:
+    """The overrides, with `--name` and `--engine` among them."""
+    short = {"run.name": name, "engine.name": engine}
+    return [*(overrides or ()), *(f"{key}={json.dumps(value)}" for key, value in short.items() if value is not None)]
 
 
 def perform(

@@ -19,7 +19,7 @@ def show(
 ) -> None:
     """Show a run's result, rounds and incidents; works while it is going on."""
     folder = find_run(run)
-    from fedpeft.cli.tables import print_result, rounds_table
+    from fedpeft.cli.tables import participation_table, print_result, rounds_table
     from fedpeft.journal import Journal
     from fedpeft.report.history import describe, read_history
     from fedpeft.report.summary import stored_plan, summarise
@@ -34,6 +34,7 @@ def show(
             "rounds": [dataclasses.asdict(row) for row in history.rounds],
             "evaluated": [dataclasses.asdict(item) for item in history.evaluated],
             "incidents": [dataclasses.asdict(item) for item in history.incidents],
+            "participation": [dataclasses.asdict(item) for item in history.participation],
         }
         if events:
             document["events"] = [dataclasses.asdict(event) for event in all_events]
@@ -41,11 +42,14 @@ def show(
         return
     out = console()
     if history.rounds:
-        out.print(rounds_table(history.rounds, {item.round: item.accuracy for item in history.tests}))
+        values = {item.round: item.metrics.get(result.metric) for item in history.tests}
+        out.print(rounds_table(history.rounds, result.metric, values))
     for incident in history.incidents:
         where = "" if incident.round is None else f"round {incident.round}: "
         who = "" if incident.client is None else f"client {incident.client} "
         out.print(f"{where}{who}{incident.kind}: {incident.text}", style="yellow", soft_wrap=True)
+    if history.participation:
+        out.print("", participation_table(history.participation), sep="\n")
     print_result(out, result)
     if events:
         for event in all_events:

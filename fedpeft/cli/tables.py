@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedpeft.cli.client_tables import clients_table
+from fedpeft.cli.look import plain_table
 from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
+from fedpeft.journal.headline import ACCURACY, LOSS
 from fedpeft.report.history import RoundRow
+from fedpeft.report.participation import HEAD, Participation
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
     count_text,
-    interval_text,
-    percent_text,
+    metric_interval,
+    metric_label,
+    metric_text,
     ratio_text,
     seconds_text,
 )
@@ -36,19 +40,24 @@ def plan_table(plan: RunPlan) -> RenderableType:
     """What a run is about to do and cost: facts, then a line per device class."""
     share = 100 * plan.trainable_parameters / plan.base_parameters if plan.base_parameters else 0.0
     trained = f"{count_text(plan.trainable_parameters)} of {count_text(plan.base_parameters)} parameters, {share:.2f} %"
-    up, down = plan.ask * plan.update_bytes, plan.ask * plan.broadcast_bytes
+    up, down = plan.updates * plan.update_bytes, plan.updates * plan.broadcast_bytes
     facts = _facts(
         [
             ("data", plan.description),
-            ("model", f"{plan.model}, {plan.labels} labels, {count_text(plan.test_examples)} test examples"),
+            (
+                "model",
+                plan.model
+                + (f", {plan.labels} labels" if plan.labels else "")
+                + f", {count_text(plan.test_examples)} test examples",
+            ),
             ("trained", trained),
-            ("rounds", f"{plan.rounds}, asking {plan.ask} of {plan.clients} clients in each"),
+            ("rounds", plan.rounds_text()),
             ("per round", f"{bytes_text(up)} up, {bytes_text(down)} down; whole model: {_whole(plan)} each way"),
             ("training", f"{count_text(plan.example_passes)} example passes, clients {plan.trainer}"),
             ("arithmetic", plan.arithmetic),
         ]
     )
-    devices = _table("devices", "clients", "examples", "memory needed", "of")
+    devices = plain_table("devices", "clients", "examples", "memory needed", "of")
     for device in plan.devices:
         tight = device.memory_mb_needed > device.memory_mb_available
         devices.add_row(
@@ -65,7 +74,11 @@ def plan_table(plan: RunPlan) -> RenderableType:
 
 def print_result(console: Console, result: RunResult) -> None:
     """The result and where its files are."""
-    console.print("", result_table(result), "", traffic_table(result), "", sep="\n")
+    console.print("", result_table(result), "", sep="\n")
+    clients = clients_table(result)
+    if clients is not None:
+        console.print(clients, "", sep="\n")
+    console.print(traffic_table(result), "", sep="\n")
     if result.refused:
         names = ", ".join(dict.fromkeys(refusal.client for refusal in result.refused))
         console.print(f"{len(result.refused)} updates refused, from: {names}", style="yellow")
@@ -73,29 +86,45 @@ def print_result(console: Console, result: RunResult) -> None:
 
 
 def result_table(result: RunResult) -> RenderableType:
-    """Accuracies with their 95 % intervals and the example passes behind them."""
-    table = _table("", "accuracy", "95 % interval", "example passes")
+    """The headline metric, of an accuracy with its 95 % interval, the example passes behind it, and other metrics."""
+    metric = result.metric
+    others = sorted({name for found in result.metrics.values() for name in found} - {metric, LOSS})[:3]
+    table = plain_table(
+        "",
+        metric_label(metric),
+        *(["95 % interval"] if metric == ACCURACY else []),
+        *map(metric_label, others),
+        "example passes",
+    )
     passes = {"zero-shot": 0, "federated": result.example_passes, "centralised": result.centralised_passes}
-    for name, accuracy in (
-        ("zero-shot", result.zero_shot),
-        ("federated", result.federated),
-        ("centralised", result.centralised),
-    ):
+    rows = [
+        ("zero-shot", "zero_shot", result.zero_shot),
+        ("federated", "federated", result.federated),
+        ("centralised", "centralised", result.centralised),
+    ]
+    if result.best is not None:
+        rows.insert(2, (f"best, round {result.best_round}", "best", result.best))
+    for label, key, value in rows:
+        more = result.metrics.get(key, {})
         table.add_row(
-            Text(name, style="bold" if name == "federated" else ""),
-            percent_text(accuracy),
-            interval_text(accuracy, result.test_examples),
-            count_text(passes[name]) if accuracy is not None or name == "federated" else MISSING,
+            Text(label, style="bold" if label == "federated" else ""),
+            metric_text(metric, value),
+            *([metric_interval(metric, value, result.test_examples)] if metric == ACCURACY else []),
+            *(metric_text(name, more.get(name)) for name in others),
+            count_text(passes[label]) if label in passes and (value is not None or label == "federated") else MISSING,
         )
     state = f"{result.rounds} of {result.rounds_asked} rounds in {seconds_text(result.seconds)}"
     note = f"{state}; {count_text(result.test_examples)} test examples" if result.test_examples else state
-    return Group(Text.assemble((result.name, "bold"), f" — {note}"), "", table)
+    parts: list[RenderableType] = [Text.assemble((result.name, "bold"), f" — {note}"), ""]
+    if result.stopped:
+        parts[1:1] = [Text(f"stopped early: {result.stopped}", style="yellow")]
+    return Group(*parts, table)
 
 
 def traffic_table(result: RunResult) -> RenderableType:
     """Bytes at the frame and at Flower's wire, against the whole model."""
     full = result.full_model_bytes
-    table = _table("bytes moved", "up", "down", "both", "less by")
+    table = plain_table("bytes moved", "up", "down", "both", "less by")
     for name, up, down in (
         ("frames", result.frame_up, result.frame_down),
         ("Flower's wire", result.wire_up, result.wire_down),
@@ -112,7 +141,12 @@ def files(result: RunResult) -> RenderableType:
     """Where things are, and what to do next."""
     facts = [
         (name, os.path.join(result.folder, file))
-        for name, file in (("report", "report.html"), ("adapter", "adapter"))
+        for name, file in (
+            ("report", "report.html"),
+            ("adapter", "adapter"),
+            ("best round", "adapter-best"),
+            ("last round", "adapter-last"),
+        )
         if (result.folder / file).exists()
     ]
     if result.adapter_hash:
@@ -122,45 +156,53 @@ def files(result: RunResult) -> RenderableType:
     return _facts(facts)
 
 
-def rounds_table(rows: Sequence[RoundRow], accuracies: dict[int, float | None]) -> RenderableType:
-    """One line a commit."""
-    table = _table("round", "replies", "accuracy", "up", "down", "seconds")
+def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float | None]) -> RenderableType:
+    """One line a commit; `values` of the headline metric, by round."""
+    stale = any(row.staleness_max for row in rows)
+    head = ("round", "replies", metric_label(metric), "up", "down", "seconds")
+    table = plain_table(*head, *(["staleness", "longest"] if stale else []))
     for row in rows:
+        ages = [MISSING if row.staleness_mean is None else f"{row.staleness_mean:.2f}"]
+        ages.append(MISSING if row.staleness_max is None else str(row.staleness_max))
         table.add_row(
             str(row.round),
             str(row.accepted) if row.round else MISSING,
-            percent_text(accuracies.get(row.round)),
+            metric_text(metric, values.get(row.round)),
             bytes_text(row.moved["frame_up"]),
             bytes_text(row.moved["frame_down"]),
             f"{row.seconds:.1f}",
+            *(ages if stale else []),
         )
+    return table
+
+
+def participation_table(classes: Sequence[Participation]) -> RenderableType:
+    """One line a class of devices: who was asked and folded, and how stale."""
+    table = plain_table(*HEAD)
+    for one in classes:
+        table.add_row(*map(Text, one.cells()))
     return table
 
 
 def runs_table(runs: Sequence[RunSummary]) -> RenderableType:
     """One line a run."""
-    table = _table("run", "state", "rounds", "accuracy", "adapter")
+    metrics = {run.metric for run in runs if run.value is not None} or {ACCURACY}
+    one = metrics.pop() if len(metrics) == 1 else ""  # runs of several tasks: each line names its own metric
+    table = plain_table("run", "state", "rounds", metric_label(one) if one else "metric", "adapter")
     for run in runs:
         asked = "?" if run.rounds_asked is None else str(run.rounds_asked)
         table.add_row(
             Text(run.name, overflow="fold"),
             Text(run.state, style=_STATE_STYLES[run.state]),
             f"{run.rounds_done} of {asked}",
-            percent_text(run.accuracy),
+            ("" if one or run.value is None else metric_label(run.metric) + " ") + metric_text(run.metric, run.value),
             (run.adapter or MISSING)[:12],
         )
     return table
 
 
 def _whole(plan: RunPlan) -> str:
-    return bytes_text(plan.ask * plan.full_model_bytes)
-
-
-def _table(*head: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 1))
-    for place, name in enumerate(head):
-        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0)
-    return table
+    return bytes_text(plan.updates * plan.full_model_bytes)
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedpeft.cli.output import Format, FormatOption, console, print_json
-from fedpeft.cli.run import FileArgument, NameOption, SetOption, SmokeOption, with_name
+from fedpeft.cli.run import EngineOption, FileArgument, NameOption, SetOption, SmokeOption, short_forms
 
 
 def validate(
@@ -11,12 +11,13 @@ def validate(
     overrides: SetOption = None,
     smoke: SmokeOption = False,
     name: NameOption = None,
+    engine: EngineOption = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Check a run file: load its model and data, build every part, run nothing, show what it would cost."""
     from fedpeft.config import load_run_file
 
-    config = load_run_file(file, with_name(overrides, name), smoke=smoke)
+    config = load_run_file(file, short_forms(overrides, name, engine), smoke=smoke)
     from fedpeft import api
     from fedpeft.cli.tables import plan_table
 

@@ -5,13 +5,17 @@ a file, applies overrides and returns a validated, frozen configuration; `RunCon
 back.
 """
 
-from fedpeft.config.data import DataTable
+from fedpeft.config.adapter import AdapterTable
+from fedpeft.config.data import DataTable, PartitionTable
 from fedpeft.config.devices import DeviceTable, FaultKind, FaultTable
 from fedpeft.config.engine import EngineTable
+from fedpeft.config.evaluation import EvaluationTable
+from fedpeft.config.generation import GenerationTable
 from fedpeft.config.loading import load_run_file, parse_config, resolve_paths
-from fedpeft.config.model import AdapterTable, ModelTable
+from fedpeft.config.model import ModelTable
 from fedpeft.config.overrides import SMOKE
-from fedpeft.config.rounds import CodecTable, EvaluationTable, LimitsTable, LocalTable, RoundTable, RunTable
+from fedpeft.config.report import ReportTable
+from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.run_config import RunConfig
 from fedpeft.config.table import PluginTable, Table
 
@@ -25,10 +29,13 @@ __all__ = [
     "EvaluationTable",
     "FaultKind",
     "FaultTable",
+    "GenerationTable",
     "LimitsTable",
     "LocalTable",
     "ModelTable",
+    "PartitionTable",
     "PluginTable",
+    "ReportTable",
     "RoundTable",
     "RunConfig",
     "RunTable",

@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fedpeft.config.data import FROM_FILES
 from fedpeft.config.overrides import apply_smoke, override, parse_override
 from fedpeft.config.run_config import RunConfig
 from fedpeft.errors import ConfigError
 from fedpeft.explain import explain
+from fedpeft.registry import split_family
 
 
 def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, smoke: bool = False) -> RunConfig:
@@ -23,7 +25,7 @@ def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (),
         path: the TOML file. A relative `data.folder`, `model.source` folder or plug-in path in it is taken relative
             to the file's own folder.
         overrides: `table.key=value` texts, the value in TOML (bare words count as strings), or a mapping.
-        smoke: apply `SMOKE` before the overrides.
+        smoke: lower what `SMOKE` names, but for what the overrides set.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or does not validate.
@@ -46,11 +48,11 @@ def load_run_file(path: Path, overrides: Sequence[str] | Mapping[str, Any] = (),
             code="config.syntax",
             remedy="correct the line that it names",
         ) from error
-    if smoke:
-        apply_smoke(table)
     pairs = overrides if isinstance(overrides, Mapping) else dict(map(parse_override, overrides))
     for key, value in pairs.items():
         override(table, key, value)
+    if smoke:
+        apply_smoke(table, untouched=pairs)
     return resolve_paths(parse_config(table, origin=str(path)), path.parent.resolve())
 
 
@@ -70,20 +72,33 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     """Make relative paths absolute, so that the resolved run file works from anywhere."""
     table = config.model_dump()
     data = table["data"]
-    if data["source"] == "csv":
+    if data["source"] in FROM_FILES:
         data["folder"] = str(_data_folder(config, folder))
+    if data["dataset"] is not None and (folder / Path(data["dataset"]).expanduser()).exists():
+        data["dataset"] = str((folder / Path(data["dataset"]).expanduser()).resolve())
+    if data["format"] is not None:
+        data["format"] = _absolute(data["format"], folder)
+    if config.adapter.start is not None:
+        table["adapter"]["start"] = str((folder / Path(config.adapter.start).expanduser()).resolve())
     source = config.model.source
     if not source.startswith("package:") and (folder / Path(source).expanduser()).is_dir():
         table["model"]["source"] = str((folder / Path(source).expanduser()).resolve())
     for section, key in (
         ("strategy", "name"),
         ("codec", "up"),
+        ("codec", "auxiliary"),
         ("local", "optimizer"),
+        ("adapter", "type"),
+        ("model", "source"),
         ("model", "task"),
         ("data", "source"),
     ):
         value = table[section][key]
         table[section][key] = _absolute(value, folder)
+    schedule = table["local"]["schedule"]
+    schedule["name"] = _absolute(schedule["name"], folder)
+    table["client"]["mods"] = [_absolute(mod, folder) for mod in table["client"]["mods"]]
+    table["report"]["sinks"] = [_absolute(sink, folder) for sink in table["report"]["sinks"]]
     if data["partition"] is not None:
         data["partition"]["name"] = _absolute(data["partition"]["name"], folder)
     return parse_config(table, origin="resolved run file")
@@ -91,7 +106,10 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
 
 def _absolute(plugin: str, folder: Path) -> str:
     """A plug-in's name; a `path/file.py:Class` relative to the run file is made absolute."""
-    return str((folder / Path(plugin).expanduser()).resolve()) if ".py:" in plugin else plugin
+    family, name = split_family("strategy", plugin)
+    if ".py:" not in name:
+        return plugin
+    return (family and f"{family}:") + str((folder / Path(name).expanduser()).resolve())
 
 
 def _data_folder(config: RunConfig, folder: Path) -> Path:

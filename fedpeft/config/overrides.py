@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Collection
 from typing import Any
 
 from fedpeft.errors import ConfigError
@@ -15,8 +16,11 @@ SMOKE: dict[str, Any] = {
     "round.ask": 3,
     "round.over_select": 0,
     "round.min_replies": 1,
+    "data.client_examples": 16,
+    "model.max_length": 64,
     "evaluation.test_examples": 200,
     "evaluation.examples": 64,
+    "evaluation.clients_fraction": 0.02,
 }
 """`--smoke`: any run file in a few seconds, to see that it works; its figures mean nothing. What the file keeps lower
 stays lower."""
@@ -43,14 +47,17 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key.strip(), parsed
 
 
-def apply_smoke(table: dict[str, Any]) -> None:
-    """Lower what `SMOKE` names in a run file's table, in place."""
+def apply_smoke(table: dict[str, Any], untouched: Collection[str] = ()) -> None:
+    """Lower what `SMOKE` names in a run file's table, in place, but for the keys in `untouched`."""
     for key, value in SMOKE.items():
         section, _, last = key.partition(".")
         keys = table.setdefault(section, {})
-        if isinstance(keys, dict):  # if it is none, validation says so
-            own = keys.get(last)
-            keys[last] = min(own, value) if isinstance(own, int) and own > 0 else value
+        if not isinstance(keys, dict) or key in untouched:  # if it is no table, validation says so
+            continue
+        if last == "clients_fraction" and keys.get("clients") is False:
+            continue  # there is nothing to take a part of
+        own = keys.get(last)
+        keys[last] = min(own, value) if isinstance(own, int | float) and own > 0 else value
     devices = table.get("devices")
     for device in devices if isinstance(devices, list) else ():
         if isinstance(device, dict) and "steps" in device:

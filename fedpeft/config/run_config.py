@@ -8,11 +8,18 @@ from typing import Any
 import tomlkit
 from pydantic import Field, model_validator
 
+from fedpeft.config.adapter import AdapterTable, check_ranks
+from fedpeft.config.client import ClientTable
 from fedpeft.config.data import DataTable
 from fedpeft.config.devices import DeviceTable, FaultTable
-from fedpeft.config.engine import EngineTable
-from fedpeft.config.model import AdapterTable, ModelTable
-from fedpeft.config.rounds import CodecTable, EvaluationTable, LimitsTable, LocalTable, RoundTable, RunTable
+from fedpeft.config.engine import EngineTable, check_faults
+from fedpeft.config.evaluation import EvaluationTable
+from fedpeft.config.generation import GenerationTable
+from fedpeft.config.mode import check_mode
+from fedpeft.config.model import ModelTable
+from fedpeft.config.precision import check_precision
+from fedpeft.config.report import ReportTable
+from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.table import PluginTable, Table
 from fedpeft.explain import Contradiction
 
@@ -27,11 +34,14 @@ class RunConfig(Table):
     devices: list[DeviceTable] = Field(min_length=1)
     round: RoundTable
     local: LocalTable = LocalTable()
+    client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
     codec: CodecTable = CodecTable()
     evaluation: EvaluationTable = EvaluationTable()
+    generation: GenerationTable = GenerationTable()
     limits: LimitsTable = LimitsTable()
     engine: EngineTable = EngineTable()
+    report: ReportTable = ReportTable()
     faults: list[FaultTable] = Field(default_factory=list)
 
     @property
@@ -53,19 +63,17 @@ class RunConfig(Table):
                 allowed=f"at most {self.clients}",
                 remedy="ask fewer, or add clients",
             )
-        if self.round.min_replies > self.round.ask:
+        check_mode(self.round, self.clients)
+        check_faults(self.engine, self.faults)
+        if self.round.min_replies > self.round.updates:
+            key = "round.ask" if self.round.updates == self.round.ask else "round.buffer"
             raise Contradiction(
-                f"round.min_replies = {self.round.min_replies} is more than round.ask = {self.round.ask}",
-                allowed=f"1 to {self.round.ask}",
+                f"round.min_replies = {self.round.min_replies} is more than {key} = {self.round.updates}",
+                allowed=f"1 to {self.round.updates}",
                 remedy="lower round.min_replies",
             )
-        for device in self.devices:
-            if device.rank is not None and device.rank > self.adapter.rank:
-                raise Contradiction(
-                    f'devices.rank = {device.rank} of class "{device.name}" is more than adapter.rank',
-                    allowed=f"1 to {self.adapter.rank}",
-                    remedy="lower it, or raise adapter.rank",
-                )
+        check_ranks(self.adapter, self.devices)
+        check_precision(self.model, self.adapter, self.local, self.engine)
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -74,22 +82,6 @@ class RunConfig(Table):
                 allowed="a name of its own for each class",
                 remedy="rename one of them",
             )
-        if self.data.source == "csv":
-            for key in ("train", "test", "partition"):
-                if getattr(self.data, key) is None:
-                    raise Contradiction(
-                        f'data.{key} is missing, and data.source = "csv" needs it',
-                        allowed="data.train, data.test and data.partition",
-                        remedy=f"add data.{key}",
-                    )
-        elif self.data.source == "assistant":
-            for key in ("train", "test", "partition", "folder"):
-                if getattr(self.data, key) is not None:
-                    raise Contradiction(
-                        f'data.{key} contradicts data.source = "assistant", which generates its data',
-                        allowed="data.client_test beside it",
-                        remedy=f'remove data.{key}, or set data.source = "csv"',
-                    )
         return self
 
     def to_toml(self) -> str:

@@ -7,19 +7,27 @@ them, and `fedpeft.journal.snapshot` turns arrays into the bytes that a commit k
 
 from fedpeft.journal.commits import Commit
 from fedpeft.journal.events import JSON, Event, EventKind, Observer
+from fedpeft.journal.headline import Headline, is_share, measured
 from fedpeft.journal.journal import Journal
 from fedpeft.journal.lock import is_running
 from fedpeft.journal.runs import RunState, RunSummary, list_runs
+from fedpeft.journal.spread import Spread, spread_of, spreads
 
 __all__ = [
     "JSON",
     "Commit",
     "Event",
     "EventKind",
+    "Headline",
     "Journal",
     "Observer",
     "RunState",
     "RunSummary",
+    "Spread",
     "is_running",
+    "is_share",
     "list_runs",
+    "measured",
+    "spread_of",
+    "spreads",
 ]

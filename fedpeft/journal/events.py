@@ -27,19 +27,27 @@ class EventKind(StrEnum):
     run_started        ---    version (of fedpeft), resumed (bool)
     hello              --c    examples, device
     hello_failed       --c    reason
-    evaluated          r--    split ("test" or "centralised"), accuracy, loss, examples; round 0 is zero-shot
-    client_evaluated   r-c    accuracy, loss, examples (on the client's own held-out data)
-    round_opened       ra-    cohort (client ids)
+    evaluated          r--    split ("test"; "best": the best round's adapter again; "centralised"), accuracy, loss,
+                              metrics (name -> value), examples, whole (bool: not a sample); round 0 is zero-shot
+    client_evaluated   r-c    accuracy, loss, metrics, examples (on the client's own held-out data); where there are
+                              labels constant (accuracies of always answering the most frequent label: of the "held_out"
+                              and of the "train" examples)
+    client_tuned       r-c    steps, accuracy, loss, metrics, examples: as client_evaluated, after own steps
+    clients_evaluated  r--    clients or tuned: metric -> its spread over the clients that answered (see `Spread`)
+    stopped            r--    reason, best_round: no further round is begun
+    round_opened       ra-    cohort (client ids; empty in an asynchronous round, which asks as it goes)
     asked              rac    bytes, version (the broadcast), base (what its delta refers to), steps
-    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last
+    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked)
     refused            rac    code, reason, bytes
     failed             rac    reason: no reply, e.g. a transport error or a device that dropped out
     late               rac    rule ("drop" or "fold"), age (rounds), bytes
-    abandoned          rac    (none): still out when the round closed at its deadline
+    abandoned          rac    (none): still out when the round closed at its deadline; asynchronous: taken for gone
     round_short        ra-    accepted, needed: the attempt failed
-    committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds
+    committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds,
+                              learning_rate (null in round 0);
+                              staleness_mean, staleness_max (age of what was folded in, if anything was)
     exported           ---    path
-    run_finished       ---    adapter (sha256 hex), rounds
+    run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for)
     =================  =====  ==================================================================================
     """
 
@@ -48,6 +56,9 @@ class EventKind(StrEnum):
     HELLO_FAILED = "hello_failed"
     EVALUATED = "evaluated"
     CLIENT_EVALUATED = "client_evaluated"
+    CLIENT_TUNED = "client_tuned"
+    CLIENTS_EVALUATED = "clients_evaluated"
+    STOPPED = "stopped"
     ROUND_OPENED = "round_opened"
     ASKED = "asked"
     ACCEPTED = "accepted"

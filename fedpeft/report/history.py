@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fedpeft.journal import Event, EventKind
+from fedpeft.journal import Event, EventKind, Spread, measured
+from fedpeft.report.participation import Participation, participation
 from fedpeft.report.summary import BYTE_KEYS
 from fedpeft.types import ClientId
 
@@ -30,6 +31,7 @@ class Evaluated:
     accuracy: float | None
     loss: float | None
     examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)  # all that was measured, accuracy and loss among it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class RoundRow:
     accepted: int
     seconds: float  # of the coordinator's clock
     moved: Mapping[str, int]  # bytes by the names in BYTE_KEYS, since the commit before; the last: to the run's end
+    staleness_mean: float | None = None  # commits between asking and folding, over its updates; None: none, or not told
+    staleness_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,15 @@ class History:
     replies: list[Reply] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     devices: dict[ClientId, str] = field(default_factory=dict)
+    participation: tuple[Participation, ...] = ()
+    spreads: dict[int, dict[str, Spread]] = field(default_factory=dict)  # round -> metric -> over the clients
     sessions: int = 0
 
     @property
     def tests(self) -> list[Evaluated]:
         """Evaluations of the federated adapter, in round order; each round once."""
-        return [item for item in self.evaluated if item.split == "test"]
+        last = {item.round: item for item in self.evaluated if item.split == "test"}
+        return [last[number] for number in sorted(last)]
 
     @property
     def centralised(self) -> Evaluated | None:
@@ -94,7 +101,7 @@ def read_history(events: Sequence[Event]) -> History:
 
     Updates of an attempt that was not committed are left out: they are in no adapter.
     """
-    history = History()
+    history = History(participation=participation(events))
     pending: list[Reply] = []
     for event in events:
         payload = event.payload
@@ -109,9 +116,18 @@ def read_history(events: Sequence[Event]) -> History:
             case EventKind.EVALUATED:
                 history.evaluated.append(
                     Evaluated(
-                        event.round or 0, payload["split"], payload["accuracy"], payload["loss"], payload["examples"]
+                        event.round or 0,
+                        payload["split"],
+                        payload["accuracy"],
+                        payload["loss"],
+                        payload["examples"],
+                        measured(payload),
                     )
                 )
+            case EventKind.CLIENTS_EVALUATED if "clients" in payload:
+                history.spreads[event.round or 0] = {
+                    name: Spread.from_payload(spread) for name, spread in payload["clients"].items()
+                }
             case EventKind.ACCEPTED if event.client is not None:
                 pending.append(
                     Reply(
@@ -166,5 +182,10 @@ def _incident(event: Event, kind: str, text: str) -> Incident:
 def _row(event: Event) -> RoundRow:
     payload: Mapping[str, Any] = event.payload
     return RoundRow(
-        event.round or 0, payload["accepted"], payload["seconds"], {key: payload.get(key, 0) for key in BYTE_KEYS}
+        event.round or 0,
+        payload["accepted"],
+        payload["seconds"],
+        {key: payload.get(key, 0) for key in BYTE_KEYS},
+        payload.get("staleness_mean"),
+        payload.get("staleness_max"),
     )

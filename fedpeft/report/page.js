@@ -3,9 +3,9 @@
 (function () {
   const figures = JSON.parse(document.getElementById("figures").textContent);
 
-  // "@name" under a key that ends in "color" becomes the page's variable --name; names of clients are left alone.
+  // "@name" under a key that ends in "color", and in a "colorscale", becomes the page's variable --name; names of clients are left alone.
   function themed(value, style, key) {
-    if (typeof value === "string" && value.startsWith("@") && /color$/.test(key)) {
+    if (typeof value === "string" && value.startsWith("@") && /color(scale)?$/.test(key)) {
       return style.getPropertyValue("--" + value.slice(1)).trim();
     }
     if (Array.isArray(value)) return value.map((item) => themed(item, style, key));

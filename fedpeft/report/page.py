@@ -7,12 +7,18 @@ from pathlib import Path
 
 from fedpeft.errors import JournalError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.journal.headline import ACCURACY
 from fedpeft.paths import write_atomically
-from fedpeft.report import plots, sections
+from fedpeft.report import client_tables, plots, sections
+from fedpeft.report.client_plots import clients_plot
+from fedpeft.report.clock_plots import clock_plot, staleness_plot
 from fedpeft.report.figure import Figure
 from fedpeft.report.history import History, read_history
+from fedpeft.report.metric_plots import metric_plot, metrics_of, spread_plot
 from fedpeft.report.offline import offline_page, plot_box
+from fedpeft.report.split_plot import split_caption, split_plot
 from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
+from fedpeft.report.units import metric_label
 
 FILE = "report.html"
 
@@ -72,9 +78,21 @@ def _body(
 
     yield sections.heading(result, plan, history, version)
     yield sections.headline(result)
-    learning = figure("accuracy", plots.accuracy_plot(history), "Accuracy on the coordinator's test set.")
+    learning = "".join(
+        figure(
+            name if name == ACCURACY else f"metric{place}",
+            metric_plot(history, name),
+            f"{metric_label(name).capitalize()} on the coordinator's test set.",
+        )
+        for place, name in enumerate(metrics_of(history))
+    )
     learning += figure(
         "loss", plots.loss_plot(history), "Loss on the test set, and the clients' own before and after local training."
+    )
+    learning += figure(
+        "clock",
+        clock_plot(history, result.metric),
+        f"{metric_label(result.metric).capitalize()} against the time of the rounds: training and network.",
     )
     if learning:
         yield f'<section><h2>Learning</h2><div class="pair">{learning}</div></section>'
@@ -93,16 +111,30 @@ def _body(
         )
         + "</div></section>"
     )
-    clients = figure("clients", plots.clients_plot(result), "Each client before and after the run.")
+    split = plan.data_split if plan is not None else None
+    if split is not None:
+        drawn = figure("split", split_plot(split), split_caption(split))
+        yield f"<section><h2>Data</h2>{drawn}</section>"
+    clients = figure(
+        "spread",
+        spread_plot(history, result.metric),
+        "The clients' own evaluations: their mean, and whom it hides.",
+    ) + figure("clients", clients_plot(result), "Each client before and after the run.")
     if clients:
-        yield f"<section><h2>Clients</h2>{clients}</section>"
+        yield f"<section><h2>Clients</h2>{client_tables.spread_table(result)}{clients}</section>"
     devices = figure(
         "devices",
         plots.devices_plot(history),
         "From asking to the reply, on the coordinator's clock; lines join each class's median.",
     )
     if devices:
-        yield f"<section><h2>Devices</h2>{devices}</section>"
+        stale = figure(
+            "staleness",
+            staleness_plot(history),
+            "How old the updates of a round are: commits since they were asked for.",
+        )
+        heard = sections.participation_table(history)
+        yield f"<section><h2>Devices</h2>{heard}{devices}{stale}</section>"
     yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"
     if plan is not None:
         yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"

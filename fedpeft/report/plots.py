@@ -14,47 +14,10 @@ from statistics import median
 
 from fedpeft.report.figure import Figure, figure_of, line
 from fedpeft.report.history import History, Reply, RoundRow
-from fedpeft.report.summary import BYTE_KEYS, RunResult, wilson
+from fedpeft.report.summary import BYTE_KEYS
 
-_LABELLED_CLIENTS = 40  # with more, names would overlap
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 _HUES = ("@federated", "@centralised", "@before", "@fourth", "@fifth", "@sixth")
-
-
-def accuracy_plot(history: History) -> Figure | None:
-    """Accuracy over rounds with its 95 % interval, against the adapter trained on pooled data."""
-    points = [item for item in history.tests if item.accuracy is not None]
-    if not points:
-        return None
-    rounds = [item.round for item in points]
-    shares = [item.accuracy or 0.0 for item in points]
-    ends = [wilson(share, item.examples) for share, item in zip(shares, points, strict=True)]
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": rounds + rounds[::-1],
-            "y": [100 * high for _, high in ends] + [100 * low for low, _ in reversed(ends)],
-            "fill": "toself",
-            "fillcolor": "@band",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "name": "95 % interval",
-        },
-        line("federated", rounds, [100 * share for share in shares], "@federated", symbol="circle"),
-    ]
-    traces[1]["customdata"] = [
-        [100 * low, 100 * high, item.examples] for (low, high), item in zip(ends, points, strict=True)
-    ]
-    traces[1]["hovertemplate"] = (
-        "round %{x}: %{y:.1f} %<br>95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f} %"
-        "<br>%{customdata[2]} examples<extra></extra>"
-    )
-    pooled = history.centralised
-    if pooled is not None and pooled.accuracy is not None:
-        ends_of_line = [min(rounds), max([*rounds, min(rounds) + 1])]
-        traces.append(line("centralised", ends_of_line, [100 * pooled.accuracy] * 2, "@centralised", dash="dash"))
-    return figure_of(traces, "round", "accuracy, %", whole_x=True)
 
 
 def loss_plot(history: History) -> Figure | None:
@@ -152,59 +115,6 @@ def cumulative_plot(history: History) -> Figure | None:
     return figure
 
 
-def clients_plot(result: RunResult) -> Figure | None:
-    """Each client's accuracy on its own held-out examples before and after, sorted: who gained, who was left behind."""
-    before, after = result.client_accuracy_before, result.client_accuracy_after
-    clients = sorted({*before, *after}, key=lambda client: (after.get(client, before.get(client, 0.0)), client))
-    if not clients:
-        return None
-    links_x: list[float | None] = []
-    links_y: list[int | None] = []
-    for place, client in enumerate(clients):
-        if client in before and client in after:
-            links_x += [100 * before[client], 100 * after[client], None]
-            links_y += [place, place, None]
-    traces: list[Figure] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": links_x,
-            "y": links_y,
-            "line": {"color": "@rule", "width": 2},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
-    for name, known, color, symbol in (
-        ("before (zero-shot)", before, "@before", "circle-open"),
-        ("after", after, "@federated", "circle"),
-    ):
-        places = [place for place, client in enumerate(clients) if client in known]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [100 * known[clients[place]] for place in places],
-                "y": places,
-                "text": [html.escape(clients[place], quote=False) for place in places],
-                "marker": {"color": color, "symbol": symbol, "size": 9, "line": {"width": 2, "color": color}},
-                "hovertemplate": "%{text}: %{x:.1f} %<extra>" + name + "</extra>",
-            }
-        )
-    figure = figure_of(traces, "accuracy on the client's own held-out examples, %", "")
-    labelled = len(clients) <= _LABELLED_CLIENTS
-    figure["layout"]["yaxis"] |= {
-        "tickvals": list(range(len(clients))) if labelled else [],
-        "ticktext": [html.escape(_short(client), quote=False) for client in clients] if labelled else [],
-        "range": [-0.7, len(clients) - 0.3],
-        "showgrid": False,
-        "title": {"text": "" if labelled else f"{len(clients)} clients, sorted"},
-    }
-    figure["layout"]["height"] = 120 + (20 * len(clients) if labelled else 560)
-    return figure
-
-
 def devices_plot(history: History) -> Figure | None:
     """Seconds from asking to the reply, each reply a mark, each class's median a line."""
     classes = sorted({reply.device for reply in history.replies})
@@ -261,7 +171,3 @@ def _weighted_by_round(replies: Sequence[Reply], pick: Callable[[Reply], float |
 def _moving(history: History) -> list[RoundRow]:
     """Commits in which something moved: round 0 is committed before anyone is met."""
     return [row for row in history.rounds if any(row.moved.values())]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else name[:27] + "…"

@@ -8,15 +8,18 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
+from fedpeft.journal.headline import ACCURACY
 from fedpeft.report.history import History, Incident
+from fedpeft.report.participation import HEAD
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
     count_text,
-    interval_text,
-    percent_text,
-    points_text,
+    difference_text,
+    metric_interval,
+    metric_label,
+    metric_text,
     ratio_text,
     seconds_text,
 )
@@ -27,11 +30,12 @@ _MOST_INCIDENTS = 500  # rows of the events table; `fedpeft show` has them all
 def heading(result: RunResult, plan: RunPlan | None, history: History, version: str) -> str:
     """Name, data line, and how the run stands."""
     lines = [f"<h1>{escape(result.name)}</h1>"]
+    stopped = f" · stopped early: {escape(result.stopped)}" if result.stopped else ""
     if plan is not None:
         lines.append(f'<p class="soft">{escape(plan.description)} · base model {escape(plan.model)}</p>')
     rounds = f"{result.rounds} of {result.rounds_asked} rounds"
     if result.finished:
-        lines.append(f"<p>{rounds} in {seconds_text(result.seconds)} · fedpeft {escape(version)}</p>")
+        lines.append(f"<p>{rounds} in {seconds_text(result.seconds)} · fedpeft {escape(version)}{stopped}</p>")
     else:
         resume = escape(f"fedpeft resume {shlex.quote(result.name)}")
         lines.append(
@@ -47,22 +51,40 @@ def heading(result: RunResult, plan: RunPlan | None, history: History, version: 
 
 def headline(result: RunResult) -> str:
     """The figures that the run is about, as tiles; only those that there are."""
-    n, tiles = result.test_examples, []
-    best = result.federated if result.federated is not None else result.zero_shot
-    if best is not None:
-        name = "federated accuracy" if result.federated is not None else "zero-shot accuracy"
-        tiles.append(
-            _tile(name, percent_text(best), f"95 % interval {interval_text(best, n)}, {count_text(n)} examples")
-        )
+    n, metric, tiles = result.test_examples, result.metric, []
+    label = metric_label(metric)
+    better = "" if result.larger_is_better else "; smaller is better"
+
+    def told(value: float) -> str:
+        interval = f" ({metric_interval(metric, value, n)})" if metric == ACCURACY else ""
+        return metric_text(metric, value) + interval
+
+    shown = result.federated if result.federated is not None else result.zero_shot
+    if shown is not None:
+        name = f"federated {label}" if result.federated is not None else f"zero-shot {label}"
+        interval = f"95 % interval {metric_interval(metric, shown, n)}, " if metric == ACCURACY else ""
+        tiles.append(_tile(name, metric_text(metric, shown), f"{interval}{count_text(n)} examples{better}"))
     if result.federated is not None and result.zero_shot is not None:
-        note = f"zero-shot {percent_text(result.zero_shot)} ({interval_text(result.zero_shot, n)})"
-        tiles.append(_tile("against zero-shot", points_text(result.federated - result.zero_shot), note))
+        note = f"zero-shot {told(result.zero_shot)}"
+        tiles.append(_tile("against zero-shot", difference_text(metric, result.federated - result.zero_shot), note))
     if result.federated is not None and result.centralised is not None:
         note = (
-            f"centralised {percent_text(result.centralised)} ({interval_text(result.centralised, n)}), "
+            f"centralised {told(result.centralised)}, "
             f"{count_text(result.centralised_passes)} example passes; federated {count_text(result.example_passes)}"
         )
-        tiles.append(_tile("against centralised", points_text(result.federated - result.centralised), note))
+        gap = difference_text(metric, result.federated - result.centralised)
+        tiles.append(_tile("against centralised", gap, note))
+    if result.best is not None:
+        note = "the best round is chosen on this test set, so its figure is a little too good"
+        tiles.append(_tile(f"best, round {result.best_round}", metric_text(metric, result.best), note))
+    after = result.clients.get("after", {}).get(metric)
+    if after is not None:
+        note = (
+            f"{count_text(after.clients)} clients, each on its own held-out examples: from "
+            f"{metric_text(metric, after.min)} to {metric_text(metric, after.max)}, worst tenth "
+            f"{metric_text(metric, after.worst)}"
+        )
+        tiles.append(_tile(f"mean per-client {label}", metric_text(metric, after.mean), note))
     if result.saving is not None:
         note = (
             f"{bytes_text(result.frame_bytes)} in frames against {bytes_text(result.full_model_bytes)} of fp32 FedAvg "
@@ -104,6 +126,16 @@ def incidents_table(history: History) -> str:
     return f"<p>{line}.</p>" + table(head, rows, numbers={1}, texts={2, 4}) + note
 
 
+def participation_table(history: History) -> str:
+    """Which classes of devices are in the adapter."""
+    rows = [one.cells() for one in history.participation]
+    note = (
+        "Heard: clients of which an update is in the adapter. Staleness: commits between asking and folding, on "
+        "average and the longest."
+    )
+    return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
+
+
 def plan_section(plan: RunPlan) -> str:
     """What the run set out to do."""
     share = plan.trainable_parameters / plan.base_parameters if plan.base_parameters else 0.0
@@ -113,7 +145,7 @@ def plan_section(plan: RunPlan) -> str:
         ("trained", f"{count_text(plan.trainable_parameters)} parameters, {100 * share:.2f} % of the base"),
         ("labels", count_text(plan.labels)),
         ("test examples", count_text(plan.test_examples)),
-        ("rounds", f"{plan.rounds}, {plan.ask} of {plan.clients} clients asked in each"),
+        ("rounds", plan.rounds_text()),
         ("one update", bytes_text(plan.update_bytes)),
         ("one broadcast", bytes_text(plan.broadcast_bytes)),
         ("whole model, fp32", bytes_text(plan.full_model_bytes)),

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from fedpeft.config import RunConfig, parse_config
-from fedpeft.journal import Event, EventKind, Journal
+from fedpeft.data.split import DataSplit
+from fedpeft.journal import Event, EventKind, Headline, Journal, Spread, measured, spreads
+from fedpeft.journal.headline import ACCURACY
+from fedpeft.report.evaluations import client_measurements, whole_evaluations
 from fedpeft.types import ClientId
 
 Phase: TypeAlias = Literal["zero-shot", "round", "evaluating", "centralised", "exporting"]
@@ -62,11 +65,27 @@ class RunPlan:
     test_examples: int
     arithmetic: str = ""  # how the frozen base is multiplied, in words
     trainer: str = ""  # whether clients are trained together, in words
+    headline: str = ""  # the metric that the task is judged by, as it says; see `fedpeft.journal.Headline.of`
+    larger_is_better: bool | None = None  # of that metric, as the task says
     notes: tuple[str, ...] = ()
+    data_split: DataSplit | None = None  # of the training examples; None where the run was given data sets of its own
+    buffer: int = 0  # asynchronous: updates that make a round, while `ask` clients train at any time; 0: synchronous
+
+    @property
+    def updates(self) -> int:
+        """Updates that make a round."""
+        return self.buffer or self.ask
+
+    def rounds_text(self) -> str:
+        """How many rounds, and what one is."""
+        if self.buffer:
+            return f"{self.rounds} of {self.buffer} updates, {self.ask} of {self.clients} clients training at any time"
+        return f"{self.rounds}, asking {self.ask} of {self.clients} clients in each"
 
     def to_payload(self) -> dict[str, Any]:
         """The plan as JSON values, for `run_started`."""
-        return {**dataclasses.asdict(self), "devices": [list(device) for device in self.devices]}
+        split = self.data_split.to_payload() if self.data_split is not None else None
+        return {**dataclasses.asdict(self), "devices": [list(device) for device in self.devices], "data_split": split}
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> RunPlan:
@@ -75,6 +94,8 @@ class RunPlan:
         values = {key: value for key, value in payload.items() if key in known}
         values["devices"] = tuple(DevicePlan(*device) for device in values["devices"])
         values["notes"] = tuple(values.get("notes", ()))
+        if values.get("data_split") is not None:
+            values["data_split"] = DataSplit.from_payload(values["data_split"])
         return cls(**values)
 
 
@@ -90,15 +111,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to. Bytes are sums over the run; accuracies are from 0 to 1."""
+    """What a run came to. Bytes are sums over the run; accuracies are from 0 to 1.
+
+    `zero_shot`, `federated`, `centralised` and `best` are values of the headline metric: the accuracy where the task
+    has one, else the metric that it names, else its loss.
+    """
 
     name: str
     folder: Path
     rounds: int  # committed
     adapter_hash: str  # sha256 hex of the last commit; empty before the first
-    zero_shot: float | None  # accuracy of the untrained adapter
-    federated: float | None  # accuracy of the last evaluated adapter
-    centralised: float | None  # accuracy of one adapter trained on the pooled data
+    zero_shot: float | None  # of the untrained adapter
+    federated: float | None  # of the last evaluated adapter
+    centralised: float | None  # of one adapter trained on the pooled data
     example_passes: int  # training examples behind the folded updates, repeats counted
     centralised_passes: int
     test_examples: int  # behind `federated` (behind `zero_shot` where there is no later evaluation)
@@ -113,6 +138,16 @@ class RunResult:
     client_accuracy_after: Mapping[ClientId, float] = field(default_factory=dict)
     rounds_asked: int = 0  # of the run file
     finished: bool = True
+    metric: str = ACCURACY  # the name of the headline metric
+    larger_is_better: bool = True
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # zero_shot, federated, ... -> all of them
+    best: float | None = None  # of the best round's adapter on the whole test set, where it is not the last
+    best_round: int | None = None  # where the best round was looked for
+    stopped: str = ""  # why no further round was begun
+    clients: Mapping[str, Mapping[str, Spread]] = field(
+        default_factory=dict
+    )  # stage -> metric; see `evaluations.Stage`
+    client_values: Mapping[str, Mapping[ClientId, float]] = field(default_factory=dict)  # stage -> client -> headline
 
     @property
     def frame_bytes(self) -> int:
@@ -125,13 +160,15 @@ class RunResult:
         return self.full_model_bytes / self.frame_bytes if self.frame_bytes and self.full_model_bytes else None
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values, with the 95 % intervals of the accuracies."""
+        """The result as JSON values, with the 95 % intervals of accuracies."""
+        sound = self.metric == ACCURACY and self.test_examples > 0
         intervals = {
-            name: list(wilson(value, self.test_examples)) if value is not None and self.test_examples else None
+            name: list(wilson(value, self.test_examples)) if value is not None and sound else None
             for name, value in (
                 ("zero_shot", self.zero_shot),
                 ("federated", self.federated),
                 ("centralised", self.centralised),
+                ("best", self.best),
             )
         }
         return {
@@ -189,19 +226,25 @@ def summarise(journal: Journal) -> RunResult:
     for event in events:
         tally.add(event)
     passes = tally.examples(config.local.batch_size)
-    tests = [event for event in events if event.kind == EventKind.EVALUATED and event.payload["split"] == "test"]
-    pooled = [event for event in events if event.kind == EventKind.EVALUATED and event.payload["split"] != "test"]
+    headline = Headline.of_events(events)
+    by_split = {split: whole_evaluations(events, split) for split in ("test", "best", "centralised")}
+    tests, pooled = by_split["test"], by_split["centralised"]
     later = [event for event in tests if event.round]
+    stop = next((event for event in events if event.kind is EventKind.STOPPED), None)
+    shown = {"zero_shot": tests[:1] if tests and not tests[0].round else [], "federated": later, "centralised": pooled}
+    last = {name: found[-1] for name, found in (shown | {"best": by_split["best"]}).items() if found}
+    values = {name: headline.value(event.payload) for name, event in last.items()}
     commit = journal.last_commit()
-    before, after = _client_accuracies(events)
+    stages = client_measurements(events)
+    end = next((event for event in reversed(events) if event.kind is EventKind.RUN_FINISHED), None)
     return RunResult(
         name=journal.run,
         folder=journal.folder,
         rounds=commit.round if commit else 0,
         adapter_hash=commit.adapter if commit else "",
-        zero_shot=next((event.payload["accuracy"] for event in tests if event.round == 0), None),
-        federated=later[-1].payload["accuracy"] if later else None,
-        centralised=pooled[-1].payload["accuracy"] if pooled else None,
+        zero_shot=values.get("zero_shot"),
+        federated=values.get("federated"),
+        centralised=values.get("centralised"),
         example_passes=passes,
         centralised_passes=int(pooled[-1].payload.get("passes", passes)) if pooled else 0,
         test_examples=tests[-1].payload["examples"] if tests else 0,
@@ -216,10 +259,18 @@ def summarise(journal: Journal) -> RunResult:
             for event in events
             if event.kind == EventKind.REFUSED
         ),
-        client_accuracy_before=before,
-        client_accuracy_after=after,
+        client_accuracy_before=_values(stages["before"], Headline()),
+        client_accuracy_after=_values(stages["after"], Headline()),
         rounds_asked=config.run.rounds,
         finished=_finished(events),
+        metric=headline.name,
+        larger_is_better=headline.larger_is_better,
+        metrics={name: measured(event.payload) for name, event in last.items()},
+        best=values.get("best"),
+        best_round=end.payload.get("best_round") if end else None,
+        stopped=str(stop.payload["reason"]) if stop else "",
+        client_values={stage: _values(found, headline) for stage, found in stages.items() if found},
+        clients={stage: spreads(found.values(), headline) for stage, found in stages.items() if found},
     )
 
 
@@ -257,14 +308,9 @@ class _Tally:
         return self._steps * batch_size
 
 
-def _client_accuracies(events: list[Event]) -> tuple[dict[ClientId, float], dict[ClientId, float]]:
-    before: dict[ClientId, float] = {}
-    after: dict[ClientId, float] = {}
-    for event in events:
-        accuracy = event.payload.get("accuracy")
-        if event.kind == EventKind.CLIENT_EVALUATED and event.client is not None and accuracy is not None:
-            (after if event.round else before)[event.client] = accuracy
-    return before, after
+def _values(found: Mapping[ClientId, Mapping[str, Any]], headline: Headline) -> dict[ClientId, float]:
+    values = {client: headline.value(payload) for client, payload in found.items()}
+    return {client: value for client, value in values.items() if value is not None}
 
 
 def _finished(events: list[Event]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedpeft.journal.headline import ACCURACY, LOSS, is_share
 from fedpeft.report.summary import wilson
 
 MISSING = "–"
@@ -33,6 +34,49 @@ def interval_text(share: float | None, examples: int) -> str:
         return MISSING
     low, high = wilson(share, examples)
     return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """A metric with its unit: a share in percent, `84.3 %`; anything else with four digits, `7.312`."""
+    if value is None:
+        return MISSING
+    return percent_text(value) if is_share(name) else number_text(value)
+
+
+def metric_label(name: str) -> str:
+    """A metric's name in words: `exact match`."""
+    return name.replace("_", " ")
+
+
+def metric_unit(name: str) -> str:
+    """The unit of a metric where it has one: `%` of a share, `nats` of a loss."""
+    return "%" if is_share(name) else "nats" if name == LOSS else ""
+
+
+def metric_number(name: str, value: float | None) -> str:
+    """A metric without its unit and with three digits, for a narrow column: `84.3` for 84.3 %, `0.742`."""
+    if value is None or is_share(name):
+        return metric_text(name, value).removesuffix(" %")
+    return f"{value:.3g}" if abs(value) < 999.5 else number_text(value)
+
+
+def metric_interval(name: str, value: float | None, examples: int) -> str:
+    """The 95 % interval of an accuracy; of other metrics none is known from the mean alone."""
+    return interval_text(value, examples) if name == ACCURACY else MISSING
+
+
+def difference_text(name: str, difference: float) -> str:
+    """A difference of two values of a metric, with its sign: `+23.1 points` of a share, `-0.82`."""
+    if is_share(name):
+        return points_text(difference)
+    sign = "+" if difference >= 0 else "\N{MINUS SIGN}"
+    return sign + number_text(abs(difference))
+
+
+def number_text(value: float) -> str:
+    """Four digits, without an exponent while it can be read: `0.0123`, `7.312`, `128`."""
+    text = f"{value:.4g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e7 else text
 
 
 def points_text(difference: float) -> str:

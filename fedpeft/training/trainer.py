@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,8 +21,10 @@ from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
 from fedpeft.randomness.streams import Stream, derive
-from fedpeft.registry import build, load
+from fedpeft.registry import load
 from fedpeft.training.objectives import Objective
+from fedpeft.training.objectives.open import open_objective, sent_by
+from fedpeft.training.steps import PLAIN, StepSettings
 from fedpeft.training.task import Task
 from fedpeft.types import FloatArray, Plan
 
@@ -34,6 +36,8 @@ class TrainingJob:
     plan: Plan
     start: FloatArray  # θ the round starts from, shape (d,)
     data: Any  # the client's examples, as `Task.encode` returned them
+    received: Mapping[str, FloatArray] = field(default_factory=dict)  # for the client half, each of shape (d,)
+    memory: Mapping[str, FloatArray] = field(default_factory=dict)  # the client half's own, each of shape (d,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class TrainingResult:
     delta: FloatArray | None = None  # shape (d,)
     metrics: dict[str, float] = field(default_factory=dict)  # loss_first, loss_last, seconds
     fault: ClientFault | None = None
+    sent: Mapping[str, FloatArray] = field(default_factory=dict)  # by the client half, each of shape (d,)
 
 
 class Trainer(Protocol):
@@ -54,9 +59,12 @@ class Trainer(Protocol):
 
 
 def at_rank(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
-    """The job as a client of its rank does it: from a start that is cut to that rank."""
+    """The job as a client of its rank does it: from a start that is cut to that rank, as is what came with it."""
     start = truncate(job.start, adapter.layout, job.plan.rank)
-    return job if start is job.start else replace(job, start=start)
+    if start is job.start:
+        return job
+    received = {name: truncate(vector, adapter.layout, job.plan.rank) for name, vector in job.received.items()}
+    return replace(job, start=start, received=received)
 
 
 GROUP = 8
@@ -112,12 +120,20 @@ class SequentialTrainer:
         adapter: the model; its θ is overwritten by each job.
         task: what is trained.
         on_step: called after each optimizer step, for progress.
+        settings: of each step.
     """
 
-    def __init__(self, adapter: FlatAdapter, task: Task, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        adapter: FlatAdapter,
+        task: Task,
+        on_step: Callable[[], None] | None = None,
+        settings: StepSettings = PLAIN,
+    ) -> None:
         self.adapter = adapter
         self.task = task
         self.on_step = on_step
+        self.settings = settings
         self._prepared_for: FloatArray | None = None
         self._prepared: Any = None
 
@@ -135,7 +151,7 @@ class SequentialTrainer:
         began = time.perf_counter()
         adapter.set(job.start)
         prepared = self._prepare(job.start)
-        objective = build("objective", plan.objective, plan.objective_params)
+        objective = open_objective(plan, job.received, job.memory, adapter.theta)
         optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
         start = adapter.theta.clone()
         losses: list[float] = []
@@ -144,9 +160,17 @@ class SequentialTrainer:
             with seeded_torch(plan.seed, adapter.theta.device):  # dropout
                 lengths = getattr(job.data, "lengths", None)
                 for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps, lengths):
-                    batch = self.task.batch(job.data, indices)
+                    batch = self.settings.batch(self.task, job.data, indices)
                     loss = gradient_step(
-                        adapter, self.task, batch, prepared, optimizer, objective, start, plan.max_grad_norm
+                        adapter,
+                        self.task,
+                        batch,
+                        prepared,
+                        optimizer,
+                        objective,
+                        start,
+                        plan.max_grad_norm,
+                        self.settings,
                     )
                     if not np.isfinite(loss):
                         raise not_finite(plan, f"the training loss is {loss} at step {len(losses) + 1}")
@@ -164,7 +188,7 @@ class SequentialTrainer:
         if not np.isfinite(delta).all():  # the gradient of the last step may overflow where its loss did not
             raise not_finite(plan, f"the adapter is no longer finite after step {len(losses)}")
         metrics = {"loss_first": losses[0], "loss_last": losses[-1], "seconds": time.perf_counter() - began}
-        return TrainingResult(plan, delta, metrics)
+        return TrainingResult(plan, delta, metrics, sent=sent_by(objective, len(losses)))
 
     def _prepare(self, start: FloatArray) -> Any:
         """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""
@@ -193,6 +217,7 @@ def gradient_step(
     objective: Objective,
     start: torch.Tensor,
     max_norm: float,
+    settings: StepSettings = PLAIN,
 ) -> float:
     """One optimizer step on one batch; returns the mean loss before it.
 
@@ -201,19 +226,18 @@ def gradient_step(
     Args:
         adapter: holds θ, which `optimizer` steps.
         task: what is trained.
-        batch: from `task.batch`.
+        batch: from `task.batch`, or `settings.batch`.
         prepared: from `task.prepare`.
         optimizer: over `adapter.theta`.
         objective: adds to the gradient.
         start: θ as the round started, shape (d,).
         max_norm: L2 norm that the gradient is clipped to; 0 = no clipping.
+        settings: how the gradient is made.
     """
     adapter.gradient.zero_()
-    loss = task.outcomes(adapter.model, batch, prepared).losses.mean()
-    value = float(loss.detach())
+    value = settings.add_gradient(adapter, task, batch, prepared)
     if not np.isfinite(value):
         return value
-    loss.backward()  # type: ignore[no-untyped-call]
     adapter.theta.grad = adapter.gradient
     with torch.no_grad():
         objective.add_gradient(adapter.gradient, adapter.theta, start)

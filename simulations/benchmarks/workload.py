@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter, build_adapter, load_base
-from fedpeft.training import TrainingJob
+from fedpeft.training import TaskContext, TrainingJob
 from fedpeft.training.tasks.label_names import LabelNames
 from fedpeft.training.tasks.text import TokenisedTexts
 from fedpeft.types import ClientId, FloatArray, Plan
@@ -74,7 +74,8 @@ def _library() -> Iterator[Path]:
 def encoder(dtype: str = "fp32") -> tuple[FlatAdapter, LabelNames]:
     """MiniLM, its base in "fp32" or "bf16", with its adapter on it, and the task: four labels told by their names."""
     base = load_base(SOURCE, dtype=dtype)
-    return build_adapter(base.model, lora(), seed=0), LabelNames(base.tokenizer, NAMES, TEMPERATURE, 512)
+    context = TaskContext.of(base, NAMES, temperature=TEMPERATURE, max_length=512)
+    return build_adapter(base.model, lora(), seed=0), LabelNames(context)
 
 
 def label_embeddings() -> torch.Tensor:

@@ -94,8 +94,8 @@ def test_unknown_run_names_the_known_ones(here, capsys):
 def test_export_hands_over_folder_and_choice(here, capsys, monkeypatch):
     seen = []
 
-    def export(folder, to, *, merged):
-        seen.append((str(folder), str(to), merged))
+    def export(folder, to, *, merged, which, client):
+        seen.append((str(folder), str(to), merged, which, client))
         return to
 
     monkeypatch.setattr(api, "export", export)
@@ -103,4 +103,6 @@ def test_export_hands_over_folder_and_choice(here, capsys, monkeypatch):
     assert capsys.readouterr().out == "out\n"
     assert call("export", "demo", "--to", "out", "--merged", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == {"path": "out", "merged": True}
-    assert seen == [("runs/demo", "out", False), ("runs/demo", "out", True)]
+    assert call("export", "demo", "--to", "out", "--round", "best", "--client", "c03") == 0
+    whole = [("runs/demo", "out", merged, "kept", None) for merged in (False, True)]
+    assert seen == [*whole, ("runs/demo", "out", False, "best", "c03")]

@@ -28,7 +28,7 @@ def test_whole_run_has_all_sections_and_works_offline(tmp_path):
     outline = Outline(text)
     for title in ("Learning", "Bytes", "Clients", "Devices", "Incidents", "Plan", "Repeat it"):
         assert f"<h2>{title}</h2>" in text
-    assert figures(text).keys() == {"accuracy", "loss", "bytes", "cumulative", "clients", "devices"}
+    assert figures(text).keys() == {"accuracy", "loss", "clock", "bytes", "cumulative", "clients", "devices"}
     assert outline.tags.count("script") == 3  # Plotly, the figures, the page's own
     assert all(address.startswith("data:") for address in outline.loads)
     for name in figures(text):
@@ -77,7 +77,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 def test_only_keys_of_colours_are_themed():
     script = (files("fedpeft.report") / "page.js").read_text()
-    assert "/color$/.test(key)" in script  # a client called @ink keeps its name
+    assert "/color(scale)?$/.test(key)" in script  # a client called @ink keeps its name
 
 
 def test_failed_write_is_a_clear_error_and_leaves_the_old_report(tmp_path, monkeypatch):

@@ -8,11 +8,13 @@ from fake_run import write_fake_run
 
 from fedpeft.journal import Journal
 from fedpeft.report import plots
+from fedpeft.report.client_plots import clients_plot
 from fedpeft.report.history import History, read_history
+from fedpeft.report.metric_plots import metric_plot
 from fedpeft.report.summary import summarise
 
 OF_HISTORY = [
-    plots.accuracy_plot,
+    metric_plot,
     plots.loss_plot,
     plots.bytes_plot,
     plots.cumulative_plot,
@@ -28,7 +30,7 @@ def read(folder):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     result, history = read(write_fake_run(tmp_path_factory.mktemp("plots") / "demo"))
-    return {plot.__name__: plot(history) for plot in OF_HISTORY} | {"clients_plot": plots.clients_plot(result)}
+    return {plot.__name__: plot(history) for plot in OF_HISTORY} | {"clients_plot": clients_plot(result)}
 
 
 def test_plotly_accepts_every_figure(drawn):
@@ -75,7 +77,7 @@ def test_clients_are_sorted_by_what_they_ended_with(drawn):
 
 def test_many_clients_have_no_labels_that_overlap(tmp_path):
     result, _ = read(write_fake_run(tmp_path / "many", clients=[f"site-{i:03}" for i in range(120)]))
-    figure = plots.clients_plot(result)
+    figure = clients_plot(result)
     assert figure["layout"]["yaxis"]["ticktext"] == []
     assert figure["layout"]["height"] < 1000
 
@@ -90,6 +92,6 @@ def test_fast_and_slow_devices_share_a_logarithmic_axis(tmp_path):
 def test_nothing_to_draw_is_no_figure(tmp_path):
     assert [plot(History()) for plot in OF_HISTORY] == [None] * len(OF_HISTORY)
     result, history = read(write_fake_run(tmp_path / "none", evaluations=False))
-    assert plots.clients_plot(result) is None
-    assert plots.accuracy_plot(history) is None
+    assert clients_plot(result) is None
+    assert metric_plot(history) is None
     assert plots.bytes_plot(history) is not None

@@ -110,9 +110,9 @@ CASES = {
     "not-a-task": (
         _with_file("task.py", "class Task: pass\n", model__task="task.py:Task"),
         "config.not-a-task",
-        "does not say whether it needs",
-        "head = True or False",
-        "set head",
+        "is not a task",
+        "fedpeft.training.tasks.linear_head.LinearHead",
+        "add what it lacks",
         2,
     ),
     "import-fails": (

@@ -94,6 +94,8 @@ KILLS = [
     "client_evaluated:1",
     "client_evaluated:3",
     "client_evaluated:7",  # after the last round
+    "clients_evaluated:1",
+    "clients_evaluated:2",
     "round_opened:1",
     "asked:1",
     "asked:8",
@@ -110,6 +112,7 @@ KILLS = [
     "run_finished:1",
 ]
 NEEDS_A_DEADLINE = {"abandoned", "late"}  # see test_a_run_with_stragglers_...
+ASKED_FOR_BY_THE_RUN_FILE = {"client_tuned", "stopped"}  # see tests/simulation/test_run_evaluation.py
 BEFORE_THE_FIRST_ROUND = {"hello_failed"}  # see tests/server: such a client is not in the run
 
 
@@ -121,7 +124,8 @@ def test_the_kills_cover_every_kind_of_event(reference):
         assert happened.count(kind) >= int(count), f"{kill} never happens"
     kinds = {kill.partition(":")[0] for kill in KILLS}
     assert set(happened) == kinds
-    assert {kind.value for kind in EventKind} == kinds | NEEDS_A_DEADLINE | BEFORE_THE_FIRST_ROUND
+    others = NEEDS_A_DEADLINE | BEFORE_THE_FIRST_ROUND | ASKED_FOR_BY_THE_RUN_FILE
+    assert {kind.value for kind in EventKind} == kinds | others
 
 
 @pytest.mark.parametrize("kill", KILLS)

@@ -79,6 +79,8 @@ def test_the_command_line_works_from_another_folder(installed, tmp_path):
     assert "fedpeft" in python("-m", "fedpeft.cli.main", "--version", folder=tmp_path, path=installed)
     python("-m", "fedpeft.cli.main", "new", "strategy", "mine", folder=tmp_path, path=installed)
     assert list(tmp_path.rglob("mine.py"))
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error"]
+    assert " passed" in python("-m", "pytest", *options, "test_mine.py", folder=tmp_path, path=installed)
 
 
 def test_a_federation_trains_from_another_folder(installed, tmp_path):

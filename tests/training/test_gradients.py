@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_text import rows, save_model
 
-from fedpeft.adapters import build_adapter, load_base, lora_config
+from fedpeft.adapters import build_adapter, load_base, peft_config
 from fedpeft.adapters.flat import canonical_name
 from fedpeft.config import AdapterTable
 from fedpeft.data import TextExamples
-from fedpeft.training import SequentialTrainer, TrainingJob, batch_order
+from fedpeft.training import SequentialTrainer, TaskContext, TrainingJob, batch_order
 from fedpeft.training.tasks.label_names import LabelNames
 from fedpeft.training.tasks.linear_head import LinearHead
 from fedpeft.training.trainer import clip_gradients
@@ -87,9 +87,9 @@ def ordinary_loop(model, folder, head, start, plan):
 def test_training_equals_plain_peft(folder, head, max_grad_norm):
     base = load_base(folder, labels=LABELS if head else None)
     table = AdapterTable(rank=2, target_modules=["query", "value"])
-    adapter = build_adapter(base.model, lora_config(table, classifier=head, fresh=base.fresh), seed=3)
+    adapter = build_adapter(base.model, peft_config(table, classifier=head, fresh=base.fresh), seed=3)
     theta = adapter.get() + np.random.default_rng(1).normal(0, 0.1, adapter.layout.size).astype(np.float32)
-    task = (LinearHead if head else LabelNames)(base.tokenizer, LABELS, 20.0, 16)
+    task = (LinearHead if head else LabelNames)(TaskContext.of(base, LABELS, max_length=16))
     plan = replace(PLAN, max_grad_norm=max_grad_norm)
     job = TrainingJob(plan, theta, task.encode(TextExamples(tuple(TEXTS), NUMBERS)))
     (result,) = SequentialTrainer(adapter, task).run([job])

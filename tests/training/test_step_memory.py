@@ -5,10 +5,10 @@ import pytest
 import torch
 from tiny_text import bert_config, save_model
 
-from fedpeft.adapters import build_adapter, load_base, lora_config
+from fedpeft.adapters import build_adapter, load_base, peft_config
 from fedpeft.config import AdapterTable
 from fedpeft.data import TextExamples
-from fedpeft.training import SequentialTrainer, TrainingJob
+from fedpeft.training import SequentialTrainer, TaskContext, TrainingJob
 from fedpeft.training.memory import step_memory
 from fedpeft.training.tasks.label_names import LabelNames
 from fedpeft.types import ClientId, Plan
@@ -24,8 +24,8 @@ def peak_of(work):
 
 def measure(source, *, rank, batch_size, length):
     base = load_base(source)
-    adapter = build_adapter(base.model, lora_config(AdapterTable(rank=rank)), seed=1)
-    task = LabelNames(base.tokenizer, ("sky", "sun"), 20.0, length)
+    adapter = build_adapter(base.model, peft_config(AdapterTable(rank=rank)), seed=1)
+    task = LabelNames(TaskContext.of(base, ("sky", "sun"), max_length=length))
     data = task.encode(TextExamples(("the sky is here " * 64,) * 40, np.zeros(40, dtype=np.int64)))
     plan = Plan("r", 1, 1, ClientId("a"), seed=1, steps=2, batch_size=batch_size, learning_rate=1e-3)
     trainer = SequentialTrainer(adapter, task)
@@ -53,8 +53,8 @@ def test_the_estimate_for_the_real_model_is_within_a_factor_of_two():
 
 def test_it_grows_with_the_batch_and_leaves_no_trace(tmp_path):
     base = load_base(str(save_model(tmp_path / "model")))
-    adapter = build_adapter(base.model, lora_config(AdapterTable(rank=2)), seed=1)
-    task = LabelNames(base.tokenizer, ("sky", "sun"), 20.0, 16)
+    adapter = build_adapter(base.model, peft_config(AdapterTable(rank=2)), seed=1)
+    task = LabelNames(TaskContext.of(base, ("sky", "sun"), max_length=16))
     data = task.encode(TextExamples(("sky",) * 8 + ("the sky is here and here",), np.zeros(9, dtype=np.int64)))
     theta = adapter.get()
     sizes = [step_memory(adapter, task, data, size) for size in (1, 4, 9, 100)]

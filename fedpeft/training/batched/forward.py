@@ -11,6 +11,7 @@ from fedpeft.training.batched.mapped import Unbatchable
 from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.seat import Generators, Seat
 from fedpeft.training.batches import join
+from fedpeft.training.storage import storages
 from fedpeft.training.task import Task
 
 
@@ -61,8 +62,7 @@ class _Held(torch.autograd.graph.saved_tensors_hooks):
         super().__init__(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        self._storages[storage.data_ptr()] = storage.nbytes()
+        self._storages.update(storages(tensor))
         return tensor
 
     @property

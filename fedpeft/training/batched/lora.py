@@ -37,8 +37,9 @@ class _LoraFunction(torch.autograd.Function):
         above = gradient.view(len(a), -1, gradient.shape[-1])  # (N, rows, out)
         below = torch.bmm(above, b).mul_(ctx.scaling)  # (N, rows, r)
         for_b = torch.bmm(above.transpose(1, 2), inner).mul_(ctx.scaling)
-        for_a = torch.bmm(below.transpose(1, 2), x.view(len(a), -1, x.shape[-1]))
-        for_x = None
+        for_a = for_x = None
+        if ctx.needs_input_grad[1]:
+            for_a = torch.bmm(below.transpose(1, 2), x.view(len(a), -1, x.shape[-1]))
         if ctx.needs_input_grad[0]:
             for_x = ctx.product.backward(gradient)
             for_x.view(len(a), -1, x.shape[-1]).baddbmm_(below, a)
@@ -57,7 +58,7 @@ def lora_forward(
 
     Args:
         x: (examples of all N clients, ..., in), client after client.
-        a: (N, r, in), fp32.
+        a: (N, r, in), fp32; (r, in) where it is frozen and every client's.
         b: (N, out, r), fp32.
         lora: the layer.
         product: the base's frozen matrix; None: the base layer is called as it is (e.g. a quantised one).
@@ -65,6 +66,8 @@ def lora_forward(
     """
     flat = x.reshape(-1, x.shape[-1])
     a, b = a.to(x.dtype), b.to(x.dtype)
+    if a.ndim == 2:
+        a = a.expand(len(b), *a.shape)
     rate = float(getattr(lora.dropout, "p", 0.0)) if lora.dropout.training else 0.0
     if product is not None and rate == 0.0:
         y: torch.Tensor = _LoraFunction.apply(flat, a, b, product, lora.scaling)  # type: ignore[no-untyped-call]

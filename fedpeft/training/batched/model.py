@@ -101,7 +101,7 @@ class ClientAxis:
         if part.lora is not None:
             call = partial(
                 lora_forward,
-                a=tensors[part.lora.a.name],
+                a=part.lora.a if isinstance(part.lora.a, torch.Tensor) else tensors[part.lora.a.name],
                 b=tensors[part.lora.b.name],
                 lora=part.lora,
                 product=held_product(part.lora.base),

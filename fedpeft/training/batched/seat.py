@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from fedpeft.errors import ClientFault
-from fedpeft.registry import build
 from fedpeft.training.batches import signature
 from fedpeft.training.objectives import Objective
+from fedpeft.training.objectives.open import open_objective, sent_by
 from fedpeft.training.objectives.plain import Plain
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order, not_finite
@@ -54,7 +54,7 @@ class Seat:
         self.plan = job.plan
         self.prepared = prepared
         self.theta = torch.from_numpy(job.start).to(device, copy=True)
-        self.objective: Objective = build("objective", job.plan.objective, job.plan.objective_params)
+        self.objective: Objective = open_objective(job.plan, job.received, job.memory, self.theta)
         self.losses: list[float] = []
         self.seconds = 0.0
         self.fault: ClientFault | None = None
@@ -137,4 +137,4 @@ class Seat:
                 fault=not_finite(self.plan, f"the adapter is no longer finite after step {len(self.losses)}"),
             )
         metrics = {"loss_first": self.losses[0], "loss_last": self.losses[-1], "seconds": self.seconds}
-        return TrainingResult(self.plan, delta, metrics)
+        return TrainingResult(self.plan, delta, metrics, sent=sent_by(self.objective, len(self.losses)))

@@ -20,6 +20,7 @@ from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.optimizers import SeatOptimizers
 from fedpeft.training.batched.passes import TRANSIENT, TRANSIENT_BF16, PassLimits, next_pass
 from fedpeft.training.batched.seat import Seat
+from fedpeft.training.objectives.open import vectors_held
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, at_rank, clip_gradients
 from fedpeft.types import FloatArray
@@ -51,6 +52,7 @@ class BatchedTrainer:
         self.adapter = adapter
         self.task = task
         self.on_step = on_step
+        self.memory = memory
         vector = 4 * adapter.layout.size
         self.seats = max(1, memory // 2 // (_STATE * vector))
         low = any(parameter.dtype == torch.bfloat16 for parameter in adapter.model.parameters())
@@ -66,8 +68,9 @@ class BatchedTrainer:
         seats: list[Seat] = []
         done: dict[int, Seat] = {}
         following, end = 0, len(jobs)
+        most = self._make_room(jobs)
         while following < len(jobs):
-            while len(seats) < self.seats and end == len(jobs) and (entry := next(waiting, None)) is not None:
+            while len(seats) < most and end == len(jobs) and (entry := next(waiting, None)) is not None:
                 seat = self._sit(*entry)
                 seats.append(seat)
                 optimizers.add(seat)
@@ -81,6 +84,13 @@ class BatchedTrainer:
             while following in done:
                 yield done.pop(following).result()
                 following += 1
+
+    def _make_room(self, jobs: Sequence[TrainingJob]) -> int:
+        """How many clients may be at work at a time, each with what its objective holds."""
+        plans = {job.plan.objective: job.plan for job in jobs}
+        held = max((vectors_held(plan) for plan in plans.values()), default=0)
+        self.limits.state = (_STATE + held) * 4 * self.adapter.layout.size
+        return self.seats if not held else max(1, self.memory // 2 // self.limits.state)
 
     def _sit(self, order: int, job: TrainingJob) -> Seat:
         began = time.perf_counter()

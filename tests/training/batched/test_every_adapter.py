@@ -65,7 +65,6 @@ ADAPTERS = {  # name -> (where peft allows it, kind of model -> configuration)
     "tokens": (("bert", "gpt2", "llama"), lambda kind: lora(kind, trainable_token_indices=[3, 7, 11])),
     "embedding": (("bert",), lambda kind: peft.LoraConfig(r=4, target_modules=["word_embeddings", "query"])),
     "convolution": (("vit",), lambda kind: peft.LoraConfig(r=4, target_modules=["projection", "q_proj"])),
-    "adalora": (("bert",), lambda kind: on(kind, peft.AdaLoraConfig, total_step=10, init_r=4)),
     "ia3": (EVERYWHERE, lambda kind: on(kind, peft.IA3Config, feedforward_modules=[])),
     "ia3-feedforward": (("bert",), lambda kind: on(kind, peft.IA3Config, feedforward_modules=["value"])),
     "norms": (EVERYWHERE, lambda kind: peft.LNTuningConfig(target_modules=NORMS[kind])),
@@ -144,12 +143,12 @@ def test_a_fully_trained_head(kind):
 
 
 def test_a_kind_that_cannot_go_together_goes_one_by_one_and_the_plan_says_why():
-    """OSF projects its gradients in hooks on its parameters, where no other client's gradient passes."""
-    adapter = adapter_of(on("bert", peft.OSFConfig), "bert")
+    """Peft makes a prompt once for a whole batch, whoever its examples belong to."""
+    adapter = adapter_of(peft.PromptTuningConfig(num_virtual_tokens=3), "bert")
     (job,) = jobs("bert", adapter.get(), 1)
     choice = choose_trainer("batched", adapter, Classify(), job)
     assert not choice.together
-    assert "one at a time: gradients of two clients in one pass differ" in choice.note
+    assert "one at a time: prompt_encoder.default.embedding sees an input of shape (1, 3) for 2 clients" in choice.note
 
 
 @pytest.mark.parametrize("name", ["lora-all-linear", "lora-dropout", "dora-dropout", "loha-dropout", "norms", "ia3"])

