@@ -122,7 +122,9 @@ def test_a_worker_that_dies_at_rest_is_replaced(tmp_path):
     expected = deltas(subject.trainer(), jobs(subject))
     with spread(subject, tell=told.append) as trainer:
         deltas(trainer, jobs(subject))
-        os.kill(trainer.workshop.workers[0].process.pid, signal.SIGKILL)
+        victim = trainer.workshop.workers[0].process
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.join(60)  # else the other worker may have done everything before its pipe ends
         assert same(deltas(trainer, jobs(subject)), expected)
     assert len(told) == 1
 
