@@ -87,6 +87,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "csv": "fedpeft.report.sinks.csv:CsvSink",
         "jsonl": "fedpeft.report.sinks.jsonl:JsonLinesSink",
         "tensorboard": "fedpeft.report.sinks.tensorboard:TensorBoardSink",
+        "trackio": "fedpeft.report.sinks.trackio:TrackioSink",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -27,5 +27,5 @@ def test_every_block_is_part_of_a_run_file(block):
 
 def test_the_sink_of_ones_own_is_one(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.S)
-    (tmp_path / "trackio_sink.py").write_text(code, encoding="utf-8")
-    check_sinks([f"{tmp_path}/trackio_sink.py:TrackioSink"])
+    (tmp_path / "my_sink.py").write_text(code, encoding="utf-8")
+    check_sinks([f"{tmp_path}/my_sink.py:Loudspeaker"])

@@ -10,4 +10,4 @@ from fedpeft.config.table import Table
 class ReportTable(Table):
     """`[report]`: sinks are fed from the journal, into the run's folder."""
 
-    sinks: list[str] = Field(default_factory=list)  # e.g. "csv", "jsonl", "tensorboard"; or path/file.py:Class
+    sinks: list[str] = Field(default_factory=list)  # csv, jsonl, tensorboard, trackio; or path/file.py:Class

@@ -1,7 +1,11 @@
 """Sinks: every one takes every point of a run once, and trouble in one costs nobody else."""
 
 import csv
+import importlib.util
 import json
+import os
+import sys
+import types
 
 import pytest
 from fake_run import write_fake_run
@@ -32,7 +36,46 @@ def read_tensorboard(folder):
     return [(scalar.step, name, scalar.value) for name in events.Tags()["scalars"] for scalar in events.Scalars(name)]
 
 
-READERS = {"csv": read_csv, "jsonl": read_jsonl, "tensorboard": read_tensorboard}
+def read_trackio(folder):
+    points = sys.modules["trackio"].DATABASE["fedpeft"]["demo"]
+    return [(step, name, value) for metrics, step in points for name, value in metrics.items()]
+
+
+class StandIn(types.ModuleType):
+    """What the sink uses of trackio, in memory: it is no dependency of the tests."""
+
+    def __init__(self):
+        super().__init__("trackio")
+        self.__spec__ = importlib.util.spec_from_loader("trackio", loader=None)
+        self.DATABASE = {}
+
+    def Api(self):
+        def runs(project):
+            if project not in self.DATABASE:
+                raise ValueError(f"project {project} does not exist")
+            known = self.DATABASE[project]
+            return [types.SimpleNamespace(name=name, delete=lambda name=name: known.pop(name)) for name in list(known)]
+
+        return types.SimpleNamespace(runs=runs)
+
+    def init(self, project, *, name, **settings):
+        print("* Trackio project initialized")
+        assert settings == {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        points = self.DATABASE.setdefault(project, {}).setdefault(name, [])
+        return types.SimpleNamespace(
+            log=lambda metrics, step: points.append((metrics, step)), finish=lambda: print("* Run finished")
+        )
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    module = StandIn()
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return module
+
+
+READERS = {"csv": read_csv, "jsonl": read_jsonl, "tensorboard": read_tensorboard, "trackio": read_trackio}
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +94,21 @@ def test_the_list_is_complete():
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_sink_holds_every_point_once_however_often_the_run_is_resumed(folder, name):
+def test_every_sink_holds_every_point_once_however_often_the_run_is_resumed(folder, name, stand_in):
     for _ in range(3):
         with Journal.open(folder) as journal, feeding([name], journal) as feed:
             assert feed.troubles == []
         assert sorted(READERS[name](folder)) == [
             (step, label, pytest.approx(value, rel=1e-6)) for step, label, value in sorted(expected(folder))
         ]
+
+
+def test_trackio_is_told_to_send_nothing_and_to_leave_stdout_alone(folder, stand_in, monkeypatch, capsys):
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/board")
+    with Journal.open(folder) as journal, feeding(["trackio"], journal) as feed:
+        assert feed.troubles == []
+    assert "TRACKIO_SPACE_ID" not in os.environ
+    assert capsys.readouterr().out == ""
 
 
 def test_points_of_a_run(folder):
