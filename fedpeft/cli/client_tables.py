@@ -38,15 +38,5 @@ def clients_table(result: RunResult) -> RenderableType | None:
 
 
 def _add(table: Table, label: str, name: str, spread: Spread) -> None:
-    values = (
-        spread.mean,
-        spread.weighted,
-        spread.worst,
-        spread.min,
-        spread.lower_quartile,
-        spread.median,
-        spread.upper_quartile,
-        spread.max,
-    )
     style = "bold" if label == STAGES["after"] else "dim" if label in CONSTANTS.values() else ""
-    table.add_row(Text(label, style=style), *(metric_number(name, value) for value in values))
+    table.add_row(Text(label, style=style), *(metric_number(name, value) for value in spread.row()))

@@ -26,6 +26,11 @@ class Spread:
     max: float
     worst: float  # mean of the worst tenth of the clients, rounded up
 
+    def row(self) -> tuple[float, ...]:
+        """As tables show it: mean, weighted, worst, min, lower quartile, median, upper quartile, max."""
+        quartiles = (self.lower_quartile, self.median, self.upper_quartile)
+        return (self.mean, self.weighted, self.worst, self.min, *quartiles, self.max)
+
     def to_payload(self) -> dict[str, float]:
         """As JSON values."""
         return asdict(self)

@@ -29,19 +29,9 @@ def spread_table(result: RunResult) -> str:
             spread = result.clients.get(stage, {}).get(name)
             if spread is None or (name in CONSTANTS and stage != latest):
                 continue
-            values = (
-                spread.mean,
-                spread.weighted,
-                spread.worst,
-                spread.min,
-                spread.lower_quartile,
-                spread.median,
-                spread.upper_quartile,
-                spread.max,
-            )
             unit = "accuracy" if name in CONSTANTS else name
             what = CONSTANTS.get(name, f"{metric_label(name)}, {label}")
-            rows.append([what, count_text(spread.clients), *(metric_text(unit, value) for value in values)])
+            rows.append([what, count_text(spread.clients), *(metric_text(unit, value) for value in spread.row())])
     if not rows:
         return ""
     head = ["per client", "clients", "mean", "by examples", "worst", "min", "25 %", "median", "75 %", "max"]
