@@ -77,8 +77,10 @@ def make(path: Path, meta: Mapping[str, str]) -> None:
     with diagnosed(path):
         # Left by a process that was killed here, or by someone who removed only the main file: SQLite would take a
         # stale log for one of the new file.
-        for stale in (draft.name, f"{draft.name}-journal", f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(stale).unlink(missing_ok=True)
+        for name in (draft.name, path.name):
+            for stale in (f"{name}-journal", f"{name}-wal", f"{name}-shm"):
+                path.with_name(stale).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         connection = sqlite3.connect(draft, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = FULL")
@@ -91,6 +93,7 @@ def make(path: Path, meta: Mapping[str, str]) -> None:
                 )
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
+            connection.execute("PRAGMA journal_mode = WAL")  # now: a kill in the midst of it leaves only a draft
         finally:
             connection.close()
         os.replace(draft, path)
@@ -131,6 +134,9 @@ def open_readable(path: Path) -> sqlite3.Connection:
         try:
             return _checked(_uri(path, "ro"), path)
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode in _UNFINISHED and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+                _roll_back(path)
+                return _checked(_uri(path, "ro"), path)
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or os.access(path.parent, os.W_OK):
                 raise
             # WAL needs a -shm file, which cannot be made in this folder.
@@ -140,6 +146,18 @@ def open_readable(path: Path) -> sqlite3.Connection:
                     path, "the run was killed, and its -wal file can only be read beside a new file"
                 ) from error
         return _checked(_uri(path, "ro") + "&immutable=1", path)
+
+
+_UNFINISHED = (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
+
+
+def _roll_back(path: Path) -> None:
+    """Let SQLite undo a transaction whose process was killed: a connection that only reads may not."""
+    connection = sqlite3.connect(_uri(path, "rw"), uri=True, isolation_level=None, timeout=30)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,45 @@ def test_a_creation_that_dies_leaves_nothing_in_the_way(folder, monkeypatch):
             create(folder)
     assert code_of(lambda: Journal.read(folder)) == "journal.missing"
     create(folder).close()
+
+
+KILLED_WHILE_IT_WRITES = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode = DELETE")
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE half (content BLOB)")
+connection.executemany("INSERT INTO half VALUES (randomblob(4000))", [()] * 200)
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("look", [Journal.read, Journal.open])
+def test_what_a_kill_left_half_written_is_undone_by_whoever_opens_it(folder, look):
+    """A rollback journal, as older versions left when they were killed in the midst of turning to WAL."""
+    Journal.create(folder, run="demo", config_toml="").close()
+    file = folder / database.FILE
+    assert subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(file)], check=False).returncode == 9
+    assert file.with_name(f"{file.name}-journal").stat().st_size > 0
+    with look(folder) as journal:
+        assert journal.run == "demo"
+    connection = sqlite3.connect(file)
+    assert "half" not in [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")]
+    connection.close()
+
+
+def test_a_new_journal_never_changes_its_mode_in_place(folder):
+    with Journal.create(folder, run="demo", config_toml=""):
+        pass
+    connection = sqlite3.connect(folder / database.FILE)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    path = folder.parent / "made" / database.FILE
+    path.parent.mkdir()
+    database.make(path, {"run": "x"})
+    assert path.read_bytes()[18:20] == b"\x02\x02", "the header of a file in WAL mode"
+    assert [item.name for item in path.parent.iterdir()] == [database.FILE]
 
 
 def test_the_log_of_a_removed_journal_is_not_taken_for_the_new_ones(folder):
