@@ -14,7 +14,7 @@ from fedpeft.aggregation.guard import l2_norm
 from fedpeft.config import RunConfig
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.registry import build
-from fedpeft.server.post import named
+from fedpeft.server.post import decoding
 from fedpeft.strategies import Strategy
 from fedpeft.types import ClientId, FloatArray
 from fedpeft.wire.sections import Section
@@ -89,16 +89,8 @@ class Auxiliary:
                 code="codec.unexpected",
                 allowed=f"at most {most} bytes of {self.codec_name!r}",
             )
-        try:
+        with decoding(client, self.codec_name, f'the vector "{section.name}"'):
             vector: FloatArray = self.codec.decode(section.body, self.size)
-        except ClientFault as fault:
-            raise named(fault, client) from fault
-        except Exception as error:  # a plug-in codec may raise anything on a client's bytes: that costs the client
-            raise ClientFault(
-                f'client {client}: codec {self.codec_name!r} cannot decode the vector "{section.name}": '
-                f"{type(error).__name__}: {error}",
-                code="codec.malformed",
-            ) from error
         norm = l2_norm(vector)
         if not norm <= self.max_norm:  # NaN too
             raise ClientFault(

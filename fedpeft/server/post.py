@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,29 @@ def named(fault: ClientFault, client: ClientId) -> ClientFault:
     if not client or f"client {client}" in fault.message:
         return fault
     return ClientFault(f"client {client}: {fault.message}", code=fault.code, allowed=fault.allowed, remedy=fault.remedy)
+
+
+@contextmanager
+def decoding(client: ClientId, codec: str, what: str) -> Iterator[None]:
+    """Charge whatever a codec raises over a client's bytes to that client: a plug-in codec may raise anything.
+
+    Args:
+        client: whose bytes they are.
+        codec: its name.
+        what: is decoded, for people, e.g. "its 300 bytes".
+
+    Raises:
+        ClientFault: in place of any exception of the block, naming the client.
+    """
+    try:
+        yield
+    except ClientFault as fault:
+        raise named(fault, client) from fault
+    except Exception as error:
+        raise ClientFault(
+            f"client {client}: codec {codec!r} cannot decode {what}: {type(error).__name__}: {error}",
+            code="codec.malformed",
+        ) from error
 
 
 class Post:

@@ -18,7 +18,7 @@ from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import build
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.inflight import Asked
-from fedpeft.server.post import named
+from fedpeft.server.post import decoding
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
 from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan, Update
@@ -228,18 +228,10 @@ class Round(ABC):
                 allowed=f"at most {codec.max_bytes(size)} bytes of {name!r}",
             )
         about = (frame.weight, frame.metrics, self.auxiliary.read(frame.sections, client))
-        try:
+        with decoding(client, name, f"its {len(frame.body)} bytes"):
             if self.coded is not None:
                 return Update.of_codes(client, asked.round, self.coded.view(frame.body, size), *about)
             return Update(client, asked.round, codec.decode(frame.body, size), *about)
-        except ClientFault as fault:
-            raise named(fault, client) from fault
-        except Exception as error:  # a plug-in codec may raise anything on a client's bytes: that costs the client
-            raise ClientFault(
-                f"client {client}: codec {name!r} cannot decode its {len(frame.body)} bytes: "
-                f"{type(error).__name__}: {error}",
-                code="codec.malformed",
-            ) from error
 
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""
