@@ -39,6 +39,8 @@ Kind: TypeAlias = Literal[
     "schedule",
     "sink",
     "mod",
+    "pool",
+    "estimator",
 ]
 
 PEFT_TYPES = (
@@ -62,11 +64,13 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "scaffold": "fedpeft.strategies.scaffold:Scaffold",
         "fedsa": "fedpeft.strategies.fedsa:FedSA",
         "ffa": "fedpeft.strategies.ffa:FFA",
+        "sign-vote": "fedpeft.strategies.sign_vote:SignVote",
     },
     "codec": {
         "fp32": "fedpeft.codecs.fp32:Fp32",
         "fp16": "fedpeft.codecs.fp16:Fp16",
         "int8": "fedpeft.codecs.int8:Int8",
+        "sign": "fedpeft.codecs.sign:Sign",
     },
     "objective": {
         "plain": "fedpeft.training.objectives.plain:Plain",
@@ -88,6 +92,14 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "jsonl": "fedpeft.report.sinks.jsonl:JsonLinesSink",
         "tensorboard": "fedpeft.report.sinks.tensorboard:TensorBoardSink",
         "trackio": "fedpeft.report.sinks.trackio:TrackioSink",
+    },
+    "pool": {
+        "hadamard": "fedpeft.zeroth.hadamard:HadamardPool",
+        "independent": "fedpeft.zeroth.independent:IndependentPool",
+    },
+    "estimator": {
+        "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",
+        "forward": "fedpeft.training.zeroth.estimators.forward:Forward",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import Coordinator, Settings
+from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.clock import VirtualClock
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.types import (
@@ -170,7 +172,14 @@ def fleet_config(clients: int, **options: Any) -> RunConfig:
 class FakeRun:
     """A coordinator over a fake fleet, with its journal in `folder`."""
 
-    def __init__(self, fleet: FakeFleet, folder: Path, strategy: Strategy | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        fleet: FakeFleet,
+        folder: Path,
+        strategy: Strategy | None = None,
+        scalars: ScalarSettings | None = None,
+        **options: Any,
+    ) -> None:
         self.fleet = fleet
         self.config = fleet_config(len(fleet.clients), **options)
         if (folder / "journal.sqlite").exists():
@@ -181,7 +190,13 @@ class FakeRun:
         self.strategy = strategy or FedAvg()
         self.coordinator = Coordinator(
             self.config,
-            Settings(layout=layout(fleet.size), initial=self.initial, poll_s=0.25),
+            Settings(
+                layout=layout(fleet.size),
+                initial=self.initial,
+                poll_s=0.25,
+                downlink=Int8Downlink() if self.config.codec.down == "int8" else None,
+                scalars=scalars,
+            ),
             fleet,
             fleet.clock,
             self.strategy,

@@ -110,6 +110,12 @@ class FlatAdapter:
             self.parameters.update(_trainable(self.model))  # to some devices a model moves by new parameters
         self._lay_out()
 
+    def forget_gradient(self) -> None:
+        """Give back the gradient's memory, as large as θ: for who trains without gradients."""
+        self.gradient = self.theta.new_empty(0)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def get(self) -> FloatArray:
         """A copy of θ, shape (d,)."""
         return self.theta.detach().cpu().numpy().copy()

@@ -25,7 +25,8 @@ from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
-from fedpeft.codecs.broadcast import WrongBase
+from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
@@ -34,6 +35,10 @@ from fedpeft.registry import load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
+from fedpeft.wire.sections import Section
+
+INT8 = Int8Downlink()
+NO_SECTIONS: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Agent:
         layout: of that part, s values.
         homes: the clients served here.
         limits: on frames that come in.
-        downlink: "int8" or "fp32", as the run file says.
+        downlink: whose codes broadcasts are; None: the plain vector.
         memory: knows which part of θ is private; default: none is.
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
     """
@@ -80,13 +85,13 @@ class Agent:
         layout: Layout,
         homes: Mapping[ClientId, Home],
         limits: FrameLimits,
-        downlink: str = "int8",
+        downlink: Downlink | None = INT8,
         memory: ClientMemory | None = None,
         mods: Sequence[Callable[..., Any]] = (),
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
-        self.starts = Starts(initial)
+        self.starts = Starts(initial, downlink)
         self.layout = layout
         self.homes = homes
         self.limits = limits
@@ -174,12 +179,16 @@ class Agent:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
         store, codec = self.homes[client].store, load("codec", plan.codec)()
-        residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
-        if residual is None:
-            residual = np.zeros(self.layout.size, dtype=np.float32)
-        body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
-        sections = self.memory.settle(work, result, store)
-        store.keep_residual(plan.round, left, also={plan.feedback})
+        if result.scalars is not None:
+            # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
+            body, sections = codec.encode(result.scalars), NO_SECTIONS
+        else:
+            residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
+            if residual is None:
+                residual = np.zeros(self.layout.size, dtype=np.float32)
+            body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
+            sections = self.memory.settle(work, result, store)
+            store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
             ahead.frame,
             FrameKind.UPDATE,
@@ -236,7 +245,7 @@ class Agent:
 
     def _start(self, client: ClientId, frame: Frame) -> FloatArray:
         """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
-        if self.downlink == "fp32":
+        if self.downlink is None:
             return self.starts.plain(frame.body)
         store = self.homes[client].store
         base = self.starts.zero if frame.base == 0 else store.broadcast(frame.base)

@@ -22,7 +22,7 @@ from fedpeft.client.store import ClientStore
 from fedpeft.errors import ClientFault
 from fedpeft.registry import build, load
 from fedpeft.training import TrainingJob, TrainingResult
-from fedpeft.training.objectives import ClientHalf
+from fedpeft.training.objectives import ClientHalf, half_of
 from fedpeft.types import FloatArray, Plan
 from fedpeft.wire.sections import Section
 
@@ -68,8 +68,7 @@ class ClientMemory:
         Raises:
             ClientFault: a section that the objective does not receive, or that is none.
         """
-        objective = build("objective", plan.objective, plan.objective_params)
-        half = objective if isinstance(objective, ClientHalf) else None
+        half = half_of(build("objective", plan.objective, plan.objective_params))
         received = self._received(plan, half, sections)
         kept, lost = self._recall(store, plan.feedback, half)
         names = half.remembers if half is not None else ()

@@ -7,8 +7,10 @@ version that somebody holds, so that decoding each frame by itself would do the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from fedpeft.codecs.broadcast import Codes, decode_difference, dequantise, zero_codes
+from fedpeft.codecs.broadcast import Int8Downlink
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.types import FloatArray
 
@@ -16,8 +18,8 @@ from fedpeft.types import FloatArray
 @dataclass(frozen=True, slots=True)
 class _Decoded:
     body: bytes
-    base: Codes
-    codes: Codes
+    base: Any
+    codes: Any
     start: FloatArray
 
 
@@ -28,11 +30,13 @@ class Starts:
 
     Args:
         initial: θ_0, shape (d,).
+        downlink: whose codes versions are; None: int8, of which there then are none.
     """
 
-    def __init__(self, initial: FloatArray) -> None:
+    def __init__(self, initial: FloatArray, downlink: Downlink | None = None) -> None:
         self.initial = initial
-        self.zero = zero_codes(initial.size)
+        self.downlink = downlink or Int8Downlink()
+        self.zero = self.downlink.zero(initial.size)
         self._version = 0
         self._plain: tuple[bytes, FloatArray] | None = None
         self._decoded: dict[int, _Decoded] = {}
@@ -47,7 +51,7 @@ class Starts:
             self._plain = (body, Fp32().decode(body, self.initial.size))
         return self._plain[1]
 
-    def versioned(self, body: bytes, version: int, number: int, base: Codes) -> tuple[Codes, FloatArray]:
+    def versioned(self, body: bytes, version: int, number: int, base: Any) -> tuple[Any, FloatArray]:
         """The codes of a version, and its θ, shape (d,).
 
         Args:
@@ -65,7 +69,7 @@ class Starts:
             self._decoded.clear()
         known = self._decoded.get(number)
         if known is None or known.body != body or known.base != base:
-            codes = decode_difference(body, base)
-            start = self.initial + dequantise(codes) if version > 0 else self.initial
+            codes = self.downlink.decode_difference(body, base)
+            start = self.initial + self.downlink.dequantise(codes) if version > 0 else self.initial
             known = self._decoded[number] = _Decoded(body, base, codes, start)
         return known.codes, known.start

@@ -12,13 +12,14 @@ import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedpeft.codecs.broadcast import Codes
-from fedpeft.codecs.int8 import BLOCK
+from fedpeft.codecs.broadcast import Int8Downlink
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.paths import write_atomically
 from fedpeft.types import FloatArray
 
@@ -34,34 +35,30 @@ class ClientStore:
         size: d, length of every vector.
         flush: what is kept outlives a power cut. Without it, it outlives the process only, as a simulated client's
             state may: after a power cut some of it counts as lost.
+        downlink: whose codes broadcasts are; default: int8.
     """
 
-    def __init__(self, folder: Path, size: int, *, flush: bool = True) -> None:
+    def __init__(self, folder: Path, size: int, *, flush: bool = True, downlink: Downlink | None = None) -> None:
         self.folder = folder
+        self.downlink = downlink or Int8Downlink()
         self.size = size
         self.flush = flush
         self._prefix = os.path.join(folder, "")
         self._held: dict[str, set[int]] = {}  # numbers on disk by kind, once they have been looked up
 
-    def broadcast(self, version: int) -> Codes | None:
+    def broadcast(self, version: int) -> Any | None:
         """The codes of a broadcast; None when it is not held."""
         arrays = self._read("broadcast", version)
-        if arrays is None or set(arrays) != {"codes", "exponents"}:
-            return None
-        codes = Codes(arrays["codes"], arrays["exponents"])
-        shapes = {"codes": (self.size,), "exponents": (-(-self.size // BLOCK),)}
-        if any(arrays[name].shape != shape or arrays[name].dtype != np.int8 for name, shape in shapes.items()):
-            return None
-        return codes
+        return None if arrays is None else self.downlink.of_arrays(arrays, self.size)
 
-    def keep_broadcast(self, version: int, codes: Codes, also: Collection[int]) -> None:
+    def keep_broadcast(self, version: int, codes: Any, also: Collection[int]) -> None:
         """Keep a broadcast and forget all others but those in `also`.
 
         What lies there under this version counts only if it is the same: an earlier run may have left it.
         """
         held = self.broadcast(version) if version in self._numbers("broadcast") else None
         if held is None or held != codes:
-            self._write("broadcast", version, {"codes": codes.codes, "exponents": codes.exponents}, also)
+            self._write("broadcast", version, self.downlink.arrays(codes), also)
 
     def look_again(self) -> None:
         """Forget what was seen on disk: another process has served this client meanwhile."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,30 @@ def decode_difference(body: bytes, base: Codes) -> Codes:
     if (new.codes == -128).any() or (new.exponents < _LOWEST).any() or (new.exponents > _HIGHEST).any():
         raise MalformedPayload("broadcast", "codes or exponents out of range", allowed="what `quantise` writes")
     return new
+
+
+class Int8Downlink:
+    """See `Downlink`."""
+
+    name: ClassVar[str] = "int8"
+    zero = staticmethod(zero_codes)
+    quantise = staticmethod(quantise)
+    dequantise = staticmethod(dequantise)
+    encode_difference = staticmethod(encode_difference)
+    decode_difference = staticmethod(decode_difference)
+
+    def arrays(self, codes: Codes) -> dict[str, npt.NDArray[np.generic]]:
+        """`codes` and `exponents`, int8."""
+        return {"codes": codes.codes, "exponents": codes.exponents}
+
+    def of_arrays(self, arrays: dict[str, npt.NDArray[np.generic]], size: int) -> Codes | None:
+        """What `arrays` gave; None if it did not give these."""
+        shapes = {"codes": (size,), "exponents": (-(-size // BLOCK),)}
+        if set(arrays) != set(shapes):
+            return None
+        if any(arrays[name].shape != shape or arrays[name].dtype != np.int8 for name, shape in shapes.items()):
+            return None
+        return Codes(*(arrays[name].astype(np.int8, copy=False) for name in shapes))
 
 
 def _tag(codes: Codes) -> bytes:

@@ -18,6 +18,7 @@ from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.run_config import RunConfig
 from fedpeft.config.table import PluginTable, Table
+from fedpeft.config.zeroth import ZerothTable
 
 __all__ = [
     "SMOKE",
@@ -40,6 +41,7 @@ __all__ = [
     "RunConfig",
     "RunTable",
     "Table",
+    "ZerothTable",
     "load_run_file",
     "parse_config",
     "resolve_paths",

@@ -88,15 +88,17 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("codec", "up"),
         ("codec", "auxiliary"),
         ("local", "optimizer"),
+        ("zeroth", "pool"),
         ("adapter", "type"),
         ("model", "source"),
         ("model", "task"),
         ("data", "source"),
     ):
-        value = table[section][key]
-        table[section][key] = _absolute(value, folder)
-    schedule = table["local"]["schedule"]
-    schedule["name"] = _absolute(schedule["name"], folder)
+        if table[section] is not None:
+            table[section][key] = _absolute(table[section][key], folder)
+    plugins = [table["local"]["schedule"]] + ([table["zeroth"]["estimator"]] if table["zeroth"] is not None else [])
+    for plugin in plugins:
+        plugin["name"] = _absolute(plugin["name"], folder)
     table["client"]["mods"] = [_absolute(mod, folder) for mod in table["client"]["mods"]]
     table["report"]["sinks"] = [_absolute(sink, folder) for sink in table["report"]["sinks"]]
     if data["partition"] is not None:

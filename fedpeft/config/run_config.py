@@ -21,6 +21,7 @@ from fedpeft.config.precision import check_precision
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.table import PluginTable, Table
+from fedpeft.config.zeroth import ZerothTable, check_zeroth
 from fedpeft.explain import Contradiction
 
 
@@ -34,6 +35,7 @@ class RunConfig(Table):
     devices: list[DeviceTable] = Field(min_length=1)
     round: RoundTable
     local: LocalTable = LocalTable()
+    zeroth: ZerothTable | None = None  # there: train by seeds and scalars, not by gradients
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
     codec: CodecTable = CodecTable()
@@ -74,6 +76,7 @@ class RunConfig(Table):
             )
         check_ranks(self.adapter, self.devices)
         check_precision(self.model, self.adapter, self.local, self.engine)
+        check_zeroth(self)
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

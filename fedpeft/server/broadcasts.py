@@ -9,11 +9,12 @@ the same bit by bit, and since each b_t is quantised from θ_t itself, no error 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs.broadcast import Codes, encode_difference, quantise, zero_codes
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.types import FloatArray
 
@@ -23,17 +24,18 @@ class Broadcasts:
 
     Args:
         initial: θ_0, shape (d,); version 0.
-        codec: "int8" (versioned codes) or "fp32" (the plain vector, no versions).
+        downlink: makes versioned codes; None: the plain vector in fp32, no versions.
         window: versions kept at most, so that memory does not grow with the number of clients.
     """
 
-    def __init__(self, initial: FloatArray, codec: str, window: int = 16) -> None:
+    def __init__(self, initial: FloatArray, downlink: Downlink | None, window: int = 16) -> None:
         self.initial = initial
-        self.codec = codec
+        self.downlink = downlink
         self.window = window
         self.version = 0
         self._theta = initial
-        self._codes: dict[int, Codes] = {0: zero_codes(initial.size)}
+        self._codes: dict[int, Any] = {}
+        self._forget()
         self._bodies: dict[int, bytes] = {}
 
     def publish(self, version: int, theta: FloatArray, held: Iterable[int]) -> None:
@@ -47,31 +49,31 @@ class Broadcasts:
         self.version = version
         self._theta = theta
         self._bodies = {}
-        if self.codec == "int8" and version > 0:
-            self._codes[version] = quantise(theta - self.initial)
+        if self.downlink is not None and version > 0:
+            self._codes[version] = self.downlink.quantise(theta - self.initial)
         recent = sorted({*held, version} & self._codes.keys(), reverse=True)[: self.window]
-        self._codes = {kept: self._codes[kept] for kept in {0, *recent}}
+        self._codes = {kept: self._codes[kept] for kept in {0, *recent} & self._codes.keys()}
 
     def base_for(self, held: int) -> int:
         """The version that a client's delta will refer to: the one it holds, or 0 when that is no longer kept."""
-        return held if self.codec == "int8" and held in self._codes else 0
+        return held if self.downlink is not None and held in self._codes else 0
 
     def body(self, base: int) -> bytes:
         """The current version as a difference from `base`."""
         if base not in self._bodies:
-            if self.codec == "fp32":
+            if self.downlink is None:
                 self._bodies[base] = Fp32().encode(self._theta)
             else:
-                self._bodies[base] = encode_difference(self._codes[self.version], self._codes[base])
+                self._bodies[base] = self.downlink.encode_difference(self._codes[self.version], self._codes[base])
         return self._bodies[base]
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The kept codes, for the snapshot: `codes.V` and `exponents.V`, int8."""
+        """The kept codes, for the snapshot: the downlink's arrays of version V as `NAME.V`."""
         arrays: dict[str, npt.NDArray[np.generic]] = {}
         for version, codes in self._codes.items():
-            if version > 0:
-                arrays[f"codes.{version}"] = codes.codes
-                arrays[f"exponents.{version}"] = codes.exponents
+            if version > 0 and self.downlink is not None:
+                own = self.downlink.arrays(codes)
+                arrays |= {f"{name}.{version}": array for name, array in own.items()}
         return arrays
 
     def restore(self, version: int, theta: FloatArray, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -79,10 +81,15 @@ class Broadcasts:
         self.version = version
         self._theta = theta
         self._bodies = {}
-        self._codes = {0: zero_codes(self.initial.size)}
+        self._forget()
+        kept: dict[int, dict[str, npt.NDArray[np.generic]]] = {}
         for name, array in state.items():
-            kind, _, number = name.partition(".")
-            if kind == "codes":
-                self._codes[int(number)] = Codes(
-                    array.astype(np.int8, copy=False), state[f"exponents.{number}"].astype(np.int8, copy=False)
-                )
+            kind, _, number = name.rpartition(".")
+            kept.setdefault(int(number), {})[kind] = array
+        for held, arrays in kept.items():
+            codes = self.downlink.of_arrays(arrays, self.initial.size) if self.downlink is not None else None
+            if codes is not None:  # else its clients are given base 0
+                self._codes[held] = codes
+
+    def _forget(self) -> None:
+        self._codes = {} if self.downlink is None else {0: self.downlink.zero(self.initial.size)}

@@ -14,6 +14,7 @@ cohorts.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.meeting import Meeting
 from fedpeft.server.post import Post
+from fedpeft.server.reading import DeltaReading, ScalarReading
 from fedpeft.server.roster import Roster
 from fedpeft.server.round import Gathered, RoundShort
 from fedpeft.server.schedules import load_schedule
@@ -39,6 +41,7 @@ from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.types import Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
+from fedpeft.zeroth.coordinates import whole_numbers
 
 if TYPE_CHECKING:
     from fedpeft.evaluation import Evaluation  # brings torch, which a coordinator does without
@@ -74,7 +77,7 @@ class Coordinator:
         self.journal = journal
         self.roster = Roster()
         self.inflight = InFlight()
-        self.broadcasts = Broadcasts(settings.initial, config.codec.down)
+        self.broadcasts = Broadcasts(settings.initial, settings.downlink)
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
@@ -85,11 +88,19 @@ class Coordinator:
             strategy=strategy,
             journal=journal,
             post=self.post,
-            guard=UpdateGuard(settings.layout.size, config.limits.max_update_norm, config.limits.max_examples),
+            guard=UpdateGuard(
+                settings.layout.size,
+                # scalars are bounded one by one, and what they add up to is counted in units of no meaning to a person
+                config.limits.max_update_norm if settings.scalars is None else math.inf,
+                config.limits.max_examples,
+            ),
             broadcasts=self.broadcasts,
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
+            reading=DeltaReading(config.codec.up, settings.layout.size)
+            if settings.scalars is None
+            else ScalarReading(config.codec.up, settings.scalars),
         )
         self.meeting = Meeting(self.state)
         self.evaluations = Evaluations(self.state, evaluate)
@@ -167,7 +178,7 @@ class Coordinator:
         elif not np.isfinite(after).all():
             found = f"an adapter with {int((~np.isfinite(after)).sum())} values that are not finite"
         else:
-            return after
+            return after if self.settings.scalars is None else self._whole(after)
         raise RoundError(
             f'strategy "{self.config.strategy.name}" made {found} of finite updates',
             code="round.strategy-broke",
@@ -175,13 +186,29 @@ class Coordinator:
             remedy="lower its learning rate, or correct the strategy",
         )
 
+    def _hash(self, theta: FloatArray) -> str:
+        """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
+        scalars = self.settings.scalars
+        return adapter_hash(theta) if scalars is None or scalars.digest is None else scalars.digest(theta)
+
+    def _whole(self, coefficients: FloatArray) -> FloatArray:
+        """A zeroth-order run commits whole coefficients, of which everybody rebuilds the same model."""
+        try:
+            return whole_numbers(coefficients)
+        except ValueError as error:
+            raise RoundError(
+                f'strategy "{self.config.strategy.name}": {error}',
+                code="round.coefficients",
+                remedy="lower zeroth.resolution, or set zeroth.refresh so that a pool is used for fewer rounds",
+            ) from error
+
     def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:
         self.roster.commit()
         self.broadcasts.publish(number, theta, self.roster.held_versions() | self.inflight.versions())
         self.journal.commit(
             number,
             snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),
-            adapter=adapter_hash(theta),
+            adapter=self._hash(theta),
             attempt=attempt,
             accepted=gathered.accepted,
             seconds=gathered.seconds,

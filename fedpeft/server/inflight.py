@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedpeft.types import ClientId, Incoming, MessageId, MessageKind
+from fedpeft.types import ClientId, Incoming, MessageId, MessageKind, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Asked:
     round: int
     attempt: int
     sent_at: float  # seconds, the coordinator's clock
+    plan: Plan | None = None  # what a client was told to train
 
 
 class InFlight:

@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedpeft.codecs import CodedCodec
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
-from fedpeft.registry import build
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.inflight import Asked
-from fedpeft.server.post import decoding
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
-from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan, Update
+from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan
 from fedpeft.wire.frame import Frame, FrameKind
 
 PATIENCE = 3.0
@@ -29,6 +26,10 @@ PATIENCE = 3.0
 
 REASONS = 8
 """Faults that the error of a short round quotes; all of them are in the journal."""
+
+
+BASE_LOST = ("client.base-lost", "client.replica-differs")
+"""Faults after which a client is sent everything, not a difference from what it holds."""
 
 
 class RoundShort(Exception):
@@ -70,8 +71,6 @@ class Round(ABC):
         self.number = number
         self.attempt = attempt
         self.shorts = shorts
-        self.codec = build("codec", state.config.codec.up, {})  # once: looking at its signature for each reply adds up
-        self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
         self.auxiliary = Auxiliary(state.strategy, state.config, state.settings.layout.size)
         self.accepted = 0  # updates that count towards the round
         self.ages: list[int] = []  # of all that were folded
@@ -88,6 +87,7 @@ class Round(ABC):
         began = clock.now()
         self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
+        self.state.reading.published(self.state.broadcasts.version, theta)
         with self.state.journal.together():
             self._gather()
         if self.accepted < config.round.min_replies:
@@ -129,7 +129,7 @@ class Round(ABC):
                 self._record(EventKind.FAILED, info.client, reason="the message could not be sent")
                 self.faults.append(f"client {info.client}: the message could not be sent")
                 continue
-            self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now))
+            self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now, frame.plan))
             steps = frame.plan.steps if frame.plan else 0
             self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
 
@@ -143,7 +143,7 @@ class Round(ABC):
             attempt=self.attempt,
             client=info.client,
             seed=derive_seed(config.run.seed, "local", self.number, info.client),
-            steps=self.state.settings.steps.get(info.device, local.steps),
+            steps=self.state.steps_of(info.device),
             batch_size=local.batch_size,
             learning_rate=self.state.learning_rate(self.number),
             weight_decay=local.weight_decay,
@@ -182,7 +182,7 @@ class Round(ABC):
         try:
             self._fold(incoming, asked)
         except ClientFault as fault:
-            if fault.code == "client.base-lost":
+            if fault.code in BASE_LOST:
                 self.state.roster.lost_base(asked.client)
             self.faults.append(fault.message)
             if incoming.frame is None:
@@ -194,7 +194,8 @@ class Round(ABC):
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
         info = self.state.roster.clients[asked.client]
-        update = self._decode(frame, asked)
+        beside = self.auxiliary.read(frame.sections, asked.client)
+        update = self.state.reading.update(frame, asked, beside)
         weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * self._discount(age))
@@ -216,22 +217,6 @@ class Round(ABC):
             loss_last=frame.metrics.get("loss_last"),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
         )
-
-    def _decode(self, frame: Frame, asked: Asked) -> Update:
-        """The update in a reply; where the codec allows, its delta stays in codes until somebody reads it."""
-        name, size = self.state.config.codec.up, self.state.settings.layout.size
-        codec, client = self.codec, asked.client
-        if frame.codec != name or len(frame.body) > codec.max_bytes(size):
-            raise ClientFault(
-                f"client {client} sent {len(frame.body)} bytes of codec {frame.codec!r}",
-                code="codec.unexpected",
-                allowed=f"at most {codec.max_bytes(size)} bytes of {name!r}",
-            )
-        about = (frame.weight, frame.metrics, self.auxiliary.read(frame.sections, client))
-        with decoding(client, name, f"its {len(frame.body)} bytes"):
-            if self.coded is not None:
-                return Update.of_codes(client, asked.round, self.coded.view(frame.body, size), *about)
-            return Update(client, asked.round, codec.decode(frame.body, size), *about)
 
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fedpeft.aggregation.guard import UpdateGuard
+from fedpeft.codecs.broadcast import Int8Downlink
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
 from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.post import Post
+from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
 from fedpeft.strategies import Strategy
@@ -27,6 +30,8 @@ class Settings:
     poll_s: float = 0.5  # between looks at the transport
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
+    downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
+    scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
 
 
 FLUSH_S = 0.1
@@ -49,6 +54,11 @@ class State:
     roster: Roster
     inflight: InFlight
     schedule: Schedule
+    reading: Reading
+
+    def steps_of(self, device: str) -> int:
+        """Local steps of a client of this device class."""
+        return self.settings.steps.get(device, self.config.local.steps)
 
     def learning_rate(self, number: int) -> float:
         """Of the clients in round `number`."""

@@ -12,10 +12,15 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from fedpeft.adapters import FlatAdapter, load_base
 from fedpeft.adapters.device import choose_device
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.codecs import Codec
+from fedpeft.codecs.broadcast import Int8Downlink
+from fedpeft.codecs.coefficients import CoefficientDownlink
+from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
 from fedpeft.data import client_ids, load_corpus
 from fedpeft.data.split import DataSplit, split_of
@@ -32,6 +37,13 @@ from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import pass_limits, settle_device
+from fedpeft.simulation.zeroth import (
+    check_scalars,
+    make_replica,
+    make_zeroth_trainer,
+    rows_fit,
+    too_large_together,
+)
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.training import Task, TaskContext, Trainer, TrainingJob
@@ -40,6 +52,7 @@ from fedpeft.training.placed import placed
 from fedpeft.training.steps import StepSettings
 from fedpeft.training.task_class import build_task, form_of, load_task_class
 from fedpeft.types import ClientId, FloatArray, Plan
+from fedpeft.zeroth.replica import Replica
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,8 @@ class Federation:
     data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
 
     def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
-        """Evaluate θ, shape (d,), on a data set."""
-        self.adapter.set(theta)
+        """Evaluate θ, shape (d,), on a data set; of a zeroth-order run, coefficients."""
+        self.adapter.set(theta if self.replica is None else self.replica.theta(theta))
         return evaluate(
             self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size, prepared=self._prepared
         )
@@ -74,12 +87,40 @@ class Federation:
         return PreparedOnce(self.adapter, self.task)
 
     @cached_property
+    def replica(self) -> Replica | None:
+        """Zeroth order: makes θ of coefficients."""
+        return make_replica(self.config, self.initial)
+
+    @cached_property
     def sharing(self) -> Sharing:
-        """Which part of θ is shared; all of it, unless the strategy or the run file keeps some private."""
+        """What is shared: θ, without what the strategy or the run file keeps private; zeroth order: coefficients."""
+        if self.replica is not None:
+            return Sharing(self.replica.coordinates.layout(self.replica.identity))
         return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))
+
+    @property
+    def shared_initial(self) -> FloatArray:
+        """What is shared, shape (s,), as it begins on both sides."""
+        if self.replica is not None:
+            return np.zeros(self.sharing.shared.size, dtype=np.float32)
+        return self.sharing.shared_of(self.initial)
+
+    @property
+    def private_initial(self) -> FloatArray:
+        """What each client keeps to itself, shape (p,), as it begins."""
+        return np.empty(0, dtype=np.float32) if self.replica is not None else self.sharing.private_of(self.initial)
+
+    @property
+    def downlink(self) -> Downlink | None:
+        """Whose codes broadcasts are; None: the plain vector."""
+        if self.replica is not None:
+            return CoefficientDownlink()
+        return Int8Downlink() if self.config.codec.down == "int8" else None
 
     def whole(self, shared: FloatArray) -> FloatArray:
         """θ, shape (d,), of its shared part, shape (s,): what is private is as it began."""
+        if self.replica is not None:
+            return self.replica.theta(shared)
         return self.sharing.join(shared, self.sharing.private_of(self.initial))
 
     @cached_property
@@ -90,6 +131,14 @@ class Federation:
     @cached_property
     def trainer_choice(self) -> TrainerChoice:
         """Whether clients are trained together, tried once on a first batch: the first that has a finite loss."""
+        if self.replica is None:
+            return self._choose_trainer()
+        try:
+            return self._choose_trainer() if rows_fit(self) else TrainerChoice(False, too_large_together(self))
+        finally:
+            self.adapter.forget_gradient()  # the trial was its only use
+
+    def _choose_trainer(self) -> TrainerChoice:
         local = self.config.local
         plan = Plan(
             run=self.config.run.name,
@@ -108,6 +157,8 @@ class Federation:
 
     def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
         """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
+        if self.replica is not None:
+            return make_zeroth_trainer(self, on_step)
         rows, memory = pass_limits(self.config, self.adapter.theta.device)
         return make_trainer(
             self.trainer_choice,
@@ -190,6 +241,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     strategy = load_strategy(config)
     check_asynchronous(config, strategy)
     check_halves(config, strategy)
+    check_scalars(config, strategy)
     load_codec(config)
     load("optimizer", config.local.optimizer)
     load_schedule(config)

@@ -19,6 +19,7 @@ from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
+from fedpeft.simulation.zeroth import check_scalars
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.placed import placed
 from fedpeft.training.tasks.custom import CustomTask
@@ -64,6 +65,7 @@ def own_federation(
             remedy="derive it; for a class, pass an object of it",
         )
     check_halves(config, strategy)
+    check_scalars(config, strategy)
     load_codec(config)
     load("optimizer", config.local.optimizer)
     load_schedule(config)

@@ -9,9 +9,10 @@ from fedpeft.adapters.freeze import freeze
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
-from fedpeft.training.objectives import ClientHalf
+from fedpeft.training.objectives import half_of
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -45,7 +46,7 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
     """
     settle_objective(strategy)
     objective = build("objective", strategy.objective, strategy.objective_params)
-    half = objective if isinstance(objective, ClientHalf) else None
+    half = half_of(objective)
     for what, ours, theirs in (
         ("sends", strategy.sends, half.receives if half is not None else ()),
         ("receives", strategy.receives, half.sends if half is not None else ()),
@@ -75,6 +76,9 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
 def message_bytes(federation: Federation) -> tuple[int, int]:
     """Nominal bytes of an update and of a broadcast, with what goes beside them."""
     codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
+    if federation.replica is not None:
+        scalars = federation.config.local.steps * federation.replica.coordinates.directions
+        return build("codec", codecs.up, {}).nominal_bytes(scalars), 2 * federation.replica.coordinates.size
     beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
     up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
     down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside
@@ -84,7 +88,7 @@ def message_bytes(federation: Federation) -> tuple[int, int]:
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
-    notes = list(strategy.remarks(config))
+    notes = [*strategy.remarks(config), *zeroth_notes(federation)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

@@ -10,7 +10,7 @@ from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes, part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
-from fedpeft.training.memory import step_memory
+from fedpeft.training.memory import forward_memory, step_memory
 from fedpeft.training.steps import StepSettings
 
 
@@ -47,7 +47,8 @@ def make_plan(federation: Federation) -> RunPlan:
         examples[devices[client].table.name] += len(data)
     largest = max(federation.train.values(), key=len)
     settings = StepSettings.of(config.local)
-    needed = step_memory(federation.adapter, federation.task, largest, config.local.batch_size, settings) / 1e6
+    measure = step_memory if federation.replica is None else forward_memory
+    needed = measure(federation.adapter, federation.task, largest, config.local.batch_size, settings) / 1e6
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)

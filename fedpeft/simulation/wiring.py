@@ -15,6 +15,7 @@ from fedpeft.evaluation import Evaluation
 from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
+from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
 from fedpeft.training import Trainer
@@ -52,7 +53,7 @@ def make_agent(
         client: Home(
             federation.train[client],
             federation.held_out[client],
-            ClientStore(folder / client, sharing.shared.size),
+            ClientStore(folder / client, sharing.shared.size, downlink=federation.downlink),
             device.table.name,
             device.table.memory_mb,
         )
@@ -61,12 +62,12 @@ def make_agent(
     return Agent(
         trainer or federation.trainer(on_step=lambda: on_examples(batch)),
         counted_evaluation(federation, on_examples),
-        sharing.shared_of(federation.initial),
+        federation.shared_initial,
         sharing.shared,
         homes,
         frame_limits(federation.config),
-        federation.config.codec.down,
-        ClientMemory(sharing, sharing.private_of(federation.initial)),
+        federation.downlink,
+        ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
     )
 
@@ -98,12 +99,14 @@ def make_coordinator(
         config,
         Settings(
             layout=federation.sharing.shared,
-            initial=federation.sharing.shared_of(federation.initial),
+            initial=federation.shared_initial,
             steps={table.name: federation.steps(table.name) for table in config.devices},
             ranks={table.name: table.rank for table in config.devices if table.rank is not None},
             poll_s=poll_s,
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),
+            downlink=federation.downlink,
+            scalars=scalar_settings(federation),
         ),
         transport,
         clock,
@@ -111,6 +114,15 @@ def make_coordinator(
         journal,
         lambda theta, whole: evaluate(theta, test if whole else part) if len(test) else None,
     )
+
+
+def scalar_settings(federation: Federation) -> ScalarSettings | None:
+    """What the coordinator of a zeroth-order run knows; None of any other."""
+    replica, table = federation.replica, federation.config.zeroth
+    if replica is None or table is None:
+        return None
+    clip = 1.0 if table.scalars == "sign" else table.clip
+    return ScalarSettings(replica.coordinates, clip, replica.digest)
 
 
 def counted_evaluation(

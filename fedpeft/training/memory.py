@@ -35,6 +35,38 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, se
     return int(sum(own.values()) + 3 * 4 * adapter.layout.size + kept.bytes)
 
 
+def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, settings: StepSettings = PLAIN) -> int:
+    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for the direction, and the inputs
+    and outputs of the hungriest module, which are there at the same time.
+
+    Args:
+        adapter: the model.
+        task: what is trained.
+        data: the client's examples; the longest are taken.
+        batch_size: examples a step.
+        settings: a whole batch at once; nothing of them counts.
+    """
+    own = {address: size for parameter in adapter.model.parameters() for address, size in storages(parameter)}
+    lengths = getattr(data, "lengths", None)
+    longest = np.arange(len(data)) if lengths is None else np.argsort(-lengths, kind="stable")
+    most = 0
+
+    def watch(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal most
+        tensors = [tensor for tensor in (*inputs, output) if isinstance(tensor, torch.Tensor)]
+        most = max(most, sum({address: size for tensor in tensors for address, size in storages(tensor)}.values()))
+
+    hooks = [module.register_forward_hook(watch) for module in adapter.model.modules()]
+    try:
+        with torch.no_grad():
+            batch = task.batch(data, longest[:batch_size].astype(np.int64))
+            task.outcomes(adapter.model, batch, task.prepare(adapter.model))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return int(sum(own.values()) + adapter.layout.size // 8 + most)
+
+
 class _Kept:
     """What autograd keeps in one forward pass: by storage, and by the block that it belongs to."""
 

@@ -40,6 +40,10 @@ class TrainingJob:
     memory: Mapping[str, FloatArray] = field(default_factory=dict)  # the client half's own, each of shape (d,)
 
 
+SCALARS = "zeroth.scalars"
+"""Under this name a zeroth-order trainer sends its scalars, where a client half would send its vectors."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """What came of a job: a delta, or a fault that names the client."""
@@ -49,6 +53,11 @@ class TrainingResult:
     metrics: dict[str, float] = field(default_factory=dict)  # loss_first, loss_last, seconds
     fault: ClientFault | None = None
     sent: Mapping[str, FloatArray] = field(default_factory=dict)  # by the client half, each of shape (d,)
+
+    @property
+    def scalars(self) -> FloatArray | None:
+        """Zeroth order: what is sent in the delta's place, shape (steps · directions,); else None."""
+        return self.sent.get(SCALARS)
 
 
 class Trainer(Protocol):

@@ -35,6 +35,7 @@ CODECS = [
     Entry("fp32", error=0.0),
     Entry("fp16", error=5e-4, least=1e-2),  # below, values reach fp16's subnormal numbers
     Entry("int8", error=7e-3),
+    Entry("sign", error=0.65),
 ]
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 1000]

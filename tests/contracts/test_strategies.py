@@ -41,6 +41,7 @@ STRATEGIES = [
     Entry("scaffold", {"learning_rate": 0.5}),
     Entry("fedsa"),
     Entry("ffa"),
+    Entry("sign-vote", about={"settles": False}),
     Entry("flower:FedAvg", about=KEEPS),
     Entry("flower:FedProx", {"proximal_mu": 0.1}, KEEPS),
     Entry("flower:FedAvgM", {"server_momentum": 0.5, "server_learning_rate": 0.5}, {"rounds": 80, **KEEPS}),

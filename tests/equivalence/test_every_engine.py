@@ -54,3 +54,24 @@ def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(
     killed(run_file, "superlink", "superlink", "--resume", "--kill", "committed:1")  # round 2
     told, _ = start(run_file, "superlink", "superlink", "--resume")
     assert told == [{"adapter": expected}]
+
+
+@pytest.fixture(scope="module")
+def zeroth_file(tmp_path_factory):
+    changes = {
+        "run__rounds": 3,
+        "devices": [{"name": "phone", "clients": 3}],
+        "evaluation__clients": False,
+        "local__optimizer": "sgd",
+        "zeroth__size": 256,
+        "zeroth__refresh": 2,
+    }
+    return write_run(tmp_path_factory.mktemp("zeroth"), **changes)
+
+
+@pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
+def test_a_zeroth_order_run_rebuilds_the_same_model_on_every_engine(zeroth_file, engine):
+    """All clients prove it too: an update counts only with the fingerprint of the model that it started from."""
+    expected = api.run(load_run_file(zeroth_file, {"run.name": f"local-{engine}"})).adapter_hash
+    told, _ = start(zeroth_file, engine, engine)
+    assert told == [{"adapter": expected}]

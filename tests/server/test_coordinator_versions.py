@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_fleet import FakeFleet, FakeRun, refuse
 
-from fedpeft.codecs.broadcast import Codes, decode_difference, dequantise, quantise, zero_codes
+from fedpeft.codecs.broadcast import Codes, Int8Downlink, decode_difference, dequantise, quantise, zero_codes
 from fedpeft.journal import EventKind
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.roster import Holding, Roster
@@ -123,7 +123,7 @@ def _stop_at(kind, count):
 def test_every_base_gives_the_same_bits():
     rng = np.random.default_rng(0)
     initial = rng.normal(size=200).astype(np.float32)
-    broadcasts = Broadcasts(initial, "int8")
+    broadcasts = Broadcasts(initial, Int8Downlink())
     held = {0: zero_codes(200)}
     for version in range(1, 6):
         theta = initial + rng.normal(size=200).astype(np.float32) * 0.1 * version
@@ -137,7 +137,7 @@ def test_every_base_gives_the_same_bits():
 
 def test_versions_nobody_holds_and_versions_beyond_the_window_are_forgotten():
     initial = np.zeros(64, dtype=np.float32)
-    broadcasts = Broadcasts(initial, "int8", window=3)
+    broadcasts = Broadcasts(initial, Int8Downlink(), window=3)
     for version in range(1, 9):
         held = set(range(version)) - {6}
         broadcasts.publish(version, initial + np.float32(version), held=held)
@@ -149,19 +149,19 @@ def test_versions_nobody_holds_and_versions_beyond_the_window_are_forgotten():
 def test_restored_broadcasts_send_the_same_bytes():
     rng = np.random.default_rng(1)
     initial = rng.normal(size=130).astype(np.float32)
-    one = Broadcasts(initial, "int8")
+    one = Broadcasts(initial, Int8Downlink())
     theta = initial
     for version in (1, 2, 3):
         theta = theta + rng.normal(size=130).astype(np.float32)
         one.publish(version, theta, held={1, 2})
-    other = Broadcasts(initial, "int8")
+    other = Broadcasts(initial, Int8Downlink())
     other.restore(3, theta, one.state())
     assert [other.body(base) for base in (0, 1, 2, 3)] == [one.body(base) for base in (0, 1, 2, 3)]
 
 
 def test_the_plain_downlink_knows_no_versions():
     theta = np.arange(10, dtype=np.float32)
-    broadcasts = Broadcasts(np.zeros(10, dtype=np.float32), "fp32")
+    broadcasts = Broadcasts(np.zeros(10, dtype=np.float32), None)
     broadcasts.publish(4, theta, held={2, 3})
     assert broadcasts.base_for(3) == 0
     assert broadcasts.body(0) == theta.tobytes()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fedpeft.training.batched.seat import Seat
 
@@ -59,9 +60,12 @@ class PassLimits:
         return max(1, min(int(self.rows / rows), int((self.memory - seated * self.state) / held)))
 
 
-def next_pass(seats: Sequence[Seat], limits: PassLimits) -> list[Seat]:
+SeatType = TypeVar("SeatType", bound=Seat)
+
+
+def next_pass(seats: Sequence[SeatType], limits: PassLimits) -> list[SeatType]:
     """The clients of the next pass, in the order of their jobs; empty when all are done."""
-    waiting: dict[Hashable, list[Seat]] = defaultdict(list)
+    waiting: dict[Hashable, list[SeatType]] = defaultdict(list)
     for seat in seats:
         if seat.batch is not None:
             waiting[seat.key].append(seat)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fedpeft.registry import build
-from fedpeft.training.objectives import ClientHalf, Objective
+from fedpeft.training.objectives import Objective, half_of
 from fedpeft.training.objectives.plain import Plain
 from fedpeft.types import FloatArray, Plan
 
@@ -28,16 +28,18 @@ def open_objective(
         PluginError: there is none of that name, or it refuses its parameters.
     """
     objective: Objective = build("objective", plan.objective, plan.objective_params)
-    if isinstance(objective, ClientHalf):
-        objective.begin(_tensors(objective.receives, received, like), _tensors(objective.remembers, memory, like))
+    half = half_of(objective)
+    if half is not None:
+        half.begin(_tensors(half.receives, received, like), _tensors(half.remembers, memory, like))
     return objective
 
 
 def sent_by(objective: Objective, steps: int) -> dict[str, FloatArray]:
     """What a client half sends after so many steps, each of shape (d,); of any other objective nothing."""
-    if not isinstance(objective, ClientHalf):
+    half = half_of(objective)
+    if half is None:
         return {}
-    return {name: vector.cpu().numpy() for name, vector in objective.finish(steps).items()}
+    return {name: vector.cpu().numpy() for name, vector in half.finish(steps).items()}
 
 
 def vectors_held(plan: Plan) -> int:
@@ -49,9 +51,10 @@ def vectors_held(plan: Plan) -> int:
     objective = build("objective", plan.objective, plan.objective_params)
     if isinstance(objective, Plain):
         return 0
-    if not isinstance(objective, ClientHalf):
+    half = half_of(objective)
+    if half is None:
         return 1  # the start of the round
-    return 1 + len(objective.receives) + 2 * len(objective.remembers) + len(objective.sends)
+    return 1 + len(half.receives) + 2 * len(half.remembers) + len(half.sends)
 
 
 def _tensors(names: Sequence[str], vectors: Mapping[str, FloatArray], like: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,0 +1,83 @@
+"""`[zeroth]`: training by seeds and scalars. A run file that has this table is a zeroth-order run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fedpeft.config.table import Natural, PluginTable, Positive, Table
+from fedpeft.explain import Contradiction
+
+if TYPE_CHECKING:
+    from fedpeft.config.run_config import RunConfig
+
+
+class ZerothTable(Table):
+    """`[zeroth]`: which directions there are, and how a client measures along them."""
+
+    pool: str = "hadamard"  # hadamard: replayed in one pass over the weights; independent: FedKSeed's, in K/16
+    size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
+    refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
+    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward, with `queries`, directions a step
+    perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
+    scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
+    draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
+    clip: float = Field(1000.0, gt=0)  # of a scalar's magnitude: no step moves a weight by more than clip · rate
+    resolution: Annotated[int, Field(ge=0, le=20)] = 8  # coefficients are whole multiples of rate · 2^-resolution
+
+    def epochs(self, rounds: int) -> int:
+        """Epochs of a run of so many rounds."""
+        return 1 if self.refresh == 0 else -(-rounds // self.refresh)
+
+
+def check_zeroth(config: RunConfig) -> None:
+    """Refuse what a zeroth-order run cannot do as it is told.
+
+    Raises:
+        Contradiction: names the key, its value, what is allowed and what to do.
+    """
+    table = config.zeroth
+    if table is None:
+        return
+    local, model = config.local, config.model
+    noise = "the difference of two losses in bf16 is noise (at ε = 1e-3 it correlates 0.6 with the true one)"
+    replay = "its state cannot be replayed from scalars, and every replica must be"
+    rules: list[tuple[bool, str, object, str, str]] = [
+        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, '"sgd"'),
+        (local.weight_decay > 0, "local.weight_decay", local.weight_decay, "decay cannot be replayed in one pass", "0"),
+        (local.accumulate > 1, "local.accumulate", local.accumulate, "nothing is kept of a pass: it saves none", "1"),
+        (local.checkpointing, "local.checkpointing", True, "nothing is kept of a pass: it saves none", "false"),
+        (local.autocast != "off", "local.autocast", local.autocast, noise, '"off"'),
+        (model.dtype != "fp32", "model.dtype", model.dtype, noise, '"fp32"'),
+        (model.quantization != "none", "model.quantization", model.quantization, noise, '"none"'),
+        (bool(config.adapter.private), "adapter.private", config.adapter.private, "all clients share one model", "[]"),
+        (
+            config.evaluation.centralised,
+            "evaluation.centralised",
+            True,
+            "a comparison trained by gradients would not do the same work",
+            "false; compare with a first-order run of the same data (`fedpeft compare`)",
+        ),
+    ]
+    for wrong, key, value, reason, allowed in rules:
+        if wrong:
+            raise Contradiction(
+                f"{key} = {value!r} contradicts the table [zeroth]: {reason}",
+                allowed=allowed,
+                remedy=f"set {key} so, or remove [zeroth] and train by gradients",
+            )
+    if table.clip * 2.0**table.resolution > 2**18:
+        raise Contradiction(
+            f"zeroth.clip = {table.clip:g} and zeroth.resolution = {table.resolution} let one step move a coefficient "
+            f"by {table.clip * 2.0**table.resolution:g} units",
+            allowed="zeroth.clip · 2^zeroth.resolution of at most 2^18 = 262144: sums must stay exact",
+            remedy="lower one of them",
+        )
+    ranks = [device.name for device in config.devices if device.rank is not None]
+    if ranks:
+        raise Contradiction(
+            f'devices.rank of class "{ranks[0]}" contradicts the table [zeroth]: a direction moves all components',
+            allowed="one rank for all clients, adapter.rank",
+            remedy="remove devices.rank",
+        )

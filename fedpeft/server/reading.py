@@ -1,0 +1,147 @@
+"""How an update is read out of a reply: as a delta, or as the scalars of a zeroth-order client.
+
+Scalars come without their directions: which ones a client moved along follows from its plan, on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fedpeft.codecs import CodedCodec
+from fedpeft.codecs.base import Codec
+from fedpeft.errors import ClientFault
+from fedpeft.registry import build
+from fedpeft.server.inflight import Asked
+from fedpeft.server.post import decoding
+from fedpeft.types import ClientId, FloatArray, Update
+from fedpeft.wire.frame import Frame
+from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.replica import fingerprint
+
+REPLICA = "replica"
+"""The metric in which a zeroth-order client tells which model it started from, by its fingerprint."""
+
+
+class Reading(Protocol):
+    """Reads the updates of a run."""
+
+    def published(self, version: int, vector: FloatArray) -> None:
+        """Be told what clients start from, before they are asked."""
+
+    def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
+        """The update in a reply.
+
+        Raises:
+            ClientFault: it holds none that an honest client sends; names the client.
+        """
+
+
+class DeltaReading:
+    """A delta of the shared vector; where the codec allows, it stays in codes until somebody reads it.
+
+    Args:
+        codec: its name.
+        size: of the shared vector.
+    """
+
+    def __init__(self, codec: str, size: int) -> None:
+        self.name = codec
+        self.size = size
+        self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
+        self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
+
+    def published(self, version: int, vector: FloatArray) -> None:
+        """See `Reading.published`."""
+
+    def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
+        """See `Reading.update`."""
+        check_body(frame, asked.client, self.name, self.codec, self.size)
+        about = (frame.weight, frame.metrics, auxiliary)
+        with decoding(asked.client, self.name, f"its {len(frame.body)} bytes"):
+            if self.coded is not None:
+                return Update.of_codes(asked.client, asked.round, self.coded.view(frame.body, self.size), *about)
+            return Update(asked.client, asked.round, self.codec.decode(frame.body, self.size), *about)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarSettings:
+    """What the coordinator of a zeroth-order run knows."""
+
+    coordinates: Coordinates
+    clip: float  # of a scalar's magnitude; a client that sends a larger one is refused
+    digest: Callable[[FloatArray], str] | None = None  # hex, of the model that coefficients make; None: not known here
+
+
+class ScalarReading:
+    """Scalars, as what they add to the coefficients.
+
+    Args:
+        codec: its name; any codec serves, of a vector as long as there are scalars.
+        settings: of the run.
+    """
+
+    def __init__(self, codec: str, settings: ScalarSettings) -> None:
+        self.name = codec
+        self.settings = settings
+        self.codec: Codec = build("codec", codec, {})
+        self._fingerprints: dict[int, int] = {}  # version -> of the model that it makes
+
+    def published(self, version: int, vector: FloatArray) -> None:
+        """See `Reading.published`."""
+        if self.settings.digest is not None and version not in self._fingerprints:
+            self._fingerprints[version] = fingerprint(self.settings.digest(vector))
+
+    def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
+        """See `Reading.update`."""
+        client, plan = asked.client, asked.plan
+        assert plan is not None
+        self._check_replica(frame, client, plan.version)
+        places = self.settings.coordinates.drawn(plan)
+        check_body(frame, client, self.name, self.codec, len(places))
+        with decoding(client, self.name, f"its {len(frame.body)} bytes"):
+            scalars = self.codec.decode(frame.body, len(places))
+        self._check_sizes(scalars, client)
+        clipped = np.clip(scalars, -self.settings.clip, self.settings.clip)
+        delta = self.settings.coordinates.moved(places, clipped, plan.learning_rate)
+        return Update(client, asked.round, delta, frame.weight, frame.metrics, auxiliary)
+
+    def _check_replica(self, frame: Frame, client: ClientId, version: int) -> None:
+        ours, theirs = self._fingerprints.get(version), frame.metrics.get(REPLICA)
+        if ours is not None and theirs != ours:
+            told = "does not say which model it" if theirs is None else f"says that model {int(theirs):012x} is what it"
+            raise ClientFault(
+                f"client {client} {told} started from as version {version}; the coordinator's is {ours:012x}",
+                code="client.replica-differs",
+                allowed="the same model, bit by bit, on both sides",
+                remedy="none needed if it was an accident: it is given the whole pool the next time it is asked; "
+                "else install the same fedpeft and base model on both sides",
+            )
+
+    def _check_sizes(self, scalars: FloatArray, client: ClientId) -> None:
+        largest = float(np.abs(scalars).max(initial=0.0))
+        if not largest <= 1.01 * self.settings.clip:  # NaN too; a lossy codec may round up a little
+            raise ClientFault(
+                f"client {client} sent a scalar of magnitude {largest:g}",
+                code="guard.scalar",
+                allowed=f"at most zeroth.clip = {self.settings.clip:g}",
+                remedy="raise zeroth.clip if such losses are honest",
+            )
+
+
+def check_body(frame: Frame, client: ClientId, name: str, codec: Codec, size: int) -> None:
+    """Refuse a body of another codec, or of more bytes than the codec makes of `size` values.
+
+    Raises:
+        ClientFault: code `codec.unexpected`.
+    """
+    most = codec.max_bytes(size)
+    if frame.codec != name or len(frame.body) > most:
+        raise ClientFault(
+            f"client {client} sent {len(frame.body)} bytes of codec {frame.codec!r}",
+            code="codec.unexpected",
+            allowed=f"at most {most} bytes of {name!r}",
+        )

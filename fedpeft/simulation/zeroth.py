@@ -1,0 +1,114 @@
+"""What a zeroth-order run is made of: its replica, its settings, and what to tell people about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedpeft.config import RunConfig
+from fedpeft.errors import ConfigError
+from fedpeft.registry import build
+from fedpeft.simulation.placing import pass_limits
+from fedpeft.strategies import Strategy
+from fedpeft.training import Trainer
+from fedpeft.training.zeroth.batched import BatchedZerothTrainer
+from fedpeft.training.zeroth.estimators import Estimator
+from fedpeft.training.zeroth.record import ZerothSettings
+from fedpeft.training.zeroth.trainer import ZerothTrainer
+from fedpeft.types import FloatArray
+from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.replica import Replica
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+
+def check_scalars(config: RunConfig, strategy: Strategy) -> None:
+    """See whether a zeroth-order run can be what its file says, before anything slow is loaded.
+
+    Raises:
+        PluginError: the pool or the estimator refuses its parameters.
+        ConfigError: the strategy's client half works on gradients.
+    """
+    table = config.zeroth
+    if table is None:
+        return
+    build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    make_settings(config)
+    if strategy.objective != "plain" or strategy.private or strategy.frozen:
+        raise ConfigError(
+            f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: its client half works on '
+            "gradients or on single tensors, and there are none",
+            code="config.zeroth-strategy",
+            allowed="strategies that fold updates only: fedavg, fedavgm, fedadam, fedyogi, fedadagrad, fedbuff",
+            remedy='set strategy.name = "fedavg", or remove [zeroth]',
+        )
+
+
+def make_settings(config: RunConfig) -> ZerothSettings:
+    """Of each local step."""
+    table = config.zeroth
+    assert table is not None
+    estimator: Estimator = build("estimator", table.estimator.name, table.estimator.params)
+    return ZerothSettings(estimator, table.perturbation, table.clip, table.scalars == "sign")
+
+
+def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
+    """The replica of a zeroth-order run; None of any other.
+
+    Args:
+        config: the run file.
+        initial: θ_0, shape (d,).
+    """
+    table = config.zeroth
+    if table is None:
+        return None
+    coordinates = Coordinates(
+        size=table.size,
+        epochs=table.epochs(config.run.rounds),
+        refresh=table.refresh,
+        unit=config.local.learning_rate * 2.0**-table.resolution,
+        directions=make_settings(config).estimator.directions,
+        seed=config.run.seed,
+        shared=table.draws == "round",
+    )
+    pool = build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    return Replica(initial, pool, coordinates, table.pool)
+
+
+def rows_fit(federation: Federation) -> bool:
+    """Whether the weights of two clients at all points of a step fit into what a pass may take."""
+    points = len(make_settings(federation.config).estimator.points)
+    return 2 * 2 * points * 4 * federation.adapter.layout.size <= federation.config.engine.memory_mb * 1_000_000
+
+
+def too_large_together(federation: Federation) -> str:
+    """Why clients are trained one at a time."""
+    megabytes = 4 * federation.adapter.layout.size / 1e6
+    return (
+        f"clients are trained one at a time: each would need its own {megabytes:.0f} MB of trained weights for every "
+        f"point of a step (engine.memory_mb = {federation.config.engine.memory_mb})"
+    )
+
+
+def make_zeroth_trainer(federation: Federation, on_step: Callable[[], None] | None) -> Trainer:
+    """The trainer of a zeroth-order run; `on_step` is called after each step of a client."""
+    assert federation.replica is not None
+    settings = make_settings(federation.config)
+    about = (federation.adapter, federation.task, federation.replica, settings, on_step)
+    if not federation.trainer_choice.together:
+        return ZerothTrainer(*about)
+    rows, memory = pass_limits(federation.config, federation.adapter.theta.device)
+    return BatchedZerothTrainer(*about, rows=rows, memory=memory)
+
+
+def zeroth_notes(federation: Federation) -> list[str]:
+    """What a person should know of a zeroth-order run before it begins."""
+    replica, table = federation.replica, federation.config.zeroth
+    if replica is None or table is None:
+        return []
+    points = len(make_settings(federation.config).estimator.points)
+    coordinates = replica.coordinates
+    epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
+    words = f"no gradients: {points} forward passes a step; {coordinates.size} {table.pool} directions{epochs}"
+    return [f"{words}; clients send scalars and rebuild the model from coefficients"]

@@ -1,0 +1,205 @@
+"""Many clients' forward passes as one: every client has a row of adapter weights for each point of its step.
+
+The frozen base sees the examples of all of them at once; θ + εz and θ − εz of one client are two rows like those of two
+clients. A client's result does not depend, bit by bit, on who shared its passes, as in `fedpeft.training.batched`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.errors import ClientFault
+from fedpeft.training.batched.mapped import Unbatchable
+from fedpeft.training.batched.model import ClientAxis
+from fedpeft.training.batched.passes import PassLimits, next_pass
+from fedpeft.training.batched.seat import Seat
+from fedpeft.training.batches import join
+from fedpeft.training.task import Task
+from fedpeft.training.trainer import TrainingJob, TrainingResult
+from fedpeft.training.zeroth.record import Record, ZerothSettings
+from fedpeft.training.zeroth.walk import walk_of
+from fedpeft.types import FloatArray
+from fedpeft.zeroth.replica import Replica
+
+
+class ZerothSeat(Seat):
+    """A zeroth-order job being worked on.
+
+    Args:
+        order: the job's place among all jobs.
+        record: of the job.
+        theta: that its coefficients make, shape (d,).
+        task: what is trained.
+        prepared: `Task.prepare` for the job's start.
+        device: where θ lives.
+    """
+
+    def __init__(
+        self, order: int, record: Record, theta: FloatArray, task: Task, prepared: Any, device: torch.device
+    ) -> None:
+        job = record.job
+        super().__init__(order, TrainingJob(job.plan, theta, job.data), task, prepared, device)
+        self.record = record
+        self.losses = record.losses
+
+    def result(self) -> TrainingResult:
+        """What came of the job."""
+        if self.error is not None:
+            raise self.error
+        if self.fault is not None:
+            return TrainingResult(self.plan, fault=self.fault)
+        self.record.seconds = self.seconds
+        return self.record.result()
+
+
+class BatchedZerothTrainer:
+    """Many clients in one forward pass; see `ZerothTrainer` for what goes in and comes out.
+
+    Args:
+        adapter: the model. Its own θ serves `Task.prepare` only.
+        task: what is trained.
+        replica: makes θ of coefficients, and knows the directions.
+        settings: of each step.
+        on_step: called after each client's step, for progress.
+        rows: of an adapter layer's widest input in one pass, e.g. tokens.
+        memory: bytes for the clients' rows.
+    """
+
+    def __init__(
+        self,
+        adapter: FlatAdapter,
+        task: Task,
+        replica: Replica,
+        settings: ZerothSettings,
+        on_step: Callable[[], None] | None = None,
+        *,
+        rows: int = 4096,
+        memory: int = 300_000_000,
+    ) -> None:
+        self.adapter = adapter
+        self.task = task
+        self.replica = replica
+        self.settings = settings
+        self.on_step = on_step
+        self.points = settings.estimator.points
+        vector = 4 * adapter.layout.size
+        self.seats = max(1, memory // 2 // vector)
+        self.limits = PassLimits(rows, memory, state=vector, row=2 * len(self.points) * vector)
+        self._axis = ClientAxis(adapter)
+        self._prepared: list[tuple[FloatArray, Any]] = []  # (θ, what the task prepared for it), the last four
+
+    def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
+        """See `Trainer.run`."""
+        waiting = iter(enumerate(jobs))
+        seats: list[ZerothSeat] = []
+        done: dict[int, ZerothSeat] = {}
+        following, end = 0, len(jobs)
+        while following < len(jobs):
+            while len(seats) < self.seats and end == len(jobs) and (entry := next(waiting, None)) is not None:
+                seats.append(self._sit(*entry))
+            self._pass(next_pass(seats, self.limits))
+            for seat in [seat for seat in seats if seat.batch is None]:
+                done[seat.order] = seat
+                if seat.error is not None:  # it is raised in its turn, when the jobs before it are done
+                    end = min(end, seat.order)
+            seats = [seat for seat in seats if seat.batch is not None and seat.order < end]
+            while following in done:
+                yield done.pop(following).result()
+                following += 1
+
+    def losses(self, group: Sequence[ZerothSeat]) -> torch.Tensor:
+        """The mean loss of each client's batch at each point of its step, shape (N, points), fp64.
+
+        Raises:
+            Unbatchable: the model or the task cannot serve several clients.
+        """
+        count = len(group) * len(self.points)
+        theta, _ = self._axis.rows_of(count)
+        for place, seat in enumerate(group):
+            self._fill(theta[place * len(self.points) : (place + 1) * len(self.points)], seat)
+        batches = [seat.batch for seat in group for _ in self.points]
+        with torch.no_grad(), self._axis.serving(count, ()):
+            found = self.task.outcomes(self.adapter.model, join(batches), group[0].prepared).losses
+        if found.ndim != 1 or len(found) % count or (found.stride(0) == 0 and len(found) > 1):
+            raise Unbatchable("the task's loss is one mean over a batch, not a loss per example")
+        return found.double().reshape(len(group), len(self.points), -1).mean(2)
+
+    def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
+        """A client's row for each point."""
+        rows[:] = seat.theta
+        bits = self._bits(seat)
+        for row, (direction, multiple) in zip(rows, self.points, strict=True):
+            if direction >= 0:
+                walk_of(row).add(bits[direction], multiple * self.settings.epsilon)
+
+    def _bits(self, seat: ZerothSeat) -> list[Any]:
+        size = self.adapter.layout.size
+        return [self.replica.direction(int(place), size) for place in seat.record.places]
+
+    def _pass(self, group: Sequence[ZerothSeat]) -> None:
+        if not group:
+            return
+        began, shape = time.perf_counter(), group[0].shape
+        try:
+            losses = self.losses(group).cpu().numpy()
+        except Exception as error:
+            self._blame(error, group)
+            return
+        if not self.limits.known(shape):
+            self.limits.measured(shape, len(group), self._axis.rows, 0)
+        for seat, own in zip(group, losses, strict=True):
+            bits, walk = self._bits(seat), walk_of(seat.theta)
+            for direction, scalar in zip(bits, seat.record.note(np.asarray(own)), strict=True):
+                if scalar:
+                    walk.add(direction, -seat.plan.learning_rate * float(scalar))
+        share = (time.perf_counter() - began) / len(group)
+        for seat in group:
+            seat.seconds += share
+            self._advance(seat)
+            if self.on_step is not None:
+                self.on_step()
+
+    def _sit(self, order: int, job: TrainingJob) -> ZerothSeat:
+        began = time.perf_counter()
+        record = Record(job, self.replica, self.settings)
+        theta = self.replica.theta(job.start)
+        seat = ZerothSeat(order, record, theta, self.task, self._prepare(theta), self.adapter.theta.device)
+        self._advance(seat)
+        seat.seconds = time.perf_counter() - began
+        return seat
+
+    @staticmethod
+    def _advance(seat: ZerothSeat) -> None:
+        try:
+            seat.advance()
+        except ClientFault as fault:
+            seat.fail(fault)
+        except Exception as error:
+            seat.crash(error)
+
+    def _prepare(self, theta: FloatArray) -> Any:
+        """`Task.prepare` for a start; the clients of one broadcast share it."""
+        for known, prepared in self._prepared:
+            if known is theta or np.array_equal(known, theta):
+                return prepared
+        self.adapter.set(theta)
+        with torch.no_grad():
+            prepared = self.task.prepare(self.adapter.model)
+        self._prepared = [(theta, prepared), *self._prepared[:3]]
+        return prepared
+
+    def _blame(self, error: Exception, group: Sequence[ZerothSeat]) -> None:
+        """A pass raised: repeat it client by client, so that whose data did it is known, and the others go on."""
+        if len(group) > 1:
+            for seat in group:
+                self._pass([seat])
+        elif isinstance(error, ClientFault):
+            group[0].fail(error)
+        else:
+            group[0].crash(error)

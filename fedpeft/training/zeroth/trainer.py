@@ -1,0 +1,114 @@
+"""Clients that learn from forward passes alone, one after the other.
+
+    coefficients ── replica ──> θ ── points of a step ──> losses ── estimator ──> g ──> θ ← θ − lr Σ g z, and on
+                                                                                  └──> scalars: all that is sent
+
+MeZO's step (Malladi et al. 2023, arXiv 2305.17333), in place: to θ + εz, to θ − εz, and from there straight to the next
+θ, so a step passes over the weights three times. What rounding those moves leave behind is thrown away with θ at the
+end of the round: the federation's model is what the replica rebuilds from the scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.errors import ClientFault
+from fedpeft.training.task import Task
+from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order
+from fedpeft.training.zeroth.record import Record, ZerothSettings
+from fedpeft.training.zeroth.walk import Walk, walk_of
+from fedpeft.types import FloatArray
+from fedpeft.zeroth.replica import Replica
+
+
+class ZerothTrainer:
+    """One client at a time on one model; see `Trainer`. A job's start are coefficients, shape (E·K,), and so is its
+    result's delta, in units; the result's `scalars` are what a client sends.
+
+    Args:
+        adapter: the model; its θ is overwritten by each job.
+        task: what is trained.
+        replica: makes θ of coefficients, and knows the directions.
+        settings: of each step.
+        on_step: called after each step, for progress.
+    """
+
+    def __init__(
+        self,
+        adapter: FlatAdapter,
+        task: Task,
+        replica: Replica,
+        settings: ZerothSettings,
+        on_step: Callable[[], None] | None = None,
+    ) -> None:
+        self.adapter = adapter
+        self.task = task
+        self.replica = replica
+        self.settings = settings
+        self.on_step = on_step
+        self._prepared_for: FloatArray | None = None
+        self._prepared: Any = None
+
+    def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
+        """See `Trainer.run`."""
+        for job in jobs:
+            try:
+                yield self._train(job)
+            except ClientFault as fault:
+                yield TrainingResult(job.plan, fault=fault)
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
+        record, plan = Record(job, self.replica, self.settings), job.plan
+        self.adapter.set(self.replica.theta(job.start))
+        self.adapter.train(False)
+        walk, lengths = walk_of(self.adapter.theta), getattr(job.data, "lengths", None)
+        try:
+            with torch.no_grad():
+                prepared = self._prepare(job.start)
+                for indices in batch_order(plan.seed, len(job.data), plan.batch_size, plan.steps, lengths):
+                    self.step(walk, record, self.task.batch(job.data, indices), prepared)
+                    if self.on_step is not None:
+                        self.on_step()
+        except ClientFault:
+            raise
+        except Exception as error:
+            error.add_note(f"while training client {plan.client}, step {record.steps + 1}, round {plan.round}")
+            raise
+        return record.result()
+
+    def step(self, walk: Walk, record: Record, batch: Any, prepared: Any) -> None:
+        """One step of θ on one batch; under a loss that is not finite θ comes back to where it was.
+
+        Args:
+            walk: moves θ.
+            record: of the client.
+            batch: from `task.batch`.
+            prepared: from `task.prepare`.
+        """
+        points, epsilon, size = self.settings.estimator.points, self.settings.epsilon, self.adapter.layout.size
+        bits = [self.replica.direction(int(place), size) for place in record.places]
+        offsets = [0] * len(bits)  # where θ stands along each direction, in ε
+        losses = np.empty(len(points))
+        for number, (direction, multiple) in enumerate(points):
+            for other, offset in enumerate(offsets):
+                wanted = multiple if other == direction else 0
+                if offset != wanted:
+                    walk.add(bits[other], (wanted - offset) * epsilon)
+                    offsets[other] = wanted
+            losses[number] = float(self.task.outcomes(self.adapter.model, batch, prepared).losses.double().mean())
+        for own, offset, scalar in zip(bits, offsets, record.note(losses), strict=True):
+            move = -record.plan.learning_rate * float(scalar) - offset * epsilon
+            if move:
+                walk.add(own, move)
+
+    def _prepare(self, start: FloatArray) -> Any:
+        """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""
+        if self._prepared_for is None or not np.array_equal(self._prepared_for, start):
+            self._prepared = self.task.prepare(self.adapter.model)
+            self._prepared_for = start.copy()
+        return self._prepared

@@ -1,0 +1,93 @@
+"""The vector that a zeroth-order federation shares: the coefficients of all its epochs, and which one is which.
+
+    place of direction j of epoch e = e·K + j;      epoch of round r (from 1) = (r − 1) div R, all one if R = 0
+
+A coefficient is a whole number of magnitude below 2^24, which fp32 holds exactly: codecs, strategies and the journal
+see an ordinary vector of shape (E·K,), in steps of the unit c = learning rate · 2^-resolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedpeft.randomness.streams import Stream, derive
+from fedpeft.types import FloatArray, Layout, Plan, TensorSpec
+
+LARGEST = 2**24 - 1
+"""Of a coefficient's magnitude: whole numbers that fp32 holds exactly, and whose neighbours it holds too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """How coefficients are counted."""
+
+    size: int  # K, directions of an epoch
+    epochs: int  # E
+    refresh: int  # R, rounds of an epoch; 0: one epoch for the whole run
+    unit: float  # c
+    directions: int  # measured in a local step
+    seed: int  # of the run
+    shared: bool = False  # all clients of a round draw the same directions
+
+    @property
+    def length(self) -> int:
+        """E·K."""
+        return self.size * self.epochs
+
+    def epoch(self, round_number: int) -> int:
+        """The epoch of a round, from 1."""
+        return 0 if self.refresh == 0 else (round_number - 1) // self.refresh
+
+    def drawn(self, plan: Plan) -> npt.NDArray[np.int64]:
+        """The places of the directions that a plan's client moves along, shape (steps · directions,), in order.
+
+        Both sides draw them, so only scalars are sent. Uniform with replacement, from a stream of its own for each
+        round and client (for each round, if they are shared); another attempt at a round draws the same.
+        """
+        return self.draw(plan.round, plan.client, plan.steps)
+
+    def draw(self, round_number: int, client: str, steps: int) -> npt.NDArray[np.int64]:
+        """As `drawn`, of a client's round."""
+        stream = Stream(derive(self.seed, "zeroth/draw", round_number, "" if self.shared else client))
+        numbers = np.floor(stream.uniform(steps * self.directions) * self.size).astype(np.int64)
+        return self.epoch(round_number) * self.size + numbers
+
+    def moved(self, places: npt.NDArray[np.int64], scalars: FloatArray, learning_rate: float) -> FloatArray:
+        """What steps of −lr · g along the directions at `places` add to the coefficients, in units, shape (E·K,).
+
+        Args:
+            places: shape (n,); one may come twice.
+            scalars: g, shape (n,).
+            learning_rate: lr.
+        """
+        change = np.zeros(self.length, dtype=np.float64)
+        np.add.at(change, places, scalars.astype(np.float64) * (-learning_rate / self.unit))
+        return change.astype(np.float32)
+
+    def layout(self, base: str) -> Layout:
+        """Of the shared vector: one tensor, whose digest says all that both sides must agree on.
+
+        Args:
+            base: what the coefficients are added to, and how: see `Replica.identity`.
+        """
+        what = f"{base}:{self.size}:{self.epochs}:{self.refresh}:{self.unit.hex()}:{self.directions}:{self.seed}"
+        what += ":shared" * self.shared
+        spec = TensorSpec("zeroth.coefficients", (self.length,), 0)
+        return Layout((spec,), self.length, hashlib.sha256(what.encode()).hexdigest())
+
+
+def whole_numbers(coefficients: FloatArray) -> FloatArray:
+    """The nearest whole coefficients (halves to even), shape (E·K,): what a commit keeps and everybody is sent.
+
+    Raises:
+        ValueError: one is too large to be exact.
+    """
+    found = np.rint(coefficients)
+    largest = float(np.abs(found).max(initial=0.0))
+    if not largest <= LARGEST:
+        raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")
+    return found

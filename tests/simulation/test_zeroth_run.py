@@ -1,0 +1,160 @@
+"""A zeroth-order run from its run file to its exported model: it learns, and everybody has the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from quadratic import OPTIMUM, run_quadratic
+from safetensors.torch import load_file
+from tiny_text import write_run
+
+from fedpeft import api
+from fedpeft.config import load_run_file
+from fedpeft.errors import ConfigError, PluginError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.registry import build
+from fedpeft.strategies import FedAvg, FedAvgM
+
+SMALL = {"zeroth__size": 64, "zeroth__refresh": 5, "local__learning_rate": 0.02}
+
+
+def run(folder, strategy=None, **options):
+    return run_quadratic(folder, strategy or FedAvg(), **{**SMALL, **options})
+
+
+def events(folder, kind):
+    with Journal.read(folder / "quadratic") as journal:
+        return list(journal.events(kind))
+
+
+def exported(folder):
+    tensors = load_file(folder / "quadratic" / "adapter" / "trained.safetensors")
+    return torch.cat([tensors[name].reshape(-1) for name in sorted(tensors)]).numpy()
+
+
+@pytest.mark.parametrize("pool", ["hadamard", "independent"])
+def test_it_reaches_the_optimum(tmp_path, pool):
+    run(tmp_path, zeroth__pool=pool, rounds=30, steps=40)
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.25 * np.linalg.norm(OPTIMUM)
+
+
+def test_its_hash_is_that_of_the_exported_model(tmp_path):
+    result = run(tmp_path, rounds=6)
+    assert result.adapter_hash == hashlib.sha256(exported(tmp_path).astype("<f4").tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
+def test_resumed_is_uninterrupted(tmp_path, strategy):
+    whole = run(tmp_path / "whole", strategy(), rounds=8)
+    seen = []
+
+    class Enough(BaseException):
+        pass
+
+    def stop(event):
+        seen.append(event.kind)
+        if seen.count(EventKind.COMMITTED) == 5:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(tmp_path / "cut", strategy(), rounds=8, observers=[stop])
+    assert run(tmp_path / "cut", strategy(), rounds=8, resume=True).adapter_hash == whole.adapter_hash
+
+
+def test_workers_give_the_same_bits(tmp_path):
+    alone = run(tmp_path / "alone", rounds=3)
+    assert run(tmp_path / "two", rounds=3, engine__workers=2).adapter_hash == alone.adapter_hash
+
+
+class Awayed(FedAvg):
+    """c4 is asked in the first round and in the last; the others in between."""
+
+    last = 52
+
+    def select(self, available, count, seed):
+        self.rounds = getattr(self, "rounds", 0) + 1
+        names = sorted(info.client for info in available)
+        return names if self.rounds in (1, self.last) else names[:-1]
+
+
+def test_a_client_that_was_away_for_fifty_rounds_ends_hash_equal(tmp_path):
+    """Every update was accepted, and that takes the fingerprint of the model that it started from."""
+    result = run(tmp_path, Awayed(), rounds=52, steps=4)
+    assert result.refused == ()
+    accepted = events(tmp_path, EventKind.ACCEPTED)
+    assert sum(event.client == "c4" for event in accepted) == 2
+    assert len(accepted) == 50 * 4 + 2 * 5
+    (back,) = [e for e in events(tmp_path, EventKind.ASKED) if e.client == "c4" and e.round == 52]
+    others = [e.payload["bytes"] for e in events(tmp_path, EventKind.ASKED) if e.client != "c4" and e.round == 52]
+    assert max(others) < back.payload["bytes"] < max(others) + 11 * 64 * 2  # the whole of eleven epochs at 2 bytes
+
+
+def test_scalars_are_all_that_goes_up(tmp_path):
+    run(tmp_path / "few", rounds=1, steps=10, codec__up="fp16")
+    run(tmp_path / "many", rounds=1, steps=210, codec__up="fp16")
+    sizes = [events(tmp_path / name, EventKind.ACCEPTED)[0].payload["bytes"] for name in ("few", "many")]
+    assert 400 <= sizes[1] - sizes[0] <= 404
+
+
+def test_one_bit_a_step_and_a_majority(tmp_path):
+    signs = {"zeroth__scalars": "sign", "zeroth__draws": "round", "codec__up": "sign"}
+    run(tmp_path / "few", build("strategy", "sign-vote", {}), rounds=1, steps=8, **signs)
+    run(tmp_path / "many", build("strategy", "sign-vote", {}), rounds=40, steps=208, **signs)
+    sizes = [events(tmp_path / name, EventKind.ACCEPTED)[0].payload["bytes"] for name in ("few", "many")]
+    assert 25 <= sizes[1] - sizes[0] <= 27
+    assert np.linalg.norm(exported(tmp_path / "many") - OPTIMUM) < 0.6 * np.linalg.norm(OPTIMUM)
+
+
+def test_a_text_model_and_an_export_that_peft_loads(tmp_path):
+    path = write_run(
+        tmp_path, zeroth__size=256, local__optimizer="sgd", local__learning_rate=0.01, local__steps=20, run__rounds=3
+    )
+    result = api.run(load_run_file(path))
+    assert (result.folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert result.finished
+
+
+def test_full_weights(tmp_path):
+    path = write_run(
+        tmp_path, adapter={"type": "full"}, zeroth__size=256, local__optimizer="sgd", local__learning_rate=1e-3
+    )
+    assert api.run(load_run_file(path)).finished
+
+
+BAD = {
+    "adamw": ({"local__optimizer": "adamw"}, "local.optimizer = 'adamw' contradicts the table .zeroth.*replayed"),
+    "decay": ({"local__weight_decay": 0.1}, "local.weight_decay = 0.1 contradicts"),
+    "bf16": ({"model__dtype": "bf16"}, "model.dtype = 'bf16' contradicts.*noise"),
+    "centralised": ({"evaluation__centralised": True}, "evaluation.centralised = True contradicts"),
+    "private": ({"adapter__private": ["lora_B"]}, "adapter.private"),
+    "ranks": ({"devices": [{"name": "p", "clients": 3, "rank": 1}]}, 'devices.rank of class "p" contradicts'),
+    "perturbation": ({"zeroth__perturbation": 0.0}, "zeroth.perturbation"),
+    "too fine": ({"zeroth__resolution": 12}, "zeroth.clip = 1000 and zeroth.resolution = 12"),
+    "no such key": ({"zeroth__pols": 3}, "zeroth.pols"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_contradictions_name_key_value_and_remedy(case, tmp_path):
+    changes, message = BAD[case]
+    path = write_run(tmp_path, **{"zeroth__size": 256, "local__optimizer": "sgd", **changes})
+    with pytest.raises(ConfigError, match=message):
+        load_run_file(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"zeroth__size": 100}, "size = 100 must be a power of two"),
+        ({"zeroth__pool": "hadamrd"}, "hadamrd.*is not known"),
+        ({"zeroth__estimator": {"name": "two-point", "queries": 0}}, "queries = 0 must be from 1 to 64"),
+        ({"strategy": {"name": "fedprox"}}, 'strategy.name = "fedprox" contradicts the table \\[zeroth\\]'),
+    ],
+)
+def test_what_plugins_refuse_is_said_before_anything_is_loaded(changes, message, tmp_path):
+    path = write_run(tmp_path, **{"zeroth__size": 256, "local__optimizer": "sgd", **changes})
+    with pytest.raises((PluginError, ConfigError), match=message):
+        api.run(load_run_file(path))
