@@ -1,10 +1,13 @@
 """What every estimator must keep. To put one under this contract, add a line to `ESTIMATORS`."""
 
+import doctest
+
 import numpy as np
 import pytest
 
 from fedpeft.errors import PluginError
 from fedpeft.registry import BUILTIN, build
+from fedpeft.training.zeroth import estimators
 
 ESTIMATORS = [
     ("two-point", {}),
@@ -27,6 +30,10 @@ def measured(estimator, loss, theta, z):
 
 def directions(count, seed=0):
     return np.random.default_rng(seed).choice([-1.0, 1.0], (count, D))
+
+
+def test_the_contract_s_toy_runs():
+    assert doctest.testmod(estimators, extraglobs={"np": np}).failed == 0
 
 
 def test_every_estimator_is_on_the_list():

@@ -9,7 +9,7 @@ from fedpeft.adapters import build_adapter, load_base, peft_config
 from fedpeft.config import AdapterTable
 from fedpeft.data import TextExamples
 from fedpeft.training import SequentialTrainer, TaskContext, TrainingJob
-from fedpeft.training.memory import step_memory
+from fedpeft.training.memory import forward_memory, step_memory
 from fedpeft.training.tasks.label_names import LabelNames
 from fedpeft.types import ClientId, Plan
 
@@ -63,3 +63,14 @@ def test_it_grows_with_the_batch_and_leaves_no_trace(tmp_path):
     assert not adapter.gradient.any()
     short = task.select(data, range(8))
     assert step_memory(adapter, task, short, 1) < sizes[0]  # the longest example counts
+
+
+def test_a_step_of_forward_passes_needs_less_and_leaves_no_trace(tmp_path):
+    base = load_base(str(save_model(tmp_path / "model")))
+    adapter = build_adapter(base.model, peft_config(AdapterTable(rank=2)), seed=1)
+    task = LabelNames(TaskContext.of(base, ("sky", "sun"), max_length=16))
+    data = task.encode(TextExamples(("sky",) * 8 + ("the sky is here and here",), np.zeros(9, dtype=np.int64)))
+    sizes = [forward_memory(adapter, task, data, size) for size in (1, 4, 9)]
+    assert sum(parameter.nbytes for parameter in adapter.model.parameters()) < sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] < step_memory(adapter, task, data, 9)
+    assert not any(module._forward_hooks for module in adapter.model.modules())
