@@ -53,6 +53,7 @@ from fedpeft.training.steps import StepSettings
 from fedpeft.training.task_class import build_task, form_of, load_task_class
 from fedpeft.types import ClientId, FloatArray, Plan
 from fedpeft.zeroth.replica import Replica
+from fedpeft.zeroth.room import kept
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def assemble(config: RunConfig) -> Federation:
     return Federation(
         config=config,
         adapter=adapter,
-        initial=adapter.get(),
+        initial=adapter.get() if config.zeroth is None else kept(adapter.get()),
         task=task,
         strategy=strategy,
         train={client: task.encode(data.train) for client, data in corpus.clients.items()},

@@ -24,6 +24,7 @@ from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.placed import placed
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId
+from fedpeft.zeroth.room import kept
 
 OWN_OBJECTS = "python-objects"
 """`model.source` of a federation made of the user's own objects: there is nothing to assemble it from."""
@@ -80,7 +81,7 @@ def own_federation(
     return Federation(
         config=config,
         adapter=adapter,
-        initial=adapter.get(),
+        initial=adapter.get() if config.zeroth is None else kept(adapter.get()),
         task=task,
         strategy=strategy,
         train={client: clients[client] for client in names},

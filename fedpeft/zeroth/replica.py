@@ -10,6 +10,7 @@ from fedpeft.randomness.directions import Packed
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.pools import Pool, check_range
+from fedpeft.zeroth.room import kept
 
 
 class Replica:
@@ -70,11 +71,11 @@ class Replica:
         newest = int(moved[-1])
         before = by_epoch[:newest].tobytes()
         if self._epoch_start[0] != before:
-            closed = self.initial if newest == 0 else self.initial.copy()
+            closed = self.initial if newest == 0 else kept(self.initial)
             for epoch in moved[:-1]:
                 self._move(closed, int(epoch), by_epoch[epoch])
             self._epoch_start = (before, closed)
-        theta = self._epoch_start[1].copy()
+        theta = kept(self._epoch_start[1])
         self._move(theta, newest, by_epoch[newest])
         return theta
 
