@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedpeft.config import load_run_file
+from fedpeft.config.adapter import WITHOUT_PEFT
 from fedpeft.config.data import FROM_FILES
 
 ROOT = Path(__file__).parents[2]
@@ -67,8 +68,12 @@ def test_a_run_file_runs_under_smoke(path, tmp_path, monkeypatch):
     result = json.loads(done.stdout)
     assert result["rounds"] == 2
     folder = tmp_path / "runs" / path.stem
-    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     assert (folder / "report.html").is_file()
-    base = json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
-    assert base == config.model.name
+    if config.adapter.type in WITHOUT_PEFT:
+        assert config.model.name in (folder / "adapter" / "README.md").read_text()
+        assert (folder / "adapter" / "trained.safetensors").is_file()
+    else:
+        assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+        base = json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+        assert base == config.model.name
     assert command("resume", folder, folder=tmp_path).returncode == 0  # a finished run is left as it is
