@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedpeft.client import Agent, ClientStore, Home
+from fedpeft.client.agent import INT8
 from fedpeft.codecs.broadcast import dequantise, encode_difference, quantise, zero_codes
 from fedpeft.codecs.int8 import Int8
 from fedpeft.errors import ClientFault
@@ -47,7 +48,7 @@ def delta_of(plan):
     return np.random.default_rng(plan.seed).normal(size=SIZE).astype(np.float32)
 
 
-def make(tmp_path, clients=("c00", "c01"), downlink="int8"):
+def make(tmp_path, clients=("c00", "c01"), downlink=INT8):
     trainer = FakeTrainer()
     homes = {c: Home([1, 2, 3], [1, 2], ClientStore(tmp_path / c, SIZE), "phone", 512) for c in clients}
     agent = Agent(
@@ -150,7 +151,7 @@ def test_evaluation_answers_without_an_accuracy_where_the_task_has_none(tmp_path
 
 
 def test_the_plain_downlink(tmp_path):
-    agent, trainer = make(tmp_path, downlink="fp32")
+    agent, trainer = make(tmp_path, downlink=None)
     theta = np.arange(SIZE, dtype=np.float32)
     ask(agent, train(number=3, version=2, body=theta.tobytes()))
     np.testing.assert_array_equal(trainer.starts[0], theta)
