@@ -110,7 +110,7 @@ def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept"
     """
     from fedpeft.adapters import export_adapter, export_merged
     from fedpeft.simulation.federation import assemble
-    from fedpeft.simulation.kept import ADAPTER, adapter_of
+    from fedpeft.simulation.kept import ADAPTER, adapter_of, check_base
     from fedpeft.simulation.own import OWN_OBJECTS
     from fedpeft.simulation.personal import explain_shared, own_adapter
     from fedpeft.simulation.placing import anywhere
@@ -132,6 +132,7 @@ def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept"
             )
         theta = adapter_of(journal, config, which if client is None else "last")
         federation = assemble(anywhere(config, whole_weights=merged))
+        check_base(journal, federation)
         own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
     federation.adapter.set(own)
     if merged:

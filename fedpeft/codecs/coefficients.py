@@ -109,11 +109,11 @@ class CoefficientDownlink:
         return {"coefficients": codes.values}
 
     def of_arrays(self, arrays: dict[str, npt.NDArray[np.generic]], size: int) -> WholeNumbers | None:
-        """What `arrays` gave; None if it did not give these."""
+        """What `arrays` gave, with zeros behind it if the run has grown; None if it did not give these."""
         values = arrays.get("coefficients")
-        if values is None or len(arrays) != 1 or values.shape != (size,) or values.dtype != np.int32:
+        if values is None or len(arrays) != 1 or values.ndim != 1 or values.size > size or values.dtype != np.int32:
             return None
-        return WholeNumbers(values.astype(np.int32, copy=False))
+        return WholeNumbers(np.pad(values.astype(np.int32, copy=False), (0, size - values.size)))
 
 
 def _width(difference: npt.NDArray[np.int32]) -> int:

@@ -23,7 +23,7 @@ class ZerothTable(Table):
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
     draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
-    clip: float = Field(1000.0, gt=0)  # of a scalar's magnitude: no step moves a weight by more than clip · rate
+    clip: float = Field(1000.0, gt=0)  # of a scalar's magnitude, on both sides
     resolution: Annotated[int, Field(ge=0, le=20)] = 8  # coefficients are whole multiples of rate · 2^-resolution
 
     def epochs(self, rounds: int) -> int:

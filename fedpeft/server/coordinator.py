@@ -41,7 +41,6 @@ from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.types import Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
-from fedpeft.zeroth.coordinates import whole_numbers
 
 if TYPE_CHECKING:
     from fedpeft.evaluation import Evaluation  # brings torch, which a coordinator does without
@@ -132,7 +131,7 @@ class Coordinator:
             self._commit(0, theta, Gathered(0, 0.0, ()))
             return 0, theta
         restored = snapshot.restore(
-            self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest
+            self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout
         )
         return restored.round, restored.theta
 
@@ -178,7 +177,8 @@ class Coordinator:
         elif not np.isfinite(after).all():
             found = f"an adapter with {int((~np.isfinite(after)).sum())} values that are not finite"
         else:
-            return after if self.settings.scalars is None else self._whole(after)
+            self._check_exact(after)
+            return after
         raise RoundError(
             f'strategy "{self.config.strategy.name}" made {found} of finite updates',
             code="round.strategy-broke",
@@ -191,15 +191,18 @@ class Coordinator:
         scalars = self.settings.scalars
         return adapter_hash(theta) if scalars is None or scalars.digest is None else scalars.digest(theta)
 
-    def _whole(self, coefficients: FloatArray) -> FloatArray:
-        """A zeroth-order run commits whole coefficients, of which everybody rebuilds the same model."""
+    def _check_exact(self, after: FloatArray) -> None:
+        """Of a zeroth-order run's coefficients everybody must be able to rebuild the same model."""
+        if self.settings.scalars is None:
+            return
         try:
-            return whole_numbers(coefficients)
+            self.settings.scalars.coordinates.check(after)
         except ValueError as error:
             raise RoundError(
                 f'strategy "{self.config.strategy.name}": {error}',
                 code="round.coefficients",
-                remedy="lower zeroth.resolution, or set zeroth.refresh so that a pool is used for fewer rounds",
+                remedy="lower zeroth.resolution, zeroth.clip or the strategy's learning rate, or set zeroth.refresh so "
+                "that a pool is used for fewer rounds",
             ) from error
 
     def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:

@@ -216,6 +216,7 @@ class Round(ABC):
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
+            **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
         )
 
     def _reasons(self) -> str:

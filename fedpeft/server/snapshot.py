@@ -13,7 +13,7 @@ from fedpeft.journal.snapshot import pack, unpack
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.roster import Roster
 from fedpeft.strategies import Strategy
-from fedpeft.types import FloatArray
+from fedpeft.types import FloatArray, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,12 @@ def take(
 
 
 def restore(
-    journal: Journal, commit: Commit, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: str
+    journal: Journal, commit: Commit, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: Layout
 ) -> Restored:
     """Bring strategy, broadcasts and roster back to a commit.
+
+    A zeroth-order run that goes on for more rounds than it began with may have more epochs: the coefficients of the new
+    ones are 0.
 
     Raises:
         JournalError: a part is missing or corrupt, or was made with another adapter.
@@ -53,14 +56,21 @@ def restore(
         )
     parts: dict[str, tuple[Any, Any]] = {name: unpack(journal.blob(key)) for name, key in commit.snapshot.items()}
     arrays, meta = parts["adapter"]
-    if meta["layout"] != layout:
+    if meta["layout"] != layout.digest:
         raise JournalError(
             f"round {commit.round} was committed with another adapter than the run file describes now",
             code="journal.other-adapter",
             remedy="resume with the run file in the run's folder, or start a new run under another name",
         )
-    theta = arrays["theta"].astype(np.float32, copy=False)
-    strategy.restore(parts["strategy"][0])
+    begun = arrays["theta"].size
+    theta = _grown(arrays["theta"].astype(np.float32, copy=False), begun, layout.size)
+    state = {name: _grown(array, begun, layout.size) for name, array in parts["strategy"][0].items()}
+    strategy.restore(state)
     broadcasts.restore(commit.round, theta, parts["broadcasts"][0])
     roster.restore(parts["roster"][1]["holdings"])
     return Restored(commit.round, theta)
+
+
+def _grown(array: Any, begun: int, size: int) -> Any:
+    """An array of the shared vector's old length, with zeros behind it; any other as it is."""
+    return np.pad(array, (0, size - begun)) if array.shape == (begun,) and begun < size else array

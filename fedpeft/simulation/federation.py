@@ -39,10 +39,9 @@ from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.simulation.zeroth import (
     check_scalars,
+    choose_zeroth_trainer,
     make_replica,
     make_zeroth_trainer,
-    rows_fit,
-    too_large_together,
 )
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
@@ -100,6 +99,11 @@ class Federation:
         return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))
 
     @property
+    def start(self) -> FloatArray:
+        """What a job of the first round starts from: θ_0, or coefficients that are all 0."""
+        return self.initial if self.replica is None else self.shared_initial
+
+    @property
     def shared_initial(self) -> FloatArray:
         """What is shared, shape (s,), as it begins on both sides."""
         if self.replica is not None:
@@ -132,14 +136,6 @@ class Federation:
     @cached_property
     def trainer_choice(self) -> TrainerChoice:
         """Whether clients are trained together, tried once on a first batch: the first that has a finite loss."""
-        if self.replica is None:
-            return self._choose_trainer()
-        try:
-            return self._choose_trainer() if rows_fit(self) else TrainerChoice(False, too_large_together(self))
-        finally:
-            self.adapter.forget_gradient()  # the trial was its only use
-
-    def _choose_trainer(self) -> TrainerChoice:
         local = self.config.local
         plan = Plan(
             run=self.config.run.name,
@@ -152,7 +148,9 @@ class Federation:
             learning_rate=local.learning_rate,
             optimizer=local.optimizer,
         )
-        jobs = [TrainingJob(plan, self.initial, data) for data in islice(self.train.values(), 3)]
+        jobs = [TrainingJob(plan, self.start, data) for data in islice(self.train.values(), 3)]
+        if self.replica is not None:
+            return choose_zeroth_trainer(self, jobs)
         settings = StepSettings.of(local)
         return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs, settings=settings)
 
@@ -209,6 +207,8 @@ def assemble(config: RunConfig) -> Federation:
     )
     adapter = trained(adapter, config, strategy)
     config = settle_device(config, adapter)
+    if config.zeroth is not None:
+        adapter.forget_gradient()
     config, arithmetic = settle_arithmetic(config, adapter.model)
     context = TaskContext.of(base, corpus.label_names, generation=config.generation, model=config.model)
     task: Task = placed(build_task(task_class, context), adapter.theta.device)

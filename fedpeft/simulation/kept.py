@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from fedpeft.journal import Journal
 from fedpeft.journal.snapshot import unpack
 from fedpeft.server.best import read_best
 from fedpeft.types import FloatArray
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
 
 Kept: TypeAlias = Literal["kept", "last", "best"]
 
@@ -67,4 +70,24 @@ def adapter_of(journal: Journal, config: RunConfig, which: Kept = "kept") -> Flo
     return arrays["theta"].astype(np.float32, copy=False)
 
 
-__all__ = ["ADAPTER", "BEST", "LAST", "Kept", "adapter_of", "adapters_to_export", "best_round"]
+def check_base(journal: Journal, federation: Federation) -> None:
+    """Refuse to export from another base than the run had: coefficients are steps away from that one and no other.
+
+    Raises:
+        JournalError: model, adapter settings or library versions have changed since.
+    """
+    commit = journal.last_commit()
+    if commit is None or federation.replica is None:
+        return
+    _, meta = unpack(journal.blob(commit.snapshot["adapter"]))
+    if meta["layout"] != federation.sharing.shared.digest:
+        raise JournalError(
+            f"run {journal.run} began from another model than {federation.base_name} gives now: its coefficients would "
+            "make something else of it",
+            code="journal.other-base",
+            remedy=f"take what the run has exported itself: {journal.folder / ADAPTER}; or bring back the model, the "
+            "adapter settings and the library versions of that time",
+        )
+
+
+__all__ = ["ADAPTER", "BEST", "LAST", "Kept", "adapter_of", "adapters_to_export", "best_round", "check_base"]

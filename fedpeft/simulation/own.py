@@ -75,6 +75,8 @@ def own_federation(
     Faults(config.faults, names)
     adapter = trained(build_own(model, peft_config, seed=config.run.seed), config, strategy)
     config = settle_device(config, adapter)
+    if config.zeroth is not None:
+        adapter.forget_gradient()
     config, arithmetic = settle_arithmetic(config, adapter.model)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     task = placed(_own_task(loss, correct, collate, metrics), adapter.theta.device)

@@ -47,8 +47,11 @@ def make_plan(federation: Federation) -> RunPlan:
         examples[devices[client].table.name] += len(data)
     largest = max(federation.train.values(), key=len)
     settings = StepSettings.of(config.local)
-    measure = step_memory if federation.replica is None else forward_memory
-    needed = measure(federation.adapter, federation.task, largest, config.local.batch_size, settings) / 1e6
+    about = (federation.adapter, federation.task, largest, config.local.batch_size)
+    if federation.replica is None:
+        needed = step_memory(*about, settings) / 1e6
+    else:
+        needed = forward_memory(*about, federation.replica.coordinates.directions) / 1e6
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fedpeft.config import RunConfig
@@ -10,8 +10,10 @@ from fedpeft.errors import ConfigError
 from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.strategies import Strategy
-from fedpeft.training import Trainer
+from fedpeft.training import Trainer, TrainingJob
+from fedpeft.training.choice import TrainerChoice
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
+from fedpeft.training.zeroth.check import examine_losses
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.record import ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
@@ -40,7 +42,8 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
             f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: its client half works on '
             "gradients or on single tensors, and there are none",
             code="config.zeroth-strategy",
-            allowed="strategies that fold updates only: fedavg, fedavgm, fedadam, fedyogi, fedadagrad, fedbuff",
+            allowed="strategies that fold updates only: fedavg, fedavgm, fedbuff, sign-vote, and fedadam, fedyogi and "
+            "fedadagrad with a learning rate that counts in coefficients",
             remedy='set strategy.name = "fedavg", or remove [zeroth]',
         )
 
@@ -73,32 +76,49 @@ def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
         shared=table.draws == "round",
     )
     pool = build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
-    return Replica(initial, pool, coordinates, table.pool)
-
-
-def rows_fit(federation: Federation) -> bool:
-    """Whether the weights of two clients at all points of a step fit into what a pass may take."""
-    points = len(make_settings(federation.config).estimator.points)
-    return 2 * 2 * points * 4 * federation.adapter.layout.size <= federation.config.engine.memory_mb * 1_000_000
-
-
-def too_large_together(federation: Federation) -> str:
-    """Why clients are trained one at a time."""
-    megabytes = 4 * federation.adapter.layout.size / 1e6
-    return (
-        f"clients are trained one at a time: each would need its own {megabytes:.0f} MB of trained weights for every "
-        f"point of a step (engine.memory_mb = {federation.config.engine.memory_mb})"
+    own = table.estimator
+    rules = (
+        f"{own.name.rpartition(':')[2]}:{sorted(own.params.items())}:{table.perturbation}:{table.clip}:{table.scalars}"
     )
+    return Replica(initial, pool, coordinates, rules)
+
+
+def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -> TrainerChoice:
+    """Try two clients in one forward pass, unless the weights of two at all points of a step are too many.
+
+    Args:
+        federation: of the run.
+        jobs: of any clients; the first batch of the first one is used, of the next where that gives no answer.
+    """
+    config, points = federation.config, len(make_settings(federation.config).estimator.points)
+    if config.engine.trainer == "sequential":
+        return TrainerChoice(False)
+    alone, weights = "clients are trained one at a time: ", 4 * federation.adapter.layout.size
+    if 2 * 2 * points * weights > config.engine.memory_mb * 1_000_000:
+        note = f"each would need its own {weights / 1e6:.0f} MB of trained weights for every point of a step"
+        return TrainerChoice(False, f"{alone}{note} (engine.memory_mb = {config.engine.memory_mb})")
+    for job in jobs:
+        answer = examine_losses(_batched(federation, None), job)
+        if answer is not None:
+            trouble, note = answer
+            return TrainerChoice(False, alone + trouble) if trouble else TrainerChoice(True, note)
+    return TrainerChoice(False, f"{alone}the loss of those tried is not finite")
 
 
 def make_zeroth_trainer(federation: Federation, on_step: Callable[[], None] | None) -> Trainer:
     """The trainer of a zeroth-order run; `on_step` is called after each step of a client."""
+    if federation.trainer_choice.together:
+        return _batched(federation, on_step)
     assert federation.replica is not None
     settings = make_settings(federation.config)
-    about = (federation.adapter, federation.task, federation.replica, settings, on_step)
-    if not federation.trainer_choice.together:
-        return ZerothTrainer(*about)
+    return ZerothTrainer(federation.adapter, federation.task, federation.replica, settings, on_step)
+
+
+def _batched(federation: Federation, on_step: Callable[[], None] | None) -> BatchedZerothTrainer:
+    assert federation.replica is not None
     rows, memory = pass_limits(federation.config, federation.adapter.theta.device)
+    settings = make_settings(federation.config)
+    about = (federation.adapter, federation.task, federation.replica, settings, on_step)
     return BatchedZerothTrainer(*about, rows=rows, memory=memory)
 
 

@@ -49,7 +49,8 @@ class FedAvg(Strategy):
             raise ClientFault(
                 f"client {update.client}, round {update.round}: {error}",
                 code="strategy.range",
-                remedy="lower limits.max_update_norm or limits.max_examples, so that the guard refuses it",
+                remedy="lower limits.max_update_norm or limits.max_examples, so that the guard refuses it "
+                "(zeroth order: zeroth.clip or zeroth.resolution)",
             ) from error
 
     def finish(self) -> FloatArray:

@@ -35,8 +35,8 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, se
     return int(sum(own.values()) + 3 * 4 * adapter.layout.size + kept.bytes)
 
 
-def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, settings: StepSettings = PLAIN) -> int:
-    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for the direction, and the inputs
+def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1) -> int:
+    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, and the inputs
     and outputs of the hungriest module, which are there at the same time.
 
     Args:
@@ -44,7 +44,7 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
         task: what is trained.
         data: the client's examples; the longest are taken.
         batch_size: examples a step.
-        settings: a whole batch at once; nothing of them counts.
+        directions: of a step.
     """
     own = {address: size for parameter in adapter.model.parameters() for address, size in storages(parameter)}
     lengths = getattr(data, "lengths", None)
@@ -64,7 +64,7 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
     finally:
         for hook in hooks:
             hook.remove()
-    return int(sum(own.values()) + adapter.layout.size // 8 + most)
+    return int(sum(own.values()) + directions * adapter.layout.size // 8 + most)
 
 
 class _Kept:

@@ -2,8 +2,9 @@
 
     place of direction j of epoch e = e·K + j;      epoch of round r (from 1) = (r − 1) div R, all one if R = 0
 
-A coefficient is a whole number of magnitude below 2^24, which fp32 holds exactly: codecs, strategies and the journal
-see an ordinary vector of shape (E·K,), in steps of the unit c = learning rate · 2^-resolution.
+A replica's coefficient is a whole number of magnitude below 2^24, which fp32 holds exactly: codecs, strategies and the
+journal see an ordinary vector of shape (E·K,), in steps of the unit c = learning rate · 2^-resolution. The coordinator
+keeps fractions of a unit to itself, so that what is too little to be sent today adds up; what it publishes is rounded.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy.typing as npt
 
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import FloatArray, Layout, Plan, TensorSpec
+from fedpeft.zeroth.pools import check_range
 
 LARGEST = 2**24 - 1
-"""Of a coefficient's magnitude: whole numbers that fp32 holds exactly, and whose neighbours it holds too."""
+"""Of a coefficient's magnitude: whole numbers that fp32 holds exactly, with their neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +70,28 @@ class Coordinates:
         np.add.at(change, places, scalars.astype(np.float64) * (-learning_rate / self.unit))
         return change.astype(np.float32)
 
+    def check(self, coefficients: FloatArray) -> None:
+        """Refuse coefficients, shape (E·K,), of which no replica could be made exactly.
+
+        Raises:
+            ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31.
+        """
+        sizes = np.abs(np.rint(coefficients)).astype(np.float64)
+        largest = float(sizes.max(initial=0.0))
+        if not largest <= LARGEST:  # NaN too
+            raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")
+        for place in range(0, len(sizes), self.size):
+            check_range(sizes[place : place + self.size].astype(np.int64))
+
     def layout(self, base: str) -> Layout:
         """Of the shared vector: one tensor, whose digest says all that both sides must agree on.
+
+        The number of epochs is left out: a run that goes on for more rounds has more of them.
 
         Args:
             base: what the coefficients are added to, and how: see `Replica.identity`.
         """
-        what = f"{base}:{self.size}:{self.epochs}:{self.refresh}:{self.unit.hex()}:{self.directions}:{self.seed}"
+        what = f"{base}:{self.size}:{self.refresh}:{self.unit.hex()}:{self.directions}:{self.seed}"
         what += ":shared" * self.shared
         spec = TensorSpec("zeroth.coefficients", (self.length,), 0)
         return Layout((spec,), self.length, hashlib.sha256(what.encode()).hexdigest())
-
-
-def whole_numbers(coefficients: FloatArray) -> FloatArray:
-    """The nearest whole coefficients (halves to even), shape (E·K,): what a commit keeps and everybody is sent.
-
-    Raises:
-        ValueError: one is too large to be exact.
-    """
-    found = np.rint(coefficients)
-    largest = float(np.abs(found).max(initial=0.0))
-    if not largest <= LARGEST:
-        raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")
-    return found

@@ -54,11 +54,13 @@ class HadamardPool:
         """See `Pool.combine`."""
         steps = np.roll(step_of(walsh(coefficients), unit), -(begin % self.size))
         tiled = np.tile(steps, -(-min(PIECE, max(len(weights), 1)) // self.size))
-        bits = packed(self._key(epoch), begin, len(weights))
+        bits, zeros = packed(self._key(epoch), begin, len(weights)), bool((steps == 0).any())
         for place in range(0, len(weights), PIECE):
             part = weights[place : place + PIECE]
             signed = signs(bits[place // 8 : (place + PIECE) // 8], len(part))
             signed *= tiled[: len(part)]
+            if zeros:
+                signed += np.float32(0)  # −0 becomes +0: where S is 0, +0 is added, whatever the sign
             part += signed
 
     def _key(self, epoch: int) -> bytes:

@@ -23,14 +23,19 @@ class Replica:
         initial: θ_0, shape (d,), fp32; not copied, so it may be mapped from a file.
         pool: whose directions.
         coordinates: which coefficient is which.
-        kind: the pool's name.
+        rules: how scalars are measured, in words that both sides share; part of the identity.
+
+    Attributes:
+        identity: of θ_0, of the pool, by samples of its directions, and of the rules: equal on both sides, or a client
+            would build another model, or mean something else by its scalars.
     """
 
-    def __init__(self, initial: FloatArray, pool: Pool, coordinates: Coordinates, kind: str) -> None:
+    def __init__(self, initial: FloatArray, pool: Pool, coordinates: Coordinates, rules: str = "") -> None:
         self.initial = initial
         self.pool = pool
         self.coordinates = coordinates
-        self.identity = f"{kind}:{_sha(initial)}"
+        samples = pool.direction(0, 0, 0, 512).tobytes() + pool.direction(1, coordinates.size - 1, 64, 512).tobytes()
+        self.identity = f"{hashlib.sha256(samples).hexdigest()}:{_sha(initial)}:{rules}"
         self._epoch_start: tuple[bytes, FloatArray] = (b"", initial)  # coefficients of the epochs before, θ
         self._last: tuple[bytes, FloatArray, str] | None = None  # coefficients, θ, its hash once it was asked for
 
@@ -38,7 +43,7 @@ class Replica:
         """θ, shape (d,), fp32; shared between calls: not to be modified.
 
         Args:
-            coefficients: of all epochs, shape (E·K,); rounded to whole numbers.
+            coefficients: of all epochs, or of the first so many, shape (e·K,), e <= E; rounded to whole numbers.
 
         Raises:
             ValueError: their sums would not be exact.
@@ -64,7 +69,7 @@ class Replica:
         return self.pool.direction(epoch, number, 0, size)
 
     def _rebuilt(self, whole: np.ndarray) -> FloatArray:
-        by_epoch = whole.reshape(self.coordinates.epochs, self.coordinates.size)
+        by_epoch = whole.reshape(-1, self.coordinates.size)
         moved = np.flatnonzero(by_epoch.any(axis=1))
         if not moved.size:
             return self.initial

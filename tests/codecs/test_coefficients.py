@@ -54,7 +54,8 @@ def test_coefficients_are_kept_as_fp32_has_them():
     codes = DOWNLINK.quantise(values)
     assert DOWNLINK.dequantise(codes).tolist() == values.tolist()
     assert DOWNLINK.of_arrays(DOWNLINK.arrays(codes), 3) == codes
-    assert DOWNLINK.of_arrays(DOWNLINK.arrays(codes), 4) is None
+    assert DOWNLINK.of_arrays(DOWNLINK.arrays(codes), 2) is None
+    assert DOWNLINK.of_arrays(DOWNLINK.arrays(codes), 5) == numbers([0, -3, 2**24 - 1, 0, 0])  # the run has grown
     assert DOWNLINK.of_arrays({"codes": codes.values}, 3) is None
 
 

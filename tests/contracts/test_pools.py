@@ -106,6 +106,18 @@ def test_nothing_moved_is_nothing_changed(name):
     assert (moved == weights()).all()
 
 
+@every_pool
+def test_a_sum_of_nothing_adds_plus_zero(name):
+    """Else the sign of a weight that is −0 would depend on the pool: its hash too."""
+    a = np.zeros(K, dtype=np.int64)
+    a[:2] = (5, -5) if name == "independent" else (5, 5)
+    moved = np.full(D, -0.0, dtype=np.float32)
+    pool(name).combine(0, a, moved, UNIT)
+    still = (a @ matrix(pool(name))) == 0
+    assert still.any()
+    assert not np.signbit(moved[still]).any()
+
+
 @pytest.mark.parametrize(("name", "size"), [("hadamard", 48), ("hadamard", 4), ("hadamard", 2**17), ("independent", 8)])
 def test_sizes_that_cannot_be(name, size):
     with pytest.raises(Exception, match=f"size = {size} must be"):

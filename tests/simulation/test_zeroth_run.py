@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import torch
 from quadratic import OPTIMUM, run_quadratic
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_text import write_run
 
 from fedpeft import api
 from fedpeft.config import load_run_file
-from fedpeft.errors import ConfigError, PluginError
+from fedpeft.errors import ConfigError, JournalError, PluginError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.registry import build
-from fedpeft.strategies import FedAvg, FedAvgM
+from fedpeft.simulation.federation import assemble
+from fedpeft.strategies import FedAdam, FedAvg, FedAvgM
+from fedpeft.training.choice import TrainerChoice
+from fedpeft.training.zeroth.batched import BatchedZerothTrainer
+from fedpeft.training.zeroth.trainer import ZerothTrainer
 
 SMALL = {"zeroth__size": 64, "zeroth__refresh": 5, "local__learning_rate": 0.02}
 
@@ -62,6 +66,73 @@ def test_resumed_is_uninterrupted(tmp_path, strategy):
     with pytest.raises(Enough):
         run(tmp_path / "cut", strategy(), rounds=8, observers=[stop])
     assert run(tmp_path / "cut", strategy(), rounds=8, resume=True).adapter_hash == whole.adapter_hash
+
+
+@pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
+def test_a_run_that_goes_on_for_more_rounds_has_more_epochs(tmp_path, strategy):
+    whole = run(tmp_path / "whole", strategy(), rounds=12)
+    run(tmp_path / "more", strategy(), rounds=5)
+    more = run(tmp_path / "more", strategy(), rounds=12, resume=True)
+    assert more.adapter_hash == whole.adapter_hash
+    assert more.refused == ()
+
+
+def test_adam_on_coefficients(tmp_path):
+    """Its step counts in units."""
+    run(tmp_path, FedAdam(learning_rate=400.0), rounds=30, steps=40)
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.6 * np.linalg.norm(OPTIMUM)
+
+
+def test_late_and_asynchronous_updates_belong_to_the_epoch_that_they_were_measured_in(tmp_path):
+    more = {"round__mode": "async", "round__ask": 4, "round__buffer": 2, "zeroth__refresh": 2}
+    result = run(tmp_path, rounds=12, ask=4, **{key: value for key, value in more.items() if key != "round__ask"})
+    assert result.finished
+    assert result.refused == ()
+
+
+def test_the_best_round_and_what_a_client_makes_of_it(tmp_path):
+    more = {"evaluation__keep": "best", "evaluation__clients_every": 1, "evaluation__personalised_steps": 5}
+    result = run(tmp_path, rounds=4, **more)
+    assert (tmp_path / "quadratic" / "adapter-last").is_dir()
+    assert {"tuned"} <= set(result.clients)
+
+
+def test_no_gradient_is_held(tmp_path):
+    path = write_run(tmp_path, zeroth__size=256, local__optimizer="sgd")
+    federation = assemble(load_run_file(path))
+    assert federation.adapter.gradient.numel() == 0
+    assert federation.trainer_choice == TrainerChoice(True)
+    assert isinstance(federation.trainer(), BatchedZerothTrainer)
+    assert federation.adapter.gradient.numel() == 0
+
+
+def test_many_at_a_time_only_where_their_weights_fit(tmp_path):
+    own = {"adapter": {"type": "full"}, "zeroth__size": 256, "local__optimizer": "sgd", "engine__memory_mb": 1}
+    own["zeroth__estimator"] = {"name": "forward", "queries": 12}
+    federation = assemble(load_run_file(write_run(tmp_path, **own)))
+    assert "clients are trained one at a time: each would need its own" in federation.trainer_choice.note
+    assert isinstance(federation.trainer(), ZerothTrainer)
+
+
+def test_an_export_from_another_base_is_refused(tmp_path):
+    path = write_run(tmp_path, zeroth__size=256, local__optimizer="sgd")
+    result = api.run(load_run_file(path))
+    assert (api.export(result.folder, tmp_path / "own") / "adapter_model.safetensors").is_file()
+    model = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(model)
+    name = next(name for name in tensors if name.endswith("query.weight"))
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, model, metadata={"format": "pt"})
+    result_of_lora = api.export(result.folder, tmp_path / "same")  # LoRA's own values do not depend on the base's
+    assert result_of_lora.is_dir()
+    other = write_run(tmp_path / "full", adapter={"type": "full"}, zeroth__size=256, local__optimizer="sgd")
+    result = api.run(load_run_file(other, {"local.learning_rate": 1e-3}))
+    model = tmp_path / "full" / "model" / "model.safetensors"
+    tensors = load_file(model)
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, model, metadata={"format": "pt"})
+    with pytest.raises(JournalError, match="began from another model"):
+        api.export(result.folder, tmp_path / "wrong")
 
 
 def test_workers_give_the_same_bits(tmp_path):

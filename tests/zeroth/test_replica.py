@@ -8,7 +8,7 @@ import pytest
 
 from fedpeft.randomness.directions import signs
 from fedpeft.types import ClientId, Plan
-from fedpeft.zeroth.coordinates import LARGEST, Coordinates, whole_numbers
+from fedpeft.zeroth.coordinates import LARGEST, Coordinates
 from fedpeft.zeroth.hadamard import HadamardPool
 from fedpeft.zeroth.pools import step_of
 from fedpeft.zeroth.replica import Replica, fingerprint
@@ -80,7 +80,12 @@ def test_the_digest_is_the_hash_of_the_model():
 def test_the_identity_tells_bases_apart():
     moved = START.copy()
     moved[7] = np.nextafter(moved[7], np.float32(9))
-    assert Replica(moved, HadamardPool(K, 5), COORDINATES, "hadamard").identity != replica().identity
+    others = [
+        Replica(moved, HadamardPool(K, 5), COORDINATES, "hadamard"),
+        Replica(START, HadamardPool(K, 6), COORDINATES, "hadamard"),
+        Replica(START, HadamardPool(K, 5), COORDINATES, "another ε"),
+    ]
+    assert len({other.identity for other in others} | {replica().identity}) == 4
 
 
 def test_sums_that_would_not_be_exact_are_refused():
@@ -139,13 +144,30 @@ def test_what_scalars_add():
 
 def test_the_layout_tells_all_that_both_sides_must_share():
     digests = {COORDINATES.layout("base").digest, COORDINATES.layout("other").digest}
-    for change in ({"size": 64}, {"refresh": 3}, {"unit": 2e-4}, {"directions": 2}, {"seed": 6}, {"epochs": 4}):
+    for change in ({"size": 64}, {"refresh": 3}, {"unit": 2e-4}, {"directions": 2}, {"seed": 6}):
         digests.add(replace(COORDINATES, **change).layout("base").digest)
-    assert len(digests) == 8
+    assert len(digests) == 7
     assert COORDINATES.layout("base").size == 3 * K
+    assert replace(COORDINATES, epochs=4).layout("base").digest in digests  # a run that goes on for more rounds
 
 
-def test_whole_numbers():
-    assert whole_numbers(np.array([0.5, 1.5, -0.4, LARGEST], dtype=np.float32)).tolist() == [0.0, 2.0, 0.0, LARGEST]
-    with pytest.raises(ValueError, match="at most 16777215 is exact"):
-        whole_numbers(np.array([2.0**24], dtype=np.float32))
+@pytest.mark.parametrize(
+    ("value", "count", "message"),
+    [(2.0**24, 1, "at most 16777215 is exact"), (float("nan"), 1, "nan"), (2.0**23, 256, "add up to 2147483648")],
+)
+def test_coefficients_that_no_replica_could_be_made_of(value, count, message):
+    coordinates = replace(COORDINATES, size=256)
+    wrong = np.zeros(3 * 256, dtype=np.float32)
+    coordinates.check(wrong + LARGEST // 256)
+    wrong[256 : 256 + count] = value
+    with pytest.raises(ValueError, match=message):
+        coordinates.check(wrong)
+
+
+def test_fractions_of_a_unit_are_nobody_s_model():
+    whole = some(1)
+    assert (replica().theta(whole + 0.4) == replica().theta(whole)).all()
+
+
+def test_fewer_epochs_are_zeros_behind():
+    assert (replica().theta(some(1, 2)[: 2 * K]) == replica().theta(some(1, 2))).all()

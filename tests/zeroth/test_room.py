@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedpeft.errors import ModelError
 from fedpeft.zeroth import room
 from fedpeft.zeroth.hadamard import HadamardPool
 
@@ -24,6 +25,16 @@ def test_large_models_lie_in_a_file_without_a_name(small_limit):
     assert (copy == theta).all()
     copy[:] = 0
     assert theta[0] == -1
+
+
+def test_no_room(small_limit, monkeypatch):
+    def full(file, offset, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(room.os, "posix_fallocate", full)
+    with pytest.raises(ModelError, match=r"cannot be had in .*No space left on device") as caught:
+        room.room(5000)
+    assert "TMPDIR" in caught.value.remedy
 
 
 def test_a_pool_moves_them_in_place(small_limit):

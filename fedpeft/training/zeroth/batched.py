@@ -18,11 +18,11 @@ from fedpeft.errors import ClientFault
 from fedpeft.training.batched.mapped import Unbatchable
 from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.passes import PassLimits, next_pass
-from fedpeft.training.batched.seat import Seat
+from fedpeft.training.batched.seat import Generators, Seat
 from fedpeft.training.batches import join
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult
-from fedpeft.training.zeroth.record import Record, ZerothSettings
+from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
 from fedpeft.training.zeroth.walk import walk_of
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.replica import Replica
@@ -98,11 +98,16 @@ class BatchedZerothTrainer:
         """See `Trainer.run`."""
         waiting = iter(enumerate(jobs))
         seats: list[ZerothSeat] = []
-        done: dict[int, ZerothSeat] = {}
+        done: dict[int, ZerothSeat | TrainingResult] = {}
         following, end = 0, len(jobs)
         while following < len(jobs):
             while len(seats) < self.seats and end == len(jobs) and (entry := next(waiting, None)) is not None:
-                seats.append(self._sit(*entry))
+                order, job = entry
+                fault = impossible(job, self.replica)
+                if fault is None:
+                    seats.append(self.seat(order, job))
+                else:
+                    done[order] = TrainingResult(job.plan, fault=fault)
             self._pass(next_pass(seats, self.limits))
             for seat in [seat for seat in seats if seat.batch is None]:
                 done[seat.order] = seat
@@ -110,7 +115,8 @@ class BatchedZerothTrainer:
                     end = min(end, seat.order)
             seats = [seat for seat in seats if seat.batch is not None and seat.order < end]
             while following in done:
-                yield done.pop(following).result()
+                ended = done.pop(following)
+                yield ended if isinstance(ended, TrainingResult) else ended.result()
                 following += 1
 
     def losses(self, group: Sequence[ZerothSeat]) -> torch.Tensor:
@@ -124,11 +130,11 @@ class BatchedZerothTrainer:
         for place, seat in enumerate(group):
             self._fill(theta[place * len(self.points) : (place + 1) * len(self.points)], seat)
         batches = [seat.batch for seat in group for _ in self.points]
-        with torch.no_grad(), self._axis.serving(count, ()):
+        with torch.no_grad(), self._axis.serving(count, Generators([seat for seat in group for _ in self.points])):
             found = self.task.outcomes(self.adapter.model, join(batches), group[0].prepared).losses
         if found.ndim != 1 or len(found) % count or (found.stride(0) == 0 and len(found) > 1):
             raise Unbatchable("the task's loss is one mean over a batch, not a loss per example")
-        return found.double().reshape(len(group), len(self.points), -1).mean(2)
+        return found.cpu().double().reshape(len(group), len(self.points), -1).mean(2)  # not every device has fp64
 
     def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
         """A client's row for each point."""
@@ -147,7 +153,7 @@ class BatchedZerothTrainer:
             return
         began, shape = time.perf_counter(), group[0].shape
         try:
-            losses = self.losses(group).cpu().numpy()
+            losses = self.losses(group).numpy()
         except Exception as error:
             self._blame(error, group)
             return
@@ -165,7 +171,14 @@ class BatchedZerothTrainer:
             if self.on_step is not None:
                 self.on_step()
 
-    def _sit(self, order: int, job: TrainingJob) -> ZerothSeat:
+    def rows(self, seat: ZerothSeat) -> torch.Tensor:
+        """A client's θ at each point of its next step, shape (points, d)."""
+        rows = seat.theta.repeat(len(self.points), 1)
+        self._fill(rows, seat)
+        return rows
+
+    def seat(self, order: int, job: TrainingJob) -> ZerothSeat:
+        """A client at work, with its first batch."""
         began = time.perf_counter()
         record = Record(job, self.replica, self.settings)
         theta = self.replica.theta(job.start)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedpeft.errors import ClientFault
 from fedpeft.training.trainer import SCALARS, TrainingJob, TrainingResult, not_finite
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.types import FloatArray
@@ -22,6 +23,29 @@ class ZerothSettings:
     epsilon: float
     clip: float
     sign: bool = False  # a scalar is ±1, whatever its size
+
+
+MOST_SCALARS = 1 << 20
+"""Of one client and round: what a plan may make a client allocate."""
+
+
+def impossible(job: TrainingJob, replica: Replica) -> ClientFault | None:
+    """Why nobody could do a job as it came from the network; None if it can be done."""
+    plan, scalars = job.plan, job.plan.steps * replica.coordinates.directions
+    if scalars > MOST_SCALARS:
+        return ClientFault(
+            f"client {plan.client}: plan.steps = {plan.steps} of {replica.coordinates.directions} directions each",
+            code="training.too-many-scalars",
+            allowed=f"at most {MOST_SCALARS} directions a round",
+            remedy="lower local.steps, or the queries of zeroth.estimator",
+        )
+    try:
+        replica.coordinates.check(job.start)
+    except ValueError as error:
+        return ClientFault(
+            f"client {plan.client}: version {plan.version}: {error}", code="training.coefficients", allowed="exact sums"
+        )
+    return None
 
 
 class Record:
@@ -61,8 +85,10 @@ class Record:
         mean = float(losses.mean())
         if np.isfinite(mean):
             found = settings.estimator.scalars(losses, settings.epsilon)
-            limited = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
-            self._scalars[these] = limited
+            self._scalars[these] = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
+        if settings.sign:  # a tie or a skipped step has no sign to send: half of the directions vote each way
+            undecided = self._scalars[these] == 0
+            self._scalars[these][undecided] = 1.0 - 2.0 * (self.places[undecided] % 2)
         self.losses.append(mean)
         return self._scalars[these]
 

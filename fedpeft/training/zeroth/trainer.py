@@ -20,7 +20,7 @@ from fedpeft.adapters import FlatAdapter
 from fedpeft.errors import ClientFault
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order
-from fedpeft.training.zeroth.record import Record, ZerothSettings
+from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
 from fedpeft.training.zeroth.walk import Walk, walk_of
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.replica import Replica
@@ -57,6 +57,10 @@ class ZerothTrainer:
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
         for job in jobs:
+            fault = impossible(job, self.replica)
+            if fault is not None:
+                yield TrainingResult(job.plan, fault=fault)
+                continue
             try:
                 yield self._train(job)
             except ClientFault as fault:
@@ -100,7 +104,8 @@ class ZerothTrainer:
                 if offset != wanted:
                     walk.add(bits[other], (wanted - offset) * epsilon)
                     offsets[other] = wanted
-            losses[number] = float(self.task.outcomes(self.adapter.model, batch, prepared).losses.double().mean())
+            outcomes = self.task.outcomes(self.adapter.model, batch, prepared)
+            losses[number] = float(outcomes.losses.cpu().double().mean())  # not every device has fp64
         for own, offset, scalar in zip(bits, offsets, record.note(losses), strict=True):
             move = -record.plan.learning_rate * float(scalar) - offset * epsilon
             if move:

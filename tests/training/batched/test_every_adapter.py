@@ -6,6 +6,7 @@ A new kind is one line in `ADAPTERS`.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import peft
@@ -27,6 +28,13 @@ from fedpeft.adapters import build_adapter
 from fedpeft.training import SequentialTrainer
 from fedpeft.training.batched import BatchedTrainer, examine
 from fedpeft.training.choice import choose_trainer
+from fedpeft.training.zeroth.batched import BatchedZerothTrainer
+from fedpeft.training.zeroth.check import examine_losses
+from fedpeft.training.zeroth.estimators.two_point import TwoPoint
+from fedpeft.training.zeroth.record import ZerothSettings
+from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.hadamard import HadamardPool
+from fedpeft.zeroth.replica import Replica
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # what peft says of its own kinds
@@ -130,6 +138,20 @@ def test_the_check_at_start_lets_it_pass_and_leaves_no_trace(name, kind):
     assert not adapter.gradient.any()
     assert not any("forward" in vars(module) for module in adapter.model.modules())
     assert not any(module.training for module in adapter.model.modules())
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kinds[0]) for name, (kinds, _) in ADAPTERS.items()])
+def test_losses_without_gradients_together_are_those_of_each_alone(name, kind):
+    """The zeroth-order trainer's own check at start, over the same kinds; dropout is off there."""
+    adapter = adapter_of(name, kind)
+    (job,) = jobs(kind, adapter.get(), 1)
+    coordinates = Coordinates(size=16, epochs=1, refresh=0, unit=1e-6, directions=1, seed=1)
+    replica = Replica(adapter.get(), HadamardPool(16, 1), coordinates)
+    trainer = BatchedZerothTrainer(adapter, Classify(), replica, ZerothSettings(TwoPoint(), 1e-3, 1e3))
+    trouble, note = examine_losses(trainer, replace(job, start=np.zeros(16, dtype=np.float32)))
+    assert trouble == ""
+    assert not note or name in LAST_BITS
+    assert not any("forward" in vars(module) for module in adapter.model.modules())
 
 
 @pytest.mark.parametrize("kind", EVERYWHERE)

@@ -10,6 +10,7 @@ from zeroth_jobs import cross_entropy, data, job, some_start
 
 from fedpeft.errors import ClientFault
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
+from fedpeft.training.zeroth.check import examine_losses
 from fedpeft.training.zeroth.estimators.forward import Forward
 from fedpeft.training.zeroth.estimators.two_point import TwoPoint
 from fedpeft.training.zeroth.trainer import ZerothTrainer
@@ -78,6 +79,35 @@ def test_an_error_over_one_client_s_data_is_raised_in_its_turn():
     with pytest.raises(KeyError) as caught:
         next(run)
     assert caught.value.__notes__ == ["while training client b, step 1, round 2"]
+
+
+# --- the test at start ---
+
+
+def test_an_ordinary_model_can_measure_for_many():
+    subject = trainer()
+    before = subject.adapter.get()
+    assert examine_losses(subject, job("a")) == ("", "")
+    assert (subject.adapter.get() == before).all()
+
+
+def test_a_loss_without_a_gradient_can_too():
+    def errors(model, batch):
+        return (model(batch[0]).argmax(1) != batch[1]).float()
+
+    assert examine_losses(trainer(loss=errors), job("a")) == ("", "")
+
+
+def test_what_cannot_says_why():
+    def mean(model, batch):
+        return cross_entropy(model, batch).mean().expand(len(batch[1]))
+
+    def crowd(model, batch):
+        return cross_entropy(model, (batch[0] - batch[0].mean(0), batch[1]))
+
+    assert "one mean over a batch" in examine_losses(trainer(loss=mean), job("a"))[0]
+    assert "in one pass with another client" in examine_losses(trainer(loss=crowd), job("a"))[0]
+    assert examine_losses(trainer(loss=lambda model, batch: cross_entropy(model, batch) / 0), job("a")) is None
 
 
 def test_progress_is_told_for_every_client_and_step():

@@ -7,9 +7,11 @@ from zeroth_jobs import K, cross_entropy, data, job, some_start, trainer
 
 from fedpeft.errors import ClientFault
 from fedpeft.randomness.directions import packed, signs
+from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.estimators.forward import Forward
 from fedpeft.training.zeroth.estimators.two_point import TwoPoint
 from fedpeft.training.zeroth.record import ZerothSettings
+from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.training.zeroth.walk import DeviceWalk, HostWalk, walk_of
 
 
@@ -83,13 +85,6 @@ def test_dropout_is_off():
     assert (result_of(trainer(dropout=0.9), job()).scalars == result_of(trainer(), job()).scalars).all()
 
 
-def test_no_gradient_is_made():
-    subject = trainer()
-    result_of(subject, job())
-    assert subject.adapter.gradient.numel() == 0
-    assert all(parameter.grad is None for parameter in subject.adapter.model.parameters())
-
-
 class BadEverySo:
     """A loss that is not finite in every third pass."""
 
@@ -140,6 +135,34 @@ def test_signs_are_all_that_counts():
     result = result_of(subject, job())
     assert set(np.abs(result.scalars)) == {1.0}
     assert result.scalars[0] == np.sign(plain.scalars[0])
+
+
+def test_a_tie_votes_by_its_direction():
+    """Signs carry one bit: what has none counts for half of the directions each way, and not always the same."""
+
+    def flat(model, batch):
+        return 0 * cross_entropy(model, batch) + 1
+
+    subject = trainer(loss=flat)
+    subject.settings = ZerothSettings(TwoPoint(), 1e-3, 1000.0, sign=True)
+    result = result_of(subject, job(steps=60))
+    places = subject.replica.coordinates.drawn(result.plan)
+    assert (result.scalars == np.where(places % 2, -1, 1)).all()
+
+
+@pytest.mark.parametrize("kind", [ZerothTrainer, BatchedZerothTrainer])
+def test_what_nobody_could_do_is_the_plan_s_fault_and_nobody_else_s(kind):
+    huge = np.full(2 * K, 2.0**30, dtype=np.float32)
+    jobs = [job("a"), job("b", steps=2**31), job("c", start=huge), job("d")]
+    results = list(trainer(kind).run(jobs))
+    assert [result.plan.client for result in results] == list("abcd")
+    assert [None if r.fault is None else r.fault.code for r in results] == [
+        None,
+        "training.too-many-scalars",
+        "training.coefficients",
+        None,
+    ]
+    assert "client b: plan.steps = 2147483648" in results[1].fault.message
 
 
 def test_it_says_which_model_it_started_from():

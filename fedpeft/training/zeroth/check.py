@@ -1,0 +1,76 @@
+"""The test at start: do two clients in one pass get the losses that each gets alone, the ordinary way?
+
+As `fedpeft.training.batched.check`, by forward passes alone: whoever trains without gradients may have no memory for
+one. The points of a step lie off the initial value in every weight, so nothing hides behind LoRA's B = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fedpeft.errors import ClientFault, FedpeftError
+from fedpeft.training.batched.mapped import Unbatchable
+from fedpeft.training.batches import signature
+from fedpeft.training.trainer import TrainingJob
+from fedpeft.training.zeroth.batched import BatchedZerothTrainer, ZerothSeat
+from fedpeft.types import ClientId
+
+BOUND = 1e-4
+"""Relative error of a loss: of rounding there is a hundredth of it."""
+
+
+def examine_losses(trainer: BatchedZerothTrainer, job: TrainingJob) -> tuple[str, str] | None:
+    """Whether this model and task can measure for many clients at a time.
+
+    Args:
+        trainer: its adapter's θ is left as it was.
+        job: any client's; its first batch is used.
+
+    Returns:
+        why not, empty if they can; and what to know if they can, empty if there is nothing. None if this client's data
+        give no answer, since their loss is not finite.
+    """
+    before = trainer.adapter.get()
+    try:
+        other = replace(job, plan=replace(job.plan, client=ClientId(f"{job.plan.client}'"), seed=job.plan.seed ^ 1))
+        seats = [trainer.seat(place, one) for place, one in enumerate((job, other))]
+        if signature(seats[1].batch) != signature(seats[0].batch):
+            seats[1].batch = seats[0].batch
+        together = trainer.losses(seats)
+        single = torch.cat([trainer.losses([seat]) for seat in seats])
+        alone = np.array([_alone(trainer, seat) for seat in seats])
+    except ClientFault:
+        return None
+    except FedpeftError:
+        raise
+    except (Unbatchable, TypeError) as error:
+        return str(error), ""
+    except Exception as error:  # whatever it is: if it is the user's own, training alone meets it again
+        lines = str(error).strip().splitlines() or [""]
+        return f"it fails with several clients: {type(error).__name__}: {lines[0]}"[:200], ""
+    finally:
+        trainer.adapter.set(before)
+    if not np.isfinite(alone).all():
+        return None
+    wrong = np.abs(together.numpy() - alone) > BOUND * np.maximum(np.abs(alone), 1e-3)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0])
+        found = f"{together.numpy()[place]:.6g} in one pass with another client, and {alone[place]:.6g} alone"
+        return f"a client's loss is {found}", ""
+    if not torch.equal(single, together):
+        return "", "the last bits of a client's scalars depend on who shares its batch: this model mixes their rows"
+    return "", ""
+
+
+def _alone(trainer: BatchedZerothTrainer, seat: ZerothSeat) -> list[float]:
+    """The mean loss at each point, by the model's own forward pass."""
+    losses = []
+    for row in trainer.rows(seat):
+        trainer.adapter.set(row.cpu().numpy())
+        with torch.no_grad():
+            found = trainer.task.outcomes(trainer.adapter.model, seat.batch, seat.prepared).losses
+        losses.append(float(found.cpu().double().mean()))
+    return losses
