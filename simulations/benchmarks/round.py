@@ -29,7 +29,7 @@ PHASES = {
     "evaluation": ("fedpeft.simulation.federation:Federation.evaluate",),
     "encoding, with error feedback": ("fedpeft.client.agent:compensate",),
     "guard": ("fedpeft.aggregation.guard:UpdateGuard.check",),
-    "decoding and mean": ("fedpeft.server.round:Round._decode", "fedpeft.strategies.fedavg:FedAvg.accept"),
+    "decoding and mean": ("fedpeft.server.reading:DeltaReading.update", "fedpeft.strategies.fedavg:FedAvg.accept"),
     "broadcast": ("fedpeft.server.broadcasts:Broadcasts.publish",),
     "frames": (
         "fedpeft.client.agent:encode_frame",
