@@ -41,7 +41,7 @@ def check_zeroth(config: RunConfig) -> None:
     if table is None:
         return
     local, model = config.local, config.model
-    noise = "the difference of two losses in bf16 is noise (at ε = 1e-3 it correlates 0.6 with the true one)"
+    noise = "the difference of two losses would be noise: products in few bits are rounded by about as much"
     replay = "its state cannot be replayed from scalars, and every replica must be"
     rules: list[tuple[bool, str, object, str, str]] = [
         (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, '"sgd"'),

@@ -67,7 +67,7 @@ class ClientHalf(Objective, Protocol):
 
 
 _HALVES: dict[type, bool] = {}
-"""Whether a class is a `ClientHalf`: to look at all that a protocol names takes as long as a small client's step."""
+"""Whether a class is a `ClientHalf`: to look at all that a protocol names is slow, and every client would ask."""
 
 
 def half_of(objective: Objective) -> ClientHalf | None:

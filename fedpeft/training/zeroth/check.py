@@ -19,7 +19,7 @@ from fedpeft.training.zeroth.batched import BatchedZerothTrainer, ZerothSeat
 from fedpeft.types import ClientId
 
 BOUND = 1e-4
-"""Relative error of a loss: of rounding there is a hundredth of it."""
+"""Relative error of a loss: more than rounding makes, less than another client's examples would."""
 
 
 def examine_losses(trainer: BatchedZerothTrainer, job: TrainingJob) -> tuple[str, str] | None:
