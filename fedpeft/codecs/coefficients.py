@@ -4,7 +4,8 @@
 
 Differences are whole numbers of 1, 2 or 4 bytes, whichever holds all of them. Places are left out (all of them), a
 bitmap, or gaps of 2 bytes; of all these forms the shortest is sent. So eight clients' 200 steps each over a pool of
-4,096 cost 2.7 KB (`fedpeft bench scalar_bytes`), and no client is sent more than the whole pool. Version 0 is all zeros, which nobody sends.
+4,096 cost 2.7 KB (`fedpeft bench scalar_bytes`), and no client is sent more than the whole pool. Version 0 is all
+zeros, which nobody sends.
 """
 
 from __future__ import annotations
