@@ -98,6 +98,20 @@ class Seat:
         self.shape = signature(self.batch)
         self.key = (self.shape, id(self.prepared))
 
+    def fetch(self) -> None:
+        """As `advance`; whatever the client's data raise is kept until its result is asked for."""
+        try:
+            self.advance()
+        except Exception as error:
+            self.blame(error)
+
+    def blame(self, error: Exception) -> None:
+        """This client's data raised `error`: its own fault, or somebody's bug."""
+        if isinstance(error, ClientFault):
+            self.fail(error)
+        else:
+            self.crash(error)
+
     def take(self, loss: float, gradient: torch.Tensor) -> bool:
         """Take up what a pass made of the client's batch; True if θ is to step.
 

@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from fedpeft.adapters import FlatAdapter
-from fedpeft.errors import ClientFault
 from fedpeft.training.batched.forward import forward_backward
 from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.optimizers import SeatOptimizers
 from fedpeft.training.batched.passes import TRANSIENT, TRANSIENT_BF16, PassLimits, next_pass
 from fedpeft.training.batched.seat import Seat
+from fedpeft.training.batched.seating import PreparedStarts, seated
 from fedpeft.training.objectives.open import vectors_held
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, at_rank, clip_gradients
@@ -59,31 +58,21 @@ class BatchedTrainer:
         transient = TRANSIENT_BF16 if low else TRANSIENT
         self.limits = PassLimits(rows, memory, state=_STATE * vector, row=_PASS * vector, transient=transient)
         self._axis = ClientAxis(adapter)
-        self._prepared: list[tuple[FloatArray, Any]] = []  # (start, what the task prepared for it), the last four
+        self._prepared = PreparedStarts(self._prepare)
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
-        waiting = iter(enumerate(jobs))
         optimizers = SeatOptimizers()
-        seats: list[Seat] = []
-        done: dict[int, Seat] = {}
-        following, end = 0, len(jobs)
-        most = self._make_room(jobs)
-        while following < len(jobs):
-            while len(seats) < most and end == len(jobs) and (entry := next(waiting, None)) is not None:
-                seat = self._sit(*entry)
-                seats.append(seat)
-                optimizers.add(seat)
+
+        def sit(order: int, job: TrainingJob) -> Seat:
+            seat = self._sit(order, job)
+            optimizers.add(seat)
+            return seat
+
+        def work(seats: Sequence[Seat]) -> None:
             self._pass(next_pass(seats, self.limits), optimizers)
-            for seat in [seat for seat in seats if seat.batch is None]:
-                optimizers.drop(seat)
-                done[seat.order] = seat
-                if seat.error is not None:  # it is raised in its turn, when the jobs before it are done
-                    end = min(end, seat.order)
-            seats = [seat for seat in seats if seat.batch is not None and seat.order < end]
-            while following in done:
-                yield done.pop(following).result()
-                following += 1
+
+        return seated(jobs, self._make_room(jobs), sit, work, optimizers.drop)
 
     def _make_room(self, jobs: Sequence[TrainingJob]) -> int:
         """How many clients may be at work at a time, each with what its objective holds."""
@@ -95,29 +84,14 @@ class BatchedTrainer:
     def _sit(self, order: int, job: TrainingJob) -> Seat:
         began = time.perf_counter()
         job = at_rank(job, self.adapter)
-        seat = Seat(order, job, self.task, self._prepare(job), self.adapter.theta.device)
-        self._advance(seat)
+        seat = Seat(order, job, self.task, self._prepared.of(job.start), self.adapter.theta.device)
+        seat.fetch()
         seat.seconds = time.perf_counter() - began
         return seat
 
-    @staticmethod
-    def _advance(seat: Seat) -> None:
-        try:
-            seat.advance()
-        except ClientFault as fault:
-            seat.fail(fault)
-        except Exception as error:
-            seat.crash(error)
-
-    def _prepare(self, job: TrainingJob) -> Any:
-        """`Task.prepare` for the job's start; the clients of one broadcast share it."""
-        for start, prepared in self._prepared:
-            if start is job.start or np.array_equal(start, job.start):
-                return prepared
-        self.adapter.set(job.start)
-        prepared = self.task.prepare(self.adapter.model)
-        self._prepared = [(job.start.copy(), prepared), *self._prepared[:3]]
-        return prepared
+    def _prepare(self, start: FloatArray) -> Any:
+        self.adapter.set(start)
+        return self.task.prepare(self.adapter.model)
 
     def _pass(self, group: Sequence[Seat], optimizers: SeatOptimizers) -> None:
         if not group:
@@ -144,7 +118,7 @@ class BatchedTrainer:
         share = (time.perf_counter() - began) / len(group)
         for seat, _ in moving:
             seat.seconds += share
-            self._advance(seat)
+            seat.fetch()
             if self.on_step is not None:
                 self.on_step()
 
@@ -153,10 +127,7 @@ class BatchedTrainer:
     ) -> None:
         """A pass raised: repeat it client by client, so that whose data did it is known, and the others go on."""
         if len(group) == 1:
-            if isinstance(error, ClientFault):
-                group[0].fail(error)
-            else:
-                group[0].crash(error)
+            group[0].blame(error)
             return
         for seat, state in zip(group, drawn, strict=True):
             seat.draw_again(state)

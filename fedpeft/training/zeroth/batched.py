@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from fedpeft.adapters import FlatAdapter
-from fedpeft.errors import ClientFault
 from fedpeft.training.batched.mapped import Unbatchable
 from fedpeft.training.batched.model import ClientAxis
 from fedpeft.training.batched.passes import PassLimits, next_pass
 from fedpeft.training.batched.seat import Generators, Seat
+from fedpeft.training.batched.seating import PreparedStarts, seated
 from fedpeft.training.batches import join
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult
@@ -92,32 +92,19 @@ class BatchedZerothTrainer:
         self.seats = max(1, memory // 2 // vector)
         self.limits = PassLimits(rows, memory, state=vector, row=2 * len(self.points) * vector)
         self._axis = ClientAxis(adapter)
-        self._prepared: list[tuple[FloatArray, Any]] = []  # (θ, what the task prepared for it), the last four
+        self._prepared = PreparedStarts(self._prepare)
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
-        waiting = iter(enumerate(jobs))
-        seats: list[ZerothSeat] = []
-        done: dict[int, ZerothSeat | TrainingResult] = {}
-        following, end = 0, len(jobs)
-        while following < len(jobs):
-            while len(seats) < self.seats and end == len(jobs) and (entry := next(waiting, None)) is not None:
-                order, job = entry
-                fault = impossible(job, self.replica)
-                if fault is None:
-                    seats.append(self.seat(order, job))
-                else:
-                    done[order] = TrainingResult(job.plan, fault=fault)
+
+        def sit(order: int, job: TrainingJob) -> ZerothSeat | TrainingResult:
+            fault = impossible(job, self.replica)
+            return self.seat(order, job) if fault is None else TrainingResult(job.plan, fault=fault)
+
+        def work(seats: Sequence[ZerothSeat]) -> None:
             self._pass(next_pass(seats, self.limits))
-            for seat in [seat for seat in seats if seat.batch is None]:
-                done[seat.order] = seat
-                if seat.error is not None:  # it is raised in its turn, when the jobs before it are done
-                    end = min(end, seat.order)
-            seats = [seat for seat in seats if seat.batch is not None and seat.order < end]
-            while following in done:
-                ended = done.pop(following)
-                yield ended if isinstance(ended, TrainingResult) else ended.result()
-                following += 1
+
+        return seated(jobs, self.seats, sit, work)
 
     def losses(self, group: Sequence[ZerothSeat]) -> torch.Tensor:
         """The mean loss of each client's batch at each point of its step, shape (N, points), fp64.
@@ -167,7 +154,7 @@ class BatchedZerothTrainer:
         share = (time.perf_counter() - began) / len(group)
         for seat in group:
             seat.seconds += share
-            self._advance(seat)
+            seat.fetch()
             if self.on_step is not None:
                 self.on_step()
 
@@ -182,37 +169,20 @@ class BatchedZerothTrainer:
         began = time.perf_counter()
         record = Record(job, self.replica, self.settings)
         theta = self.replica.theta(job.start)
-        seat = ZerothSeat(order, record, theta, self.task, self._prepare(theta), self.adapter.theta.device)
-        self._advance(seat)
+        seat = ZerothSeat(order, record, theta, self.task, self._prepared.of(theta), self.adapter.theta.device)
+        seat.fetch()
         seat.seconds = time.perf_counter() - began
         return seat
 
-    @staticmethod
-    def _advance(seat: ZerothSeat) -> None:
-        try:
-            seat.advance()
-        except ClientFault as fault:
-            seat.fail(fault)
-        except Exception as error:
-            seat.crash(error)
-
     def _prepare(self, theta: FloatArray) -> Any:
-        """`Task.prepare` for a start; the clients of one broadcast share it."""
-        for known, prepared in self._prepared:
-            if known is theta or np.array_equal(known, theta):
-                return prepared
         self.adapter.set(theta)
         with torch.no_grad():
-            prepared = self.task.prepare(self.adapter.model)
-        self._prepared = [(theta, prepared), *self._prepared[:3]]
-        return prepared
+            return self.task.prepare(self.adapter.model)
 
     def _blame(self, error: Exception, group: Sequence[ZerothSeat]) -> None:
         """A pass raised: repeat it client by client, so that whose data did it is known, and the others go on."""
-        if len(group) > 1:
-            for seat in group:
-                self._pass([seat])
-        elif isinstance(error, ClientFault):
-            group[0].fail(error)
-        else:
-            group[0].crash(error)
+        if len(group) == 1:
+            group[0].blame(error)
+            return
+        for seat in group:
+            self._pass([seat])
