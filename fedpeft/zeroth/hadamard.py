@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedpeft.randomness.directions import Packed, packed, signs
+from fedpeft.randomness.directions import packed, signs
 from fedpeft.randomness.streams import derive
 from fedpeft.randomness.walsh import parities, walsh
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.direction import Direction, Signs
 from fedpeft.zeroth.pools import PIECE, Coefficients, step_of
 
 
@@ -38,7 +39,7 @@ class HadamardPool:
         self.size = size
         self.seed = seed
 
-    def direction(self, epoch: int, number: int, begin: int, count: int) -> Packed:
+    def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
         bits = packed(self._key(epoch), begin, count)
         flips = np.packbits(parities(number, self.size), bitorder="little")
@@ -48,7 +49,7 @@ class HadamardPool:
         whole ^= turned
         rest = bits[whole.size :]
         rest ^= turned[: len(rest)]
-        return bits
+        return Signs(bits, count)
 
     def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
         """See `Pool.combine`."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.randomness.directions import WORD, Packed, packed_of_words, words
+from fedpeft.randomness.directions import WORD, packed_of_words, words
 from fedpeft.randomness.streams import derive
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.direction import Direction, Signs
 from fedpeft.zeroth.pools import Coefficients, step_of
 
 _PLACES = 1 << 18
@@ -38,14 +39,14 @@ class IndependentPool:
         self.size = size
         self.seed = seed
 
-    def direction(self, epoch: int, number: int, begin: int, count: int) -> Packed:
+    def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
         group, place = divmod(number, WORD)
         key, bits = self._key(epoch, group), np.empty(-(-count // 8), dtype=np.uint8)
         for at in range(0, count, _PLACES):  # in pieces: 16 bits are made for each one that is kept
             found = words(key, begin + at, min(_PLACES, count - at))
             bits[at // 8 : (at + _PLACES) // 8] = packed_of_words(found, place)
-        return bits
+        return Signs(bits, count)
 
     def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
         """See `Pool.combine`."""

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.randomness.directions import Packed
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.direction import Direction
 
 PIECE = 1 << 16
 """Weights worked on at a time: all that is needed for them stays in a core's cache."""
@@ -25,8 +25,8 @@ class Pool(Protocol):
     size: int
     """K."""
 
-    def direction(self, epoch: int, number: int, begin: int, count: int) -> Packed:
-        """Places `begin` to `begin + count` of z_{epoch, number}, packed; `begin` is a multiple of 8."""
+    def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
+        """Places `begin` to `begin + count` of z_{epoch, number}; `begin` is a multiple of 8."""
 
     def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
         """weights ← fl(weights + fl(c · S)), in place, with S_i = Σ_j a_j z_j[begin + i].

@@ -6,9 +6,9 @@ import hashlib
 
 import numpy as np
 
-from fedpeft.randomness.directions import Packed
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.direction import Direction
 from fedpeft.zeroth.pools import Pool, check_range
 from fedpeft.zeroth.room import kept
 
@@ -34,8 +34,8 @@ class Replica:
         self.initial = initial
         self.pool = pool
         self.coordinates = coordinates
-        samples = pool.direction(0, 0, 0, 512).tobytes() + pool.direction(1, coordinates.size - 1, 64, 512).tobytes()
-        self.identity = f"{hashlib.sha256(samples).hexdigest()}:{_sha(initial)}:{rules}"
+        samples = pool.direction(0, 0, 0, 512).values(), pool.direction(1, coordinates.size - 1, 64, 512).values()
+        self.identity = f"{_sha(np.concatenate(samples))}:{_sha(initial)}:{rules}"
         self._epoch_start: tuple[bytes, FloatArray] = (b"", initial)  # coefficients of the epochs before, θ
         self._last: tuple[bytes, FloatArray, str] | None = None  # coefficients, θ, its hash once it was asked for
 
@@ -63,8 +63,8 @@ class Replica:
             self._last = (name, theta, _sha(theta))
         return self._last[2]
 
-    def direction(self, place: int, size: int) -> Packed:
-        """The first `size` signs of the direction at a place of the coefficients, packed."""
+    def direction(self, place: int, size: int) -> Direction:
+        """The first `size` places of the direction at a place of the coefficients."""
         epoch, number = divmod(place, self.coordinates.size)
         return self.pool.direction(epoch, number, 0, size)
 

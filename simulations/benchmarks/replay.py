@@ -136,9 +136,7 @@ def _one(weights: int, repeats: int) -> list[Figure]:
 
 
 def _move(theta: FloatArray, pool: Pool) -> None:
-    from fedpeft.randomness.directions import add_signs
-
-    add_signs(theta, pool.direction(0, 77, 0, len(theta)), 1e-7)
+    pool.direction(0, 77, 0, len(theta)).add_to(theta, 1e-7)
 
 
 def _any_size(weights: int, repeats: int) -> list[Figure]:

@@ -67,6 +67,7 @@ def _probes(federation: Any, directions: int) -> tuple[np.ndarray, np.ndarray, n
     from fedpeft.randomness.directions import packed
     from fedpeft.randomness.streams import derive
     from fedpeft.training.zeroth.walk import walk_of
+    from fedpeft.zeroth.direction import Signs
 
     adapter, task = federation.adapter, federation.task
     data, draw = task.pool(list(federation.train.values())), np.random.default_rng(0)
@@ -80,11 +81,11 @@ def _probes(federation: Any, directions: int) -> tuple[np.ndarray, np.ndarray, n
 
     found, here = [], loss(every)
     for number in range(directions):
-        bits = packed(derive(0, "zeroth-noise", number), 0, adapter.layout.size)
+        direction = Signs(packed(derive(0, "zeroth-noise", number), 0, adapter.layout.size), adapter.layout.size)
         few = draw.choice(len(data), SMALL, replace=False)
-        walk.add(bits, EPSILON)
+        walk.add(direction, EPSILON)
         up, up_few = loss(every), loss(few)
-        walk.add(bits, -2 * EPSILON)
+        walk.add(direction, -2 * EPSILON)
         down, down_few = loss(every), loss(few)
         adapter.theta.copy_(start)
         slopes = (up - down) / (2 * EPSILON), (up_few - down_few) / (2 * EPSILON)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpeft.randomness.directions import signs
 from fedpeft.registry import BUILTIN, build
 from fedpeft.zeroth.pools import check_range, step_of
 
@@ -22,7 +21,7 @@ def pool(name, size=K, seed=9):
 
 def matrix(of, epoch=0, count=D):
     """All directions, shape (K, count), whole numbers."""
-    return np.array([signs(of.direction(epoch, j, 0, count), count) for j in range(of.size)]).astype(np.int64)
+    return np.array([of.direction(epoch, j, 0, count).values() for j in range(of.size)]).astype(np.int64)
 
 
 def some(seed, size=K, largest=3000):
@@ -61,7 +60,7 @@ def test_replay_in_pieces_has_the_same_bits(name, cuts, seed):
 @given(begin=st.integers(0, 100), count=st.integers(1, 150), number=st.integers(0, K - 1))
 def test_any_slice_of_a_direction(name, begin, count, number):
     of = pool(name)
-    found = signs(of.direction(1, number, 8 * begin, count), count)
+    found = of.direction(1, number, 8 * begin, count).values()
     assert (found == matrix(of, 1)[number, 8 * begin : 8 * begin + count][: len(found)]).all()
 
 

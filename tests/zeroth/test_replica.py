@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedpeft.randomness.directions import signs
 from fedpeft.types import ClientId, Plan
 from fedpeft.zeroth.coordinates import LARGEST, Coordinates
 from fedpeft.zeroth.hadamard import HadamardPool
@@ -32,7 +31,7 @@ def by_hand(coefficients):
     """θ ← fl(θ + fl(c S_e)), epoch by epoch, direction by direction."""
     theta, pool = START.copy(), HadamardPool(K, 5)
     for epoch, own in enumerate(coefficients.astype(np.int64).reshape(3, K)):
-        total = sum(int(a) * signs(pool.direction(epoch, j, 0, D), D).astype(np.int64) for j, a in enumerate(own))
+        total = sum(int(a) * pool.direction(epoch, j, 0, D).values().astype(np.int64) for j, a in enumerate(own))
         theta = theta + step_of(total, COORDINATES.unit)
     return theta
 

@@ -25,6 +25,7 @@ from fedpeft.training.trainer import TrainingJob, TrainingResult
 from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
 from fedpeft.training.zeroth.walk import walk_of
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.direction import Direction
 from fedpeft.zeroth.replica import Replica
 
 
@@ -126,12 +127,12 @@ class BatchedZerothTrainer:
     def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
         """A client's row for each point."""
         rows[:] = seat.theta
-        bits = self._bits(seat)
-        for row, (direction, multiple) in zip(rows, self.points, strict=True):
-            if direction >= 0:
-                walk_of(row).add(bits[direction], multiple * self.settings.epsilon)
+        directions = self._directions(seat)
+        for row, (own, multiple) in zip(rows, self.points, strict=True):
+            if own >= 0:
+                walk_of(row).add(directions[own], multiple * self.settings.epsilon)
 
-    def _bits(self, seat: ZerothSeat) -> list[Any]:
+    def _directions(self, seat: ZerothSeat) -> list[Direction]:
         size = self.adapter.layout.size
         return [self.replica.direction(int(place), size) for place in seat.record.places]
 
@@ -147,8 +148,8 @@ class BatchedZerothTrainer:
         if not self.limits.known(shape):
             self.limits.measured(shape, len(group), self._axis.rows, 0)
         for seat, own in zip(group, losses, strict=True):
-            bits, walk = self._bits(seat), walk_of(seat.theta)
-            for direction, scalar in zip(bits, seat.record.note(np.asarray(own)), strict=True):
+            directions, walk = self._directions(seat), walk_of(seat.theta)
+            for direction, scalar in zip(directions, seat.record.note(np.asarray(own)), strict=True):
                 if scalar:
                     walk.add(direction, -seat.plan.learning_rate * float(scalar))
         share = (time.perf_counter() - began) / len(group)

@@ -95,21 +95,21 @@ class ZerothTrainer:
             prepared: from `task.prepare`.
         """
         points, epsilon, size = self.settings.estimator.points, self.settings.epsilon, self.adapter.layout.size
-        bits = [self.replica.direction(int(place), size) for place in record.places]
-        offsets = [0] * len(bits)  # where θ stands along each direction, in ε
+        directions = [self.replica.direction(int(place), size) for place in record.places]
+        offsets = [0] * len(directions)  # where θ stands along each direction, in ε
         losses = np.empty(len(points))
-        for number, (direction, multiple) in enumerate(points):
+        for number, (own, multiple) in enumerate(points):
             for other, offset in enumerate(offsets):
-                wanted = multiple if other == direction else 0
+                wanted = multiple if other == own else 0
                 if offset != wanted:
-                    walk.add(bits[other], (wanted - offset) * epsilon)
+                    walk.add(directions[other], (wanted - offset) * epsilon)
                     offsets[other] = wanted
             outcomes = self.task.outcomes(self.adapter.model, batch, prepared)
             losses[number] = float(outcomes.losses.cpu().double().mean())  # not every device has fp64
-        for own, offset, scalar in zip(bits, offsets, record.note(losses), strict=True):
+        for direction, offset, scalar in zip(directions, offsets, record.note(losses), strict=True):
             move = -record.plan.learning_rate * float(scalar) - offset * epsilon
             if move:
-                walk.add(own, move)
+                walk.add(direction, move)
 
     def _prepare(self, start: FloatArray) -> Any:
         """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""

@@ -1,4 +1,4 @@
-"""Moving a model's weights along directions, in place: no second copy, one bit a weight for each direction."""
+"""Moving a model's weights along directions, in place: no second copy, one bit a weight for each direction of signs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from fedpeft.randomness.directions import Packed, add_signs
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.direction import Direction, Signs
 
 _PIECE = 1 << 20  # weights at a time on a device
 
@@ -16,7 +16,7 @@ _PIECE = 1 << 20  # weights at a time on a device
 class Walk(Protocol):
     """θ, and how to move it."""
 
-    def add(self, bits: Packed, scale: float) -> None:
+    def add(self, direction: Direction, scale: float) -> None:
         """θ += scale · z, each weight rounded once."""
 
 
@@ -30,9 +30,9 @@ class HostWalk:
     def __init__(self, theta: torch.Tensor) -> None:
         self._weights: FloatArray = theta.detach().numpy()
 
-    def add(self, bits: Packed, scale: float) -> None:
+    def add(self, direction: Direction, scale: float) -> None:
         """See `Walk.add`."""
-        add_signs(self._weights, bits, scale)
+        direction.add_to(self._weights, scale)
 
 
 class DeviceWalk:
@@ -46,10 +46,16 @@ class DeviceWalk:
         self._weights = theta.detach()
         self._shifts = torch.arange(8, dtype=torch.uint8, device=theta.device)
 
-    def add(self, bits: Packed, scale: float) -> None:
+    def add(self, direction: Direction, scale: float) -> None:
         """See `Walk.add`."""
-        there = torch.from_numpy(np.ascontiguousarray(bits)).to(self._weights.device)
         size = float(np.float32(scale))
+        if not isinstance(direction, Signs):
+            for place in range(0, len(self._weights), _PIECE):
+                part = self._weights[place : place + _PIECE]
+                moved = torch.from_numpy(direction.values(place, len(part))).to(part.device) * size
+                part.add_(moved.to(part.dtype))
+            return
+        there = torch.from_numpy(np.ascontiguousarray(direction.bits)).to(self._weights.device)
         for place in range(0, len(self._weights), _PIECE):
             part = self._weights[place : place + _PIECE]
             ones = there[place // 8 : (place + _PIECE) // 8, None].bitwise_right_shift(self._shifts).bitwise_and(1)

@@ -6,13 +6,14 @@ import torch
 from zeroth_jobs import K, cross_entropy, data, job, some_start, trainer
 
 from fedpeft.errors import ClientFault
-from fedpeft.randomness.directions import packed, signs
+from fedpeft.randomness.directions import packed
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.estimators.forward import Forward
 from fedpeft.training.zeroth.estimators.two_point import TwoPoint
 from fedpeft.training.zeroth.record import ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.training.zeroth.walk import DeviceWalk, HostWalk, walk_of
+from fedpeft.zeroth.direction import Signs
 
 
 def result_of(subject, *jobs):
@@ -30,7 +31,7 @@ def test_the_walk_ends_where_its_scalars_say(estimator):
     size = subject.adapter.layout.size
     wanted = subject.replica.theta(some_start()).astype(np.float64)
     for place, scalar in zip(places, result.scalars, strict=True):
-        wanted -= 0.05 * float(scalar) * signs(subject.replica.pool.direction(*divmod(int(place), K), 0, size), size)
+        wanted -= 0.05 * float(scalar) * subject.replica.pool.direction(*divmod(int(place), K), 0, size).values()
     np.testing.assert_allclose(subject.adapter.get(), wanted, atol=2e-6)
 
 
@@ -49,7 +50,7 @@ def test_a_scalar_is_the_slope_along_its_direction():
     first = result_of(subject, job(steps=1, batch_size=20))
     (place,) = subject.replica.coordinates.drawn(first.plan)
     size, own = subject.adapter.layout.size, subject.adapter
-    z = torch.from_numpy(signs(subject.replica.pool.direction(*divmod(int(place), K), 0, size), size))
+    z = torch.from_numpy(subject.replica.pool.direction(*divmod(int(place), K), 0, size).values())
     theta = torch.from_numpy(subject.replica.initial)
 
     def loss(at):
@@ -189,18 +190,18 @@ def test_an_error_of_the_loss_says_where():
 @pytest.mark.parametrize("size", [5, 64, 70_003])
 def test_both_ways_to_walk_have_the_same_bits(size):
     start = torch.linspace(-1, 1, size)
-    bits = packed(bytes(32), 0, size)
+    direction = Signs(packed(bytes(32), 0, size), size)
     here, there = start.clone(), start.clone()
-    HostWalk(here).add(bits, 0.3)
-    DeviceWalk(there).add(bits, 0.3)
+    HostWalk(here).add(direction, 0.3)
+    DeviceWalk(there).add(direction, 0.3)
     assert torch.equal(here, there)
     assert isinstance(walk_of(here), HostWalk)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_walks_to_the_same_bits():
-    start, bits = torch.linspace(-1, 1, 5_000_003), packed(bytes(32), 0, 5_000_003)
+    start, direction = torch.linspace(-1, 1, 5_000_003), Signs(packed(bytes(32), 0, 5_000_003), 5_000_003)
     here, there = start.clone(), start.cuda()
-    walk_of(here).add(bits, 1e-3)
-    walk_of(there).add(bits, 1e-3)
+    walk_of(here).add(direction, 1e-3)
+    walk_of(there).add(direction, 1e-3)
     assert torch.equal(here, there.cpu())
