@@ -7,6 +7,7 @@ A plug-in is named in one of these ways, wherever a run file or an argument take
     "my/rule.py:MyRule"         a file: loaded from its path, which may be relative to the run file
     "my_package.rules:MyRule"   a module that can be imported
     "flower:FedAdam"            of a family: something in `FAMILIES` knows what the rest stands for
+    "topk(0.05)+fp16"           composed: something in `COMPOSED` takes the name apart
 
 Built-ins are written as `module:attribute` and imported only when asked for, so that listing names costs nothing.
 """
@@ -27,6 +28,8 @@ from fedpeft.plugin_files import is_offer, load_file, load_module, load_offered
 Kind: TypeAlias = Literal[
     "strategy",
     "codec",
+    "stage",
+    "coder",
     "objective",
     "optimizer",
     "adapter",
@@ -71,6 +74,19 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "fp16": "fedpeft.codecs.fp16:Fp16",
         "int8": "fedpeft.codecs.int8:Int8",
         "sign": "fedpeft.codecs.sign:Sign",
+        "bf16": "fedpeft.codecs.bf16:Bf16",
+        "int4": "fedpeft.codecs.int4:Int4",
+    },
+    "stage": {  # of a composed codec, before the last: `rotate+int4`
+        "rotate": "fedpeft.codecs.rotate:Rotated",
+        "topk": "fedpeft.codecs.topk:TopK",
+        "dare": "fedpeft.codecs.dare:Dare",
+        "forget": "fedpeft.codecs.forget:Forgetful",
+        "uniform": "fedpeft.codecs.uniform:Uniform",
+    },
+    "coder": {  # of whole numbers, behind `uniform`
+        "zstd": "fedpeft.codecs.coders.zstd:Zstd",
+        "ans": "fedpeft.codecs.coders.ans:Ans",
     },
     "objective": {
         "plain": "fedpeft.training.objectives.plain:Plain",
@@ -156,6 +172,9 @@ BUILTIN: dict[Kind, dict[str, str]] = {
 FAMILIES: dict[tuple[Kind, str], str] = {("strategy", "flower"): "fedpeft.flower.stock_names:stock"}
 """What answers for the names `FAMILY:rest` of a kind: a function of the rest and of the folder of relative paths."""
 
+COMPOSED: dict[Kind, str] = {"codec": "fedpeft.codecs.compose:composed"}
+"""What answers for names made of several, `topk(0.05)+fp16`: a function of the name."""
+
 
 def split_family(kind: Kind, name: str) -> tuple[str, str]:
     """`flower:FedAdam` -> ("flower", "FedAdam"); of a name without a family ("", name)."""
@@ -167,6 +186,12 @@ def split_family(kind: Kind, name: str) -> tuple[str, str]:
 def _family(kind: Kind, family: str) -> Any:
     module, attribute = FAMILIES[kind, family].split(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def _composed(kind: Kind, name: str) -> Any:
+    module, attribute = COMPOSED[kind].split(":")
+    return getattr(importlib.import_module(module), attribute)(name)
 
 
 def names(kind: Kind) -> list[str]:
@@ -207,6 +232,8 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
         return load_file(kind, name, folder)
     if name in BUILTIN[kind]:
         return _builtin(kind, name)
+    if kind in COMPOSED and ":" not in name and ("+" in name or "(" in name):
+        return _composed(kind, name)
     for point in _installed(kind):
         if point.name == name:
             try:
@@ -259,6 +286,11 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
             allowed=", ".join(known) or "no parameters",
             remedy="correct the value in the run file",
         ) from error
+
+
+def parameters(kind: Kind, name: str) -> tuple[str, ...]:
+    """Names of what a plug-in can be called with, in order. Errors as `load`."""
+    return _parameters(load(kind, name))[0]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,19 +13,28 @@ from fedpeft.cli.output import Format, FormatOption, console, print_json
 
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Names of runs under runs/, or their folders.")],
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE.html", help="Write curves and table as a page too.")
+    ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Compare finished runs: runs that differ in their seed only become one line with a 95 % interval."""
     from fedpeft.cli.group_tables import print_groups
-    from fedpeft.cli.seeds import read_groups
+    from fedpeft.cli.seeds import groups_document, read_groups
 
     folders = list(dict.fromkeys(map(find_run, runs)))
     groups = read_groups(folders)
+    if page is not None and groups:
+        from fedpeft.report.comparison import write_comparison
+
+        write_comparison(page, groups)
     if format is Format.JSON:
-        print_json({"groups": [group.to_json() for group in groups]})
+        print_json(groups_document(groups))
         return
     out = console()
     print_groups(out, groups)
     left_out = len(folders) - sum(len(group.runs) for group in groups)
     if left_out:
         out.print(f"{left_out} not finished yet: left out", style="yellow")
+    if page is not None and groups:
+        out.print(f"curves: {page}", soft_wrap=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedpeft.cli.look import plain_table
-from fedpeft.report.seeds import ROWS, Group
+from fedpeft.report.seeds import ROWS, Group, differences
 from fedpeft.report.units import MISSING, difference_text, metric_label, metric_number, metric_text, metric_unit
 
 
@@ -32,9 +32,26 @@ def print_groups(out: Console, groups: Sequence[Group]) -> None:
             table.add_row(Text(label, style="bold" if label == "federated" else ""), mean, interval, spread, str(row.n))
         out.print(table)
         out.print()
+    _print_differences(out, groups)
     if any(len(group.seeds) > 1 for group in groups):
         out.print(
             "Intervals: Student's t over the runs, 95 %. Differences are taken run by run. "
             "They tell how much the seed matters, not how large the test set is.",
             style="dim",
         )
+
+
+def _print_differences(out: Console, groups: Sequence[Group]) -> None:
+    found = differences(groups)
+    if not found:
+        return
+    metric = groups[0].metric
+    out.print(Text.assemble((f"{metric_label(metric)} against {found[0].against}", "bold"), ", seed by seed"))
+    out.print()
+    table = plain_table("", "mean", "95 % interval", "seeds")
+    for one in found:
+        row = one.difference
+        ends = [difference_text(metric, end) for end in (row.low, row.high) if end is not None]
+        table.add_row(one.name, difference_text(metric, row.mean), " to ".join(ends) or MISSING, str(row.n))
+    out.print(table)
+    out.print()

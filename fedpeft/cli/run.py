@@ -37,6 +37,14 @@ SeedsOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--seeds", metavar="1,2,3", help="Run it once a seed, as NAME-seed1, ...; prints mean and interval."),
 ]
+VaryOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vary",
+        metavar="TABLE.KEY=A,B",
+        help="Run it once a value, as NAME-A, ...; given twice, once a combination. With --seeds, once a seed too.",
+    ),
+]
 
 
 def run(
@@ -48,18 +56,22 @@ def run(
     name: NameOption = None,
     engine: EngineOption = None,
     seeds: SeedsOption = None,
+    vary: VaryOption = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Run a federation to its end; everything it makes goes to runs/NAME."""
     from fedpeft.config import load_run_file
 
-    config = load_run_file(file, short_forms(overrides, name, engine), smoke=smoke)
-    session = context.ensure_object(Session)
-    if seeds is not None:
-        from fedpeft.cli.seeds import parse_seeds, run_seeds
+    session, short = context.ensure_object(Session), short_forms(overrides, name, engine)
+    if seeds is not None or vary:
+        from fedpeft.cli.seeds import parse_seeds, run_all, with_seeds
+        from fedpeft.cli.vary import contenders, parse_vary
 
-        run_seeds(session, config, parse_seeds(seeds), fresh=fresh, format=format)
+        configs = contenders(file, short, [parse_vary(text) for text in vary or ()], smoke=smoke)
+        wanted = with_seeds(configs, None if seeds is None else parse_seeds(seeds))
+        run_all(session, wanted, fresh=fresh, format=format)
         return
+    config = load_run_file(file, short, smoke=smoke)
     from fedpeft import api
 
     def work(**watching: Any) -> RunResult:

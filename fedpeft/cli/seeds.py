@@ -1,9 +1,9 @@
-"""`fedpeft run FILE --seeds 1,2,3`: the same run file under several seeds, and what they come to together."""
+"""`fedpeft run FILE --seeds 1,2,3 --vary KEY=A,B`: several runs of one run file, and what they come to together."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,12 @@ def with_seed(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"run": run})
 
 
-def run_seeds(session: Session, config: RunConfig, seeds: list[int], *, fresh: bool, format: Format) -> None:
+def with_seeds(configs: Sequence[RunConfig], seeds: Sequence[int] | None) -> list[RunConfig]:
+    """Every configuration under every seed, seed by seed, so that what is compared is complete as early as can be."""
+    return list(configs) if seeds is None else [with_seed(config, seed) for seed in seeds for config in configs]
+
+
+def run_all(session: Session, configs: Sequence[RunConfig], *, fresh: bool, format: Format) -> None:
     """Run what is not finished yet, one after the other, then print the table; the same command goes on after a crash.
 
     Raises:
@@ -62,15 +67,14 @@ def run_seeds(session: Session, config: RunConfig, seeds: list[int], *, fresh: b
 
     screen = console(stderr=format is Format.JSON)
     folders = []
-    for place, seed in enumerate(seeds, start=1):
-        own = with_seed(config, seed)
-        screen.print(f"seed {seed}, run {place} of {len(seeds)}: {own.run.name}", style="bold")
+    for place, own in enumerate(configs, start=1):
+        screen.print(f"run {place} of {len(configs)}, seed {own.run.seed}: {own.run.name}", style="bold")
         result = _one(session, own, fresh=fresh, format=format, first=place == 1)
         screen.print(_line(result), "", sep="\n")
         folders.append(own.folder)
     groups = read_groups(folders)
     if format is Format.JSON:
-        print_json({"groups": [group.to_json() for group in groups]})
+        print_json(groups_document(groups))
     else:
         print_groups(screen, groups)
 
@@ -86,6 +90,16 @@ def read_groups(folders: list[Path]) -> list[Any]:
         with Journal.read(folder) as journal:
             found.append((summarise(journal), journal.config_toml))
     return group_runs(found)
+
+
+def groups_document(groups: Sequence[Any]) -> dict[str, Any]:
+    """Groups and their differences from the first, as JSON values."""
+    from fedpeft.report.seeds import differences
+
+    return {
+        "groups": [group.to_json() for group in groups],
+        "differences": [one.to_json() for one in differences(groups)],
+    }
 
 
 def _one(session: Session, config: RunConfig, *, fresh: bool, format: Format, first: bool) -> RunResult:

@@ -17,7 +17,8 @@ class MalformedPayload(ClientFault):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Turns a vector into bytes and back (registry kind `codec`). Stateless; error feedback is put around it.
+    """Turns a vector into bytes and back (registry kind `codec`). Stateless; error feedback is put around it, unless it
+    has an attribute `owes = False`: what it loses is then lost.
 
     A toy that sends signs and one scale:
 

@@ -26,7 +26,7 @@ def compensate(codec: Codec, delta: FloatArray, residual: FloatArray) -> tuple[b
         residual: e_t, shape (d,), fp32.
 
     Returns:
-        the body, and the new residual e_{t+1}, shape (d,), fp32.
+        the body, and the new residual e_{t+1}, shape (d,), fp32: zeros where the codec says `owes = False`.
 
     Raises:
         ClientFault: code `codec.not-finite`; p_t holds NaN or infinity. Encoded, it would poison the residual for good.
@@ -43,4 +43,6 @@ def compensate(codec: Codec, delta: FloatArray, residual: FloatArray) -> tuple[b
             remedy="lower local.learning_rate or set local.max_grad_norm",
         )
     body = codec.encode(corrected)
+    if not getattr(codec, "owes", True):
+        return body, np.zeros_like(corrected)
     return body, corrected - codec.decode(body, corrected.size)

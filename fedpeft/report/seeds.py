@@ -35,6 +35,8 @@ class Group:
     metric: str
     seeds: tuple[int, ...]
     runs: tuple[str, ...]  # names of their folders
+    folders: tuple[str, ...]
+    federated: tuple[float | None, ...]  # of each run: the headline metric of its last adapter
     rows: dict[str, MeanInterval]  # by the names of `ROWS`, those that there are
 
     def to_json(self) -> dict[str, Any]:
@@ -55,6 +57,34 @@ def group_runs(runs: Iterable[tuple[RunResult, str]]) -> list[Group]:
             table = tomllib.loads(config_toml)
             groups.setdefault(repr(_without(table)), []).append((result, int(table["run"]["seed"])))
     return [_group(found) for found in groups.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A group against the first one that has the same metric, seed by seed."""
+
+    name: str
+    against: str
+    seeds: tuple[int, ...]  # that both have
+    difference: MeanInterval
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, with both ends of the interval."""
+        return {**asdict(self), "low": self.difference.low, "high": self.difference.high}
+
+
+def differences(groups: Sequence[Group]) -> list[Difference]:
+    """What each group has more than the first, paired by seed: runs of one seed share data, cohorts, initialisation."""
+    found, first = [], groups[0] if groups else None
+    for group in groups[1:]:
+        assert first is not None
+        ours, theirs = (dict(zip(one.seeds, one.federated, strict=True)) for one in (group, first))
+        pairs = {seed: (ours[seed], theirs.get(seed)) for seed in ours}
+        values = {seed: a - b for seed, (a, b) in pairs.items() if a is not None and b is not None}
+        row = mean_interval(list(values.values()))
+        if row is not None and group.metric == first.metric:
+            found.append(Difference(group.name, first.name, tuple(values), row))
+    return found
 
 
 def _without(table: dict[str, Any]) -> list[tuple[str, str]]:
@@ -81,6 +111,8 @@ def _group(found: Sequence[tuple[RunResult, int]]) -> Group:
         metric=found[0][0].metric,
         seeds=tuple(seed for _, seed in found),
         runs=tuple(result.folder.name for result, _ in found),
+        folders=tuple(str(result.folder) for result, _ in found),
+        federated=tuple(result.federated for result, _ in found),
         rows=rows,
     )
 

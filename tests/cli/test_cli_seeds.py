@@ -1,6 +1,7 @@
-"""`fedpeft run FILE --seeds` and `fedpeft compare`."""
+"""`fedpeft run FILE --seeds --vary` and `fedpeft compare`."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fake_run import fake_config, write_fake_run
@@ -9,6 +10,7 @@ from fedpeft import api
 from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
 from fedpeft.cli.seeds import parse_seeds, with_seed
+from fedpeft.cli.vary import Varied, contenders, parse_vary
 from fedpeft.errors import ConfigError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.report.summary import summarise
@@ -110,3 +112,71 @@ def test_early_end_is_told_with_its_reason(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "stopped early: accuracy has not improved" in out
     assert "best, round 2" in out
+
+
+def test_what_is_varied_runs_beside_each_other_seed_by_seed(here, capsys):
+    assert call("run", "demo.toml", "--vary", "codec.up=int8,fp16", "--seeds", "1,2") == 0
+    assert [name for name, _ in here] == ["demo-int8-seed1", "demo-fp16-seed1", "demo-int8-seed2", "demo-fp16-seed2"]
+    out = capsys.readouterr().out
+    assert "demo-int8 — 2 seeds: 1, 2" in out
+    assert "demo-fp16 — 2 seeds: 1, 2" in out
+    assert "accuracy against demo-int8, seed by seed" in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_every_combination_without_seeds(here, capsys):
+    assert call("run", "demo.toml", "--vary", "codec.up=int8,fp16", "--vary", "local.steps=2,3", "--name", "x") == 0
+    assert here == [(f"x-{codec}-{steps}", 0) for codec in ("int8", "fp16") for steps in (2, 3)]
+
+
+def test_a_sweep_goes_on_where_it_stopped(here, capsys):
+    assert call("run", "demo.toml", "--vary", "codec.up=int8,fp16") == 0
+    assert call("run", "demo.toml", "--vary", "codec.up=int8,fp32,fp16", "--format", "json") == 0
+    assert [name for name, _ in here] == ["demo-int8", "demo-fp16", "demo-fp32"]
+    out = capsys.readouterr().out
+    document = json.loads(out[out.index("{") :])
+    assert [one["name"] for one in document["differences"]] == ["demo-fp32", "demo-fp16"]
+    assert document["differences"][0]["seeds"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "values"),
+    [
+        ("codec.up=int8,fp16", "codec.up", ("int8", "fp16")),
+        ("local.learning_rate=1e-3, 3e-3", "local.learning_rate", (1e-3, 3e-3)),
+        ('data.text=["{0}, {1}", "{0}"]', "data.text", ("{0}, {1}", "{0}")),
+        ("evaluation.centralised=true,false", "evaluation.centralised", (True, False)),
+    ],
+)
+def test_values_are_read_as_set_reads_them(text, key, values):
+    assert parse_vary(text) == Varied(key, values)
+
+
+@pytest.mark.parametrize("text", ["codec.up=int8", "codec.up=int8,int8", "codec.up=int8,", "codec.up=[]"])
+def test_one_value_is_nothing_to_vary(text):
+    with pytest.raises(ConfigError, match="does not name two or more different values"):
+        parse_vary(text)
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        (["codec.up=int8,fp16", "codec.up=fp32,sign"], "codec.up, codec.up"),
+        (["local.steps=" + ",".join(map(str, range(1, 202)))], "201 runs"),
+        (['data.text=["{a}", "{a} "]'], "2 runs of 1 different names"),
+        (['data.text=["a", "' + 80 * "b" + '"]'], "of 85 characters"),
+    ],
+)
+def test_runs_that_would_meet_in_a_folder_are_refused(here, vary, words):
+    with pytest.raises(ConfigError, match=words):
+        contenders(Path("demo.toml"), [], [parse_vary(text) for text in vary], smoke=False)
+
+
+def test_a_page_of_curves(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_fake_run(tmp_path / "runs" / "one")
+    assert call("compare", "one", "--page", "curves.html") == 0
+    assert "curves: curves.html" in capsys.readouterr().out
+    assert "<h1>Comparison</h1>" in Path("curves.html").read_text()
+    assert call("compare", "one", "--page", "nowhere/curves.html") != 0
+    assert "nowhere/curves.html cannot be written" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Codecs by composition: `rotate+int4`, `topk(0.05)+sign`, `uniform(0.8)+zstd`, `int4(dither)`.
+
+    name     = part + part + ...        all parts but the last are stages, each around what follows it
+    part     = word, or word(value, value, ...)
+
+The last part is a codec of the registry, a stage (registry kind `stage`) a class whose first argument is the codec
+inside it: or, if it says `around = "coder"`, a coder. One that says `first = True` stands at the front only. Values in
+parentheses are further arguments, in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from fedpeft.codecs.base import Codec
+from fedpeft.errors import PluginError, closest
+from fedpeft.registry import Kind, build, load, names, parameters
+
+_PART = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*")
+_MOST = 4
+
+
+def composed(name: str) -> partial[Codec]:
+    """What makes the codec of a composed name, called without arguments.
+
+    Raises:
+        PluginError: the name is not of that form, or a part of it is not known.
+    """
+    parts = [_PART.fullmatch(part) for part in name.split("+")]
+    if len(parts) > _MOST or not all(parts):
+        raise PluginError(
+            f'codec "{name}" is not of the form stage+codec, with values in parentheses',
+            code="plugin.unknown-codec",
+            allowed=f'e.g. "topk(0.05)+fp16", at most {_MOST} parts',
+            remedy="write it so",
+        )
+    told = tuple((part[1], _values(part[2])) for part in parts if part)
+    kinds: list[Kind] = ["codec"]  # of each part
+    for place, (word, _) in enumerate(told):
+        last = place == len(told) - 1
+        if kinds[-1] == "codec" and not last:
+            kinds[-1] = "stage"
+        if word not in names(kinds[-1]) or (kinds[-1] == "coder" and not last):
+            raise _unknown(name, word, kinds[-1])
+        if not last:
+            stage = load("stage", word)
+            if place and getattr(stage, "first", False):
+                raise PluginError(
+                    f'codec "{name}": "{word}" stands first or not at all',
+                    code="plugin.unknown-codec",
+                    allowed=f"{word} before all other parts",
+                    remedy=f"move it to the front: {word}+...",
+                )
+            kinds.append(getattr(stage, "around", "codec"))
+    return partial(_make, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
+
+
+def _unknown(name: str, word: str, kind: Kind) -> PluginError:
+    wanted: dict[Kind, str] = {"stage": "a stage", "codec": "a codec", "coder": "a coder"}
+    found = next((text for other, text in wanted.items() if other != kind and word in names(other)), "not known")
+    return PluginError(
+        f'codec "{name}": "{word}" is {found}, and {wanted[kind]} belongs there',
+        code="plugin.unknown-codec",
+        allowed=", ".join(names(kind)),
+        remedy=closest(word, names(kind)) or 'e.g. "topk(0.05)+fp16", "rotate+int4", "uniform(0.8)+zstd"',
+    )
+
+
+def _make(parts: tuple[tuple[Kind, str, tuple[Any, ...]], ...]) -> Codec:
+    made = _called(*parts[-1])
+    for kind, word, values in reversed(parts[:-1]):
+        made = _called(kind, word, (made, *values))
+    codec: Codec = made
+    return codec
+
+
+def _called(kind: Kind, word: str, values: tuple[Any, ...]) -> Any:
+    known = parameters(kind, word)
+    if len(values) > len(known):
+        raise ValueError(f"{word} takes {len(known)} values, not {len(values)}: {', '.join(known)}")
+    return build(kind, word, dict(zip(known, values, strict=False)))
+
+
+def _values(text: str | None) -> tuple[float | str, ...]:
+    return tuple(_value(part.strip()) for part in text.split(",")) if text and text.strip() else ()
+
+
+def _value(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word

@@ -1,0 +1,38 @@
+"""Without error feedback: what the codec loses is lost, and owed to no later delta.
+
+`forget+int4` is `int4` as if each round were the only one: to see what error feedback is worth (compare with `int4`),
+or for clients that must keep nothing on disk between rounds.
+"""
+
+from __future__ import annotations
+
+from fedpeft.codecs.base import Codec, MalformedPayload
+from fedpeft.types import FloatArray
+
+
+class Forgetful:
+    """See the module.
+
+    Args:
+        inner: any codec.
+    """
+
+    first = True
+    owes = False
+
+    def __init__(self, inner: Codec) -> None:
+        self.inner = inner
+        self.name = f"forget+{inner.name}"
+        self.max_bytes = inner.max_bytes
+        self.nominal_bytes = inner.nominal_bytes
+
+    def encode(self, values: FloatArray) -> bytes:
+        """See `Codec.encode`."""
+        return self.inner.encode(values)
+
+    def decode(self, body: bytes, size: int) -> FloatArray:
+        """See `Codec.decode`."""
+        try:
+            return self.inner.decode(body, size)
+        except MalformedPayload as refusal:
+            raise MalformedPayload(self.name, refusal.message, allowed=refusal.allowed) from None

@@ -1,0 +1,163 @@
+"""Several runs on one HTML page: curves of each metric over rounds and over bytes, and a table.
+
+groups (`fedpeft.report.seeds`) + their journals ──> a line a group, its mean over seeds, with the 95 % interval as bars
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from fedpeft.errors import DataError
+from fedpeft.journal import Journal
+from fedpeft.journal.headline import is_share
+from fedpeft.paths import write_atomically
+from fedpeft.report.figure import Figure, figure_of, line
+from fedpeft.report.history import History, read_history
+from fedpeft.report.offline import offline_page, plot_box
+from fedpeft.report.seeds import Group, differences
+from fedpeft.report.statistics import MeanInterval, mean_interval
+from fedpeft.report.units import (
+    MISSING,
+    bytes_text,
+    difference_text,
+    metric_label,
+    metric_number,
+    metric_text,
+    metric_unit,
+)
+
+COLORS = ("@federated", "@centralised", "@fourth", "@fifth", "@sixth", "@before")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A round in which every run of a group was evaluated."""
+
+    round: int
+    uplink: float  # bytes of all clients' frames up to it, mean over the runs
+    value: MeanInterval
+
+
+def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
+    """Write the page, about 5 MB, most of it Plotly's own script.
+
+    Args:
+        path: of the file.
+        groups: finished runs; their journals are read again.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: it cannot be written.
+        JournalError: a run has gone or is damaged.
+    """
+    drawn: dict[str, Figure] = {}
+    histories = [[_history(Path(folder)) for folder in group.folders] for group in groups]
+    body = "\n".join(_body(groups, histories, drawn))
+    try:
+        write_atomically(path, offline_page("Comparison", body, drawn).encode())
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error}",
+            code="report.not-written",
+            remedy="name a file in a folder that exists and has room",
+        ) from error
+    return path
+
+
+def curve(runs: Sequence[History], metric: str) -> list[Point]:
+    """A metric of the coordinator's test set over the rounds, of runs that differ in their seed only."""
+    values = [{item.round: item.metrics[metric] for item in run.tests if metric in item.metrics} for run in runs]
+    shared = set.intersection(*map(set, values)) if values else set()
+    found = []
+    for number in sorted(shared):
+        row = mean_interval([one[number] for one in values])
+        assert row is not None
+        found.append(Point(number, sum(_uplink(run, number) for run in runs) / len(runs), row))
+    return found
+
+
+def _history(folder: Path) -> History:
+    with Journal.read(folder) as journal:
+        return read_history(list(journal.events()))
+
+
+def _uplink(run: History, number: int) -> float:
+    return float(sum(row.moved["frame_up"] for row in run.rounds if row.round <= number))
+
+
+def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[str, Figure]) -> Iterator[str]:
+    count = sum(len(group.runs) for group in groups)
+    yield f'<header><h1>Comparison</h1><p class="soft">{count} runs of {len(groups)} run files. Lines are means over '
+    yield "seeds, bars their 95 % intervals (Student's t): how much the seed matters, not how large the test set is."
+    yield "</p></header>"
+    metrics = dict.fromkeys(name for runs in histories for run in runs for item in run.tests for name in item.metrics)
+    for metric in metrics:
+        curves = [
+            (group, points) for group, runs in zip(groups, histories, strict=True) if (points := curve(runs, metric))
+        ]
+        if not curves:
+            continue
+        over_rounds, over_bytes = (_plot(curves, metric, by_bytes=by_bytes) for by_bytes in (False, True))
+        drawn[f"{metric}-rounds"], drawn[f"{metric}-bytes"] = over_rounds, over_bytes
+        label = metric_label(metric)
+        yield f'<section><h2>{escape(label[:1].upper() + label[1:])}</h2><div class="pair">'
+        yield plot_box(f"{metric}-rounds", over_rounds, "on the test set, over the rounds")
+        yield plot_box(f"{metric}-bytes", over_bytes, "over what all clients had sent, bytes of frames")
+        yield "</div></section>"
+    yield from _table(groups, histories)
+
+
+def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, *, by_bytes: bool) -> Figure:
+    scale, unit, traces = (100.0 if is_share(metric) else 1.0), metric_unit(metric), []
+    for place, (group, points) in enumerate(curves):
+        color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
+        x = [point.uplink / 1e6 if by_bytes else point.round for point in points]
+        y = [scale * point.value.mean for point in points]
+        trace = line(group.name, x, y, color, symbol=SYMBOLS[place % len(SYMBOLS)], dash=dash)
+        halves = [point.value.half for point in points]
+        if None not in halves:
+            bars = [scale * half for half in halves if half is not None]
+            trace["error_y"] = {"type": "data", "array": bars, "color": color, "thickness": 1, "width": 3}
+        traces.append(trace)
+    axis = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
+    return figure_of(traces, "MB sent by the clients" if by_bytes else "round", axis, whole_x=not by_bytes)
+
+
+def _table(groups: Sequence[Group], histories: list[list[History]]) -> Iterator[str]:
+    against = {one.name: one for one in differences(groups)}
+    yield '<section><h2>At the end</h2><div class="scroll"><table><thead><tr><th>runs</th><th>seeds</th>'
+    yield '<th>metric</th><th class="number">mean</th><th class="number">95 % interval</th>'
+    first = escape(groups[0].name) if groups else ""
+    yield f'<th class="number">against {first}</th><th class="number">sent by all clients</th></tr></thead><tbody>'
+    for group, runs in zip(groups, histories, strict=True):
+        row, other = group.rows.get("federated"), against.get(group.name)
+        cells = [group.name, ", ".join(map(str, group.seeds)), metric_label(group.metric)]
+        sent = sum(sum(item.moved["frame_up"] for item in run.rounds) for run in runs) / len(runs)
+        numbers = [
+            metric_text(group.metric, row.mean if row else None),
+            _ends(group.metric, row),
+            MISSING if other is None else _difference(group.metric, other.difference),
+            bytes_text(sent),
+        ]
+        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        yield "".join(f'<td class="number">{escape(cell)}</td>' for cell in numbers) + "</tr>"
+    yield "</tbody></table></div></section>"
+
+
+def _ends(metric: str, row: MeanInterval | None) -> str:
+    if row is None or row.half is None:
+        return MISSING
+    unit = " %" if is_share(metric) else ""
+    return f"{metric_number(metric, row.low)} to {metric_number(metric, row.high)}{unit}"
+
+
+def _difference(metric: str, row: MeanInterval) -> str:
+    ends = [difference_text(metric, end) for end in (row.low, row.high) if end is not None]
+    return difference_text(metric, row.mean) + (f" ({' to '.join(ends)})" if ends else "")

@@ -1,0 +1,84 @@
+"""Curves of several runs: means and intervals over seeds, against rounds and bytes."""
+
+import json
+import re
+
+import pytest
+from fake_run import fake_config, write_fake_run
+
+from fedpeft.errors import DataError
+from fedpeft.journal import Journal
+from fedpeft.report.comparison import curve, write_comparison
+from fedpeft.report.history import Evaluated, History, RoundRow, read_history
+from fedpeft.report.seeds import differences, group_runs
+from fedpeft.report.summary import summarise
+
+
+def history(values, sent=100):
+    """A run whose accuracy after each round is given."""
+    found = History()
+    found.rounds = [RoundRow(n, 4, 1.0, {"frame_up": sent}) for n in range(1, len(values))]
+    found.evaluated = [Evaluated(n, "test", v, 1.0, 50, {"accuracy": v}) for n, v in enumerate(values)]
+    return found
+
+
+def groups_of(folder, *names):
+    runs = []
+    for place, name in enumerate(names):
+        path = folder / name
+        with Journal.read(write_fake_run(path)) as journal:
+            config = fake_config(name)
+            local = config.local.model_copy(update={"steps": 1 + place // 2})
+            run = config.run.model_copy(update={"seed": 1 + place % 2})
+            runs.append((summarise(journal), config.model_copy(update={"local": local, "run": run}).to_toml()))
+    return group_runs(runs)
+
+
+def test_a_curve_is_the_mean_of_its_seeds_where_all_were_evaluated():
+    points = curve([history([0.1, 0.2, 0.6]), history([0.3, 0.4])], "accuracy")
+    assert [(point.round, point.uplink) for point in points] == [(0, 0.0), (1, 100.0)]
+    assert [point.value.mean for point in points] == pytest.approx([0.2, 0.3])
+    assert points[0].value.half == pytest.approx(12.7062 * 0.1)  # t of one degree of freedom · s / sqrt(2)
+    assert curve([history([0.1])], "rouge") == []
+    assert curve([], "accuracy") == []
+
+
+def test_bytes_are_those_sent_until_then():
+    points = curve([history([0, 0, 0], sent=10), history([0, 0, 0], sent=30)], "accuracy")
+    assert [point.uplink for point in points] == [0, 20, 40]
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    first, second = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1", "b-seed2")
+    (found,) = differences([first, second])
+    assert (found.name, found.against, found.seeds) == ("b", "a", (1, 2))
+    assert found.difference.mean == pytest.approx(0.0)
+    assert differences([first]) == differences([]) == []
+
+
+def test_runs_without_a_seed_in_common_have_no_difference(tmp_path):
+    one, two = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
+    object.__setattr__(two, "seeds", (9,))
+    assert differences([one, two]) == []
+
+
+def test_the_page_holds_a_line_for_each_group(tmp_path):
+    groups = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
+    object.__setattr__(groups[1], "name", "b<i>")
+    page = write_comparison(tmp_path / "page.html", groups).read_text()
+    data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    figures = json.loads(data[1])
+    over_rounds = figures["accuracy-rounds"]["data"]
+    assert [trace["name"] for trace in over_rounds] == ["a", "b<i>"]
+    with Journal.read(tmp_path / "a-seed1") as journal:
+        own = read_history(list(journal.events()))
+    assert over_rounds[0]["y"] == pytest.approx([100 * item.accuracy for item in own.tests])
+    assert "error_y" in over_rounds[0]
+    assert "error_y" not in over_rounds[1]
+    assert "b&lt;i&gt;" in page
+    assert "b<i>" not in page.replace(data[0], "")
+
+
+def test_a_page_that_cannot_be_written(tmp_path):
+    with pytest.raises(DataError, match="cannot be written"):
+        write_comparison(tmp_path / "no" / "page.html", groups_of(tmp_path, "a-seed1"))
