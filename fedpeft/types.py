@@ -102,7 +102,7 @@ class ClientInfo:
     device: str = "default"  # device class, for display
     memory_mb: int = 0  # 0 = not told
     versions: tuple[int, ...] = ()  # broadcasts it holds on disk
-    codecs: tuple[str, ...] = ()
+    codecs: tuple[str, ...] = ()  # and stages and coders, which composed codecs are made of
     objectives: tuple[str, ...] = ()
     layout: str = ""  # digest of the layout that its own model gives
 

@@ -26,6 +26,7 @@ from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
+from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
@@ -152,7 +153,7 @@ class Agent:
                 device=home.device,
                 memory_mb=home.memory_mb,
                 versions=home.store.versions(),
-                codecs=tuple(names("codec")),
+                codecs=parts_here(),
                 objectives=(*names("objective"), *offered("objective")),
                 layout=self.layout.digest,
             )

@@ -11,6 +11,7 @@ parentheses are further arguments, in their order.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,25 @@ def composed(name: str) -> partial[Codec]:
                 )
             kinds.append(getattr(stage, "around", "codec"))
     return partial(_make, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The words that a codec's name is made of, each of which a client must have.
+
+    >>> parts_of("topk(0.05)+sign"), parts_of("int8")
+    (('topk', 'sign'), ('int8',))
+    """
+    return tuple(part.partition("(")[0].strip() for part in name.split("+"))
+
+
+def parts_here() -> tuple[str, ...]:
+    """The words that codecs can be made of in this installation: a coder whose package is missing is none of them."""
+    coders = []
+    for word in names("coder"):
+        with suppress(PluginError):
+            build("coder", word, {})
+            coders.append(word)
+    return (*names("codec"), *names("stage"), *coders)
 
 
 def _unknown(name: str, word: str, kind: Kind) -> PluginError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fedpeft.codecs.compose import parts_of
 from fedpeft.errors import ClientFault, RoundError
 from fedpeft.journal import EventKind
 from fedpeft.server.state import State
@@ -113,8 +114,10 @@ class Meeting:
         codecs, strategy = self.state.config.codec, self.state.strategy
         objective = strategy.objective
         for codec in (codecs.up, codecs.auxiliary) if strategy.sends or strategy.receives else (codecs.up,):
-            if codec not in info.codecs and ".py:" not in codec:
-                return f'it lacks the codec "{codec}"'
+            lacking = [] if ".py:" in codec else [part for part in parts_of(codec) if part not in info.codecs]
+            if lacking:
+                whole = "" if lacking == [codec] else f', of "{codec}"'
+                return f'it lacks the codec "{lacking[0]}"{whole}'
         if objective not in info.objectives:
             file = objective.partition("#")[0] + "#"
             other = next(

@@ -1,13 +1,16 @@
 """Names of composed codecs, and what top-k, rotation and dither do to a vector."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from fedpeft.codecs import MalformedPayload
+from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.feedback import compensate
 from fedpeft.codecs.topk import TopK
 from fedpeft.errors import PluginError
-from fedpeft.registry import build
+from fedpeft.registry import build, names
 
 
 def codec(name):
@@ -152,3 +155,11 @@ def test_without_feedback_nothing_is_owed(name):
     assert body == codec(name).encode(values)
     assert not left.any()
     assert compensate(codec("topk(0.1)+fp32"), values, owed)[1].any()
+
+
+def test_a_client_without_the_coders_package_does_not_offer_it(monkeypatch):
+    assert {"int4", "rotate", "zstd"} <= set(parts_here())
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    assert set(parts_here()) == set(names("codec")) | set(names("stage")) | {"zstd"}
+    with pytest.raises(PluginError, match='coder "ans" needs the package constriction'):
+        codec("uniform(1)+ans")
