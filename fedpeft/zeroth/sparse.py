@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fedpeft.randomness.directions import Packed
 from fedpeft.types import FloatArray, Layout
-from fedpeft.zeroth.direction import Direction, Masked, chosen
+from fedpeft.zeroth.direction import Direction, Masked, move_chosen
 from fedpeft.zeroth.pools import Coefficients, Pool, largest_of
 
 _PLACES = 1 << 22
@@ -50,7 +50,7 @@ class SparsePool:
             part = weights[place : place + _PLACES]
             moved = part.copy()
             self.inner.combine(epoch, coefficients, moved, unit, begin + place)
-            np.copyto(part, moved, where=chosen(self.mask, begin + place, len(part)))
+            move_chosen(part, moved, self.mask[(begin + place) // 8 : -(-(begin + place + len(part)) // 8)])
 
 
 def smallest(theta: FloatArray, layout: Layout, share: float) -> Packed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from quadratic import OPTIMUM, D, run_quadratic
@@ -14,7 +16,6 @@ from fedpeft.errors import ConfigError, PluginError
 from fedpeft.simulation.federation import assemble
 from fedpeft.simulation.plan import make_plan
 from fedpeft.strategies import FedAvg
-from fedpeft.zeroth.direction import chosen
 
 ZEROTH = {"zeroth__size": 256, "local__optimizer": "sgd"}
 
@@ -51,7 +52,7 @@ def test_only_what_is_sparse_moves(tmp_path, trainer):
     result = api.run(load_run_file(tmp_path / "run.toml"))
     assert result.finished
     assert result.refused == ()
-    mask = chosen(own.replica.pool.inner.mask, 0, own.adapter.layout.size)
+    mask = np.unpackbits(own.replica.pool.inner.mask, count=own.adapter.layout.size, bitorder="little").astype(bool)
     tensors = load_file(result.folder / "adapter" / "adapter_model.safetensors")
     names = {name.removeprefix("base_model.model."): values.numpy().reshape(-1) for name, values in tensors.items()}
     assert names.keys() == {tensor.name for tensor in own.adapter.layout.tensors}
@@ -72,6 +73,12 @@ def test_both_sides_must_mean_the_same_part(tmp_path):
         own = federation(tmp_path, **{f"zeroth__{key}": value for key, value in {"blocks": 1, **change}.items()})
         digests.add(own.sharing.shared.digest)
     assert len(digests) == len(changes)
+
+
+def test_the_part_is_told_in_words(tmp_path):
+    own = federation(tmp_path, zeroth__blocks=2, zeroth__sparse=0.5)
+    mask = hashlib.sha256(own.replica.pool.inner.mask.tobytes()).hexdigest()
+    assert own.replica.identity.endswith(f":sparse:{mask}:blocks:2")
 
 
 def test_sums_of_larger_numbers_have_less_room(tmp_path):

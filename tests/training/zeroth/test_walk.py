@@ -73,6 +73,17 @@ def test_directions_in_turn(made_there):
     assert same(here, there)
 
 
+def test_only_the_last_direction_is_kept():
+    """Another may lie where one lay that is gone."""
+    here, there, pool = start(300), start(300), pool_of("hadamard sparse blocks", 300)
+    one, other = HostWalk(here), DeviceWalk(there)
+    for number in range(192):
+        one.add(pool.direction(0, number, 0, 300), 0.1)
+        other.add(pool.direction(0, number, 0, 300), 0.1)
+    assert same(here, there)
+    assert len(other._bits) == 2  # signs and mask
+
+
 def test_signs_are_made_there_only_where_that_is_asked_for(monkeypatch):
     made = []
     own = walk.keystream_on
