@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
-    pool: str = "hadamard"  # hadamard: replayed in one pass over the weights; independent: FedKSeed's, in K/16
+    pool: str = "hadamard"  # hadamard: replayed in one pass; independent | fresh | near-gaussian | gaussian: ZEROTH.md
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
+    blocks: Positive = 1  # B, parts of the vector, of which a direction moves one
+    sparse: float = Field(1.0, gt=0, le=1)  # share of each tensor's weights that move: the smallest at the start
     estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward, with `queries`, directions a step
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
@@ -73,6 +75,12 @@ def check_zeroth(config: RunConfig) -> None:
             f"by {table.clip * 2.0**table.resolution:g} units",
             allowed="zeroth.clip · 2^zeroth.resolution of at most 2^18 = 262144: sums must stay exact",
             remedy="lower one of them",
+        )
+    if table.size % table.blocks:
+        raise Contradiction(
+            f"zeroth.size = {table.size} does not divide into zeroth.blocks = {table.blocks}",
+            allowed="zeroth.size a multiple of zeroth.blocks: each block has as many directions",
+            remedy="change one of them",
         )
     ranks = [device.name for device in config.devices if device.rank is not None]
     if ranks:

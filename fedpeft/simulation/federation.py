@@ -89,7 +89,7 @@ class Federation:
     @cached_property
     def replica(self) -> Replica | None:
         """Zeroth order: makes θ of coefficients."""
-        return make_replica(self.config, self.initial)
+        return make_replica(self.config, self.initial, self.adapter.layout)
 
     @cached_property
     def sharing(self) -> Sharing:

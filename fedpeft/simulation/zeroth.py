@@ -9,6 +9,7 @@ from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError
 from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
+from fedpeft.simulation.pools import drawn_pool, make_pool, pool_notes
 from fedpeft.strategies import Strategy
 from fedpeft.training import Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice
@@ -17,7 +18,7 @@ from fedpeft.training.zeroth.check import examine_losses
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.record import ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
-from fedpeft.types import FloatArray
+from fedpeft.types import FloatArray, Layout
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.replica import Replica
 
@@ -30,12 +31,12 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
 
     Raises:
         PluginError: the pool or the estimator refuses its parameters.
-        ConfigError: the strategy's client half works on gradients.
+        ConfigError: the strategy's client half works on gradients; or a pool of so many blocks cannot be.
     """
     table = config.zeroth
     if table is None:
         return
-    build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    drawn_pool(config)
     make_settings(config)
     if strategy.objective != "plain" or strategy.private or strategy.frozen:
         raise ConfigError(
@@ -56,12 +57,13 @@ def make_settings(config: RunConfig) -> ZerothSettings:
     return ZerothSettings(estimator, table.perturbation, table.clip, table.scalars == "sign")
 
 
-def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
+def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica | None:
     """The replica of a zeroth-order run; None of any other.
 
     Args:
         config: the run file.
         initial: θ_0, shape (d,).
+        layout: where each tensor lies in it.
     """
     table = config.zeroth
     if table is None:
@@ -75,12 +77,12 @@ def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
         seed=config.run.seed,
         shared=table.draws == "round",
     )
-    pool = build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    pool, part = make_pool(config, initial, layout)
     own = table.estimator
     rules = (
         f"{own.name.rpartition(':')[2]}:{sorted(own.params.items())}:{table.perturbation}:{table.clip}:{table.scalars}"
     )
-    return Replica(initial, pool, coordinates, rules)
+    return Replica(initial, pool, coordinates, rules + part)
 
 
 def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -> TrainerChoice:
@@ -131,4 +133,4 @@ def zeroth_notes(federation: Federation) -> list[str]:
     coordinates = replica.coordinates
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     words = f"no gradients: {points} forward passes a step; {coordinates.size} {table.pool} directions{epochs}"
-    return [f"{words}; clients send scalars and rebuild the model from coefficients"]
+    return [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(federation.config)]

@@ -65,6 +65,8 @@ def zeroth_file(tmp_path_factory):
         "local__optimizer": "sgd",
         "zeroth__size": 256,
         "zeroth__refresh": 2,
+        "zeroth__blocks": 2,
+        "zeroth__sparse": 0.5,  # both sides must choose the same weights
     }
     return write_run(tmp_path_factory.mktemp("zeroth"), **changes)
 
