@@ -56,8 +56,14 @@ def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(
     assert told == [{"adapter": expected}]
 
 
+ZEROTH = {
+    "uniform": {},
+    "importance": {"zeroth__refresh": 0, "zeroth__sampling": "importance", "zeroth__deviations": 3.0},
+}
+
+
 @pytest.fixture(scope="module")
-def zeroth_file(tmp_path_factory):
+def zeroth_files(tmp_path_factory):
     changes = {
         "run__rounds": 3,
         "devices": [{"name": "phone", "clients": 3}],
@@ -66,12 +72,15 @@ def zeroth_file(tmp_path_factory):
         "zeroth__size": 256,
         "zeroth__refresh": 2,
     }
-    return write_run(tmp_path_factory.mktemp("zeroth"), **changes)
+    return {name: write_run(tmp_path_factory.mktemp(name), **{**changes, **more}) for name, more in ZEROTH.items()}
 
 
-@pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
-def test_a_zeroth_order_run_rebuilds_the_same_model_on_every_engine(zeroth_file, engine):
+@pytest.mark.parametrize(
+    ("engine", "draws"),
+    [("ray", "uniform"), ("flower", "uniform"), ("superlink", "uniform"), ("flower", "importance")],
+)
+def test_a_zeroth_order_run_rebuilds_the_same_model_on_every_engine(zeroth_files, engine, draws):
     """All clients prove it too: an update counts only with the fingerprint of the model that it started from."""
-    expected = api.run(load_run_file(zeroth_file, {"run.name": f"local-{engine}"})).adapter_hash
-    told, _ = start(zeroth_file, engine, engine)
+    expected = api.run(load_run_file(zeroth_files[draws], {"run.name": f"local-{engine}"})).adapter_hash
+    told, _ = start(zeroth_files[draws], engine, engine)
     assert told == [{"adapter": expected}]
