@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -228,6 +229,22 @@ def test_bounds_wide_enough_change_no_bit(tmp_path):
     _, plain = attacked(tmp_path / "plain", 0.0, bad=False)
     _, wide = attacked(tmp_path / "wide", 1e6, bad=False)
     assert (plain == wide).all()
+
+
+@pytest.mark.parametrize(("name", "safe"), [("fedavg", False), ("median", True), ("trimmed-mean", True)])
+def test_robust_rules_leave_every_direction_between_two_honest_clients(name, safe, tmp_path):
+    """All look along the same; one of eight sends ± the largest number that is allowed."""
+    shared = replace(LARGE, shared=True)
+    fleet = FakeFleet(8, size=LARGE.length)
+    for client in fleet.clients:
+        client.train = sending(lambda frame, node=client.node: scalars_of(node, frame.round))
+    fleet["c07"].train = sending(lambda frame: CLIP * (-1.0) ** np.arange(STEPS))
+    settings = ScalarSettings(shared, CLIP)
+    theta = run_of(fleet, tmp_path, settings, build("strategy", name, {}), run__rounds=1).run()
+    places = shared.draw(1, "", STEPS)
+    honest = np.array([shared.moved(places, scalars_of(node, 1), LR) for node in range(7)])
+    assert ((honest.min(0) <= theta) & (theta <= honest.max(0))).all() == safe
+    assert np.count_nonzero(theta) == len(set(places))
 
 
 class Picky(FedAvg):

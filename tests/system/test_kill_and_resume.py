@@ -249,3 +249,13 @@ def test_a_zeroth_order_run_killed_and_resumed_is_the_same_model(zeroth_referenc
     assert run(tmp_path, kill=kill, **ZEROTH) == -9
     assert run(tmp_path, resume=True, **ZEROTH) == 0
     assert story(tmp_path) == story(zeroth_reference)
+
+
+def test_amplitudes_outlive_a_kill(tmp_path):
+    """Directions drawn by importance, in the middle of an epoch: what they are drawn by is in the commit."""
+    options = {**ZEROTH, "zeroth__refresh": 0, "zeroth__sampling": "importance", "zeroth__temperature": 8.0}
+    options["zeroth__deviations"] = 4.0
+    assert run(tmp_path / "whole", **options) == 0
+    assert run(tmp_path / "cut", kill="accepted:7", **options) == -9
+    assert run(tmp_path / "cut", resume=True, **options) == 0
+    assert story(tmp_path / "cut") == story(tmp_path / "whole")
