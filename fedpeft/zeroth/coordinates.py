@@ -54,6 +54,10 @@ class Coordinates:
         """The epoch of a round, from 1."""
         return 0 if self.refresh == 0 else (round_number - 1) // self.refresh
 
+    def begin(self, epoch: int) -> int:
+        """The place of direction 0 of an epoch."""
+        return self.first + epoch * self.size
+
     def drawn(self, plan: Plan, start: FloatArray | None = None) -> npt.NDArray[np.int64]:
         """The places of the directions that a plan's client moves along, shape (steps · directions,), in order.
 
@@ -78,7 +82,7 @@ class Coordinates:
             published = np.rint(start[: self.size]).astype(np.int64)
             uniform = stream.uint64(steps * self.directions) >> np.uint64(11)
             numbers = importance.draw(published, uniform, self.temperature)
-        return self.first + self.epoch(round_number) * self.size + numbers
+        return self.begin(self.epoch(round_number)) + numbers
 
     def of_places(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The epochs and numbers of the directions at places, each of shape (n,)."""
