@@ -39,6 +39,14 @@ def impossible(job: TrainingJob, replica: Replica) -> ClientFault | None:
             allowed=f"at most {MOST_SCALARS} directions a round",
             remedy="lower local.steps, or the queries of zeroth.estimator",
         )
+    if replica.coordinates.epoch(plan.round) >= replica.coordinates.epochs:
+        return ClientFault(
+            f"client {plan.client}: round {plan.round} belongs to epoch {replica.coordinates.epoch(plan.round)} of the "
+            "directions",
+            code="training.epoch",
+            allowed=f"epochs from 0 to {replica.coordinates.epochs - 1}: those of run.rounds here",
+            remedy="use the same run file on both sides",
+        )
     try:
         replica.coordinates.check(job.start)
     except ValueError as error:
@@ -63,7 +71,7 @@ class Record:
         self.seconds = 0.0
         self._replica = replica
         self._settings = settings
-        self._places = replica.coordinates.drawn(job.plan)
+        self._places = replica.coordinates.drawn(job.plan, job.start)
         self._scalars = np.zeros(len(self._places), dtype=np.float32)
         self.losses: list[float] = []  # mean over the points, a step
         self._began = time.perf_counter()
