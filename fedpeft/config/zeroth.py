@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from fedpeft.config.run_config import RunConfig
 
 
+ONLY_SGD = '"sgd"; what the scalars do is zeroth.optimizer: sgd, momentum, sign, adam, spsa-gc or adamu'
+
+
 class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
     pool: str = "hadamard"  # hadamard: replayed in one pass over the weights; independent: FedKSeed's, in K/16
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
-    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward, with `queries`, directions a step
+    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward | forward-gradient, with `queries`
+    optimizer: PluginTable = PluginTable(name="sgd")  # sgd | momentum | sign | adam | spsa-gc | adamu
+    objective: Literal["loss", "error"] = "loss"  # what is measured; error: 1 − accuracy
+    conservative: bool = False  # of stepping, staying and the opposite step the best is taken
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
     draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
@@ -42,9 +48,9 @@ def check_zeroth(config: RunConfig) -> None:
         return
     local, model = config.local, config.model
     noise = "the difference of two losses would be noise: products in few bits are rounded by about as much"
-    replay = "its state cannot be replayed from scalars, and every replica must be"
+    replay = "its state is of weights, not of coefficients, and cannot be replayed from scalars"
     rules: list[tuple[bool, str, object, str, str]] = [
-        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, '"sgd"'),
+        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, ONLY_SGD),
         (local.weight_decay > 0, "local.weight_decay", local.weight_decay, "decay cannot be replayed in one pass", "0"),
         (local.accumulate > 1, "local.accumulate", local.accumulate, "nothing is kept of a pass: it saves none", "1"),
         (local.checkpointing, "local.checkpointing", True, "nothing is kept of a pass: it saves none", "false"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 from fedpeft.kernels import FrozenProduct, held_product
 
@@ -60,6 +61,9 @@ def token_losses(hidden: torch.Tensor, head: torch.nn.Module, labels: torch.Tens
     product = held_product(head)
     if product is None:
         taken = F.cross_entropy(head(rows).float(), wanted, reduction="none")
+    elif forward_ad.unpack_dual(rows).tangent is not None:  # forward mode keeps nothing of a part that is done
+        parts = zip(rows.split(CHUNK), wanted.split(CHUNK), strict=True)
+        taken = torch.cat([F.cross_entropy(head(own).float(), right, reduction="none") for own, right in parts])
     else:
         taken = _ChunkedCrossEntropy.apply(rows, product, wanted)  # type: ignore[no-untyped-call]
     losses = torch.zeros(labels.shape, dtype=torch.float32, device=hidden.device)
