@@ -40,21 +40,20 @@ def away(folder):
 OPTIMIZERS = {
     "momentum": ({"beta": 0.8}, 0.004),
     "sign": ({}, 0.01),
-    "adam": ({}, 0.0005),
+    "adam": ({}, 0.003),
     "spsa-gc": ({"beta": 0.8}, 0.004),
-    "adamu": ({}, 0.01),
+    "adamu": ({}, 0.02),
 }
 
 
-@pytest.mark.parametrize("trainer", ["sequential", "batched"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_reaches_the_optimum(tmp_path, name, trainer):
+def test_every_optimizer_reaches_the_optimum(tmp_path, name):
     params, rate = OPTIMIZERS[name]
     optimizer = {"name": name, **params}
-    about = {"zeroth__optimizer": optimizer, "local__learning_rate": rate, "engine__trainer": trainer}
+    about = {"zeroth__optimizer": optimizer, "local__learning_rate": rate}
     result = run(tmp_path, rounds=30, steps=60, **about)
     assert result.refused == ()
-    assert away(tmp_path) < 0.3
+    assert away(tmp_path) < 0.35
 
 
 def test_the_independent_pool_serves_dense_steps_too(tmp_path):
@@ -72,16 +71,16 @@ def test_state_begins_anew_with_every_round(tmp_path):
     assert run(tmp_path / "two", rounds=6, engine__workers=2, **about).adapter_hash == whole.adapter_hash
 
 
-@pytest.mark.parametrize("trainer", ["sequential", "batched"])
-def test_a_conservative_run_with_a_rate_that_is_far_too_large(tmp_path, trainer):
-    about = {"local__learning_rate": 0.5, "engine__trainer": trainer, "zeroth__clip": 100.0}
+def test_a_conservative_run_with_a_rate_that_is_far_too_large(tmp_path):
+    about = {"local__learning_rate": 0.3, "zeroth__clip": 100.0}
     run(tmp_path / "careful", rounds=10, zeroth__conservative=True, **about)
     run(tmp_path / "bold", rounds=10, **about)
-    assert away(tmp_path / "careful") < 0.6 < away(tmp_path / "bold")
+    assert away(tmp_path / "careful") < 1.0  # where it began
+    assert away(tmp_path / "bold") > 2.0
 
 
 def test_forward_gradients_reach_the_optimum(tmp_path):
-    run(tmp_path, rounds=30, steps=40, zeroth__estimator={"name": "forward-gradient"}, local__learning_rate=0.02)
+    run(tmp_path, rounds=15, steps=40, zeroth__estimator={"name": "forward-gradient"}, local__learning_rate=0.03)
     assert away(tmp_path) < 0.25
 
 
@@ -117,9 +116,19 @@ def test_the_error_of_a_text_model(tmp_path, trainer):
     assert all(8 * loss == pytest.approx(round(8 * loss)) for loss in losses)  # halves of quarters: 4 examples, 2 looks
 
 
-@pytest.mark.parametrize("name", ["momentum", "adamu"])
-def test_a_text_model_with_an_optimizer(tmp_path, name):
-    result = text_run(tmp_path, zeroth__optimizer={"name": name}, local__steps=8)
+TOGETHER = {
+    "momentum": {"zeroth__optimizer": {"name": "momentum"}},
+    "adamu": {"zeroth__optimizer": {"name": "adamu"}},
+    "conservative": {"zeroth__conservative": True},
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_a_text_model_whose_clients_are_trained_together(tmp_path, case):
+    changes = {**TEXT, **TOGETHER[case], "local__steps": 8}
+    federation = assemble(load_run_file(write_run(tmp_path, **changes)))
+    assert federation.trainer_choice == TrainerChoice(True)
+    result = text_run(tmp_path, **changes)
     assert result.finished
     assert result.refused == ()
 
@@ -170,7 +179,10 @@ def test_the_plan_says_how_far_one_client_can_go_and_what_a_step_costs(tmp_path)
 
 
 REFUSED = {
-    "adamw": ({"local__optimizer": "adamw"}, "local.optimizer = 'adamw' contradicts.*zeroth.optimizer: sgd, momentum"),
+    "adamw": (
+        {"local__optimizer": "adamw"},
+        r"local\.optimizer = 'adamw' contradicts(.|\n)*zeroth\.optimizer: sgd, momentum",
+    ),
     "unknown": ({"zeroth__optimizer": {"name": "adamw"}}, 'coefficient_optimizer "adamw" is not known'),
     "parameter": ({"zeroth__optimizer": {"name": "momentum", "beta": 1.0}}, "beta = 1.0 must be from 0 to below 1"),
     "objective": ({"zeroth__objective": "accuracy"}, "zeroth.objective"),

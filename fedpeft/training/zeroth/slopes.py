@@ -54,7 +54,7 @@ def slopes_along(
                     allowed="a model all of whose operators on the way from the trained weights to the loss have one",
                     remedy='set zeroth.estimator = { name = "two-point" }, which asks for values only',
                 ) from error
-            values, tangents = forward_ad.unpack_dual(losses)
+            values, tangents = forward_ad.unpack_dual(losses)  # type: ignore[no-untyped-call]
             loss = float(values.cpu().double().mean())  # not every device has fp64
             found[number] = 0.0 if tangents is None else float(tangents.cpu().double().mean())
     return loss, found
@@ -79,5 +79,6 @@ def _duals(adapter: FlatAdapter, z: torch.Tensor) -> dict[str, torch.Tensor]:
     for tensor in adapter.layout.tensors:
         parameter = adapter.parameters[tensor.name]
         tangent = z[tensor.offset : tensor.offset + tensor.size].view(tensor.shape)
-        duals[f"model.{names[id(parameter)]}"] = forward_ad.make_dual(parameter.detach(), tangent)
+        dual = forward_ad.make_dual(parameter.detach(), tangent)  # type: ignore[no-untyped-call]
+        duals[f"model.{names[id(parameter)]}"] = dual
     return duals

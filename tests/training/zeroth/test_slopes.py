@@ -42,7 +42,7 @@ def check(adapter, kind, bound=1e-4):
     adapter.gradient.zero_()
     right = task.outcomes(adapter.model, batch, None).losses.mean()
     right.backward()
-    assert loss == pytest.approx(float(right), rel=1e-5)
+    assert loss == pytest.approx(float(right.detach()), rel=1e-5)
     gradient = adapter.gradient.double().numpy()
     exact = np.array([own.values() @ gradient for own in directions(adapter.layout.size)])
     np.testing.assert_allclose(found, exact, atol=bound * np.linalg.norm(gradient))
