@@ -4,8 +4,9 @@
                                                                                   └──> scalars: all that is sent
 
 MeZO's step (Malladi et al. 2023, arXiv 2305.17333), in place: to θ + εz, to θ − εz, and from there straight to the next
-θ, so a step passes over the weights three times. What rounding those moves leave behind is thrown away with θ at the
-end of the round: the federation's model is what the replica rebuilds from the scalars.
+θ, so a step passes over the weights three times, whatever the optimizer of the coefficients adds up. What rounding
+those moves leave behind is thrown away with θ at the end of the round: the federation's model is what the replica
+rebuilds from the scalars.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class ZerothTrainer:
             batch: from `task.batch`.
             prepared: from `task.prepare`.
         """
-        look = record.look()
+        look = record.look(self.adapter.layout.size)
         values, loss, back = self.values(walk, look, batch, prepared)
         scalars = record.scalars(values, loss)
         stands: Vector | float = 0.0  # by how much θ was moved on already, in coefficients
