@@ -80,7 +80,8 @@ def our_step(
 
     by = build("coefficient_optimizer", optimizer, {})
     coordinates = Coordinates(4096, 1, 0, RATE / 256, 1, 1, optimizer=by)
-    replica = Replica(np.empty(0, dtype=np.float32), HadamardPool(4096, 1), coordinates, "hadamard")
+    nothing = np.zeros(adapter.layout.size, dtype=np.float32)  # never written to, so it takes no memory
+    replica = Replica(nothing, HadamardPool(4096, 1), coordinates, "hadamard")
     settings = ZerothSettings(build("estimator", estimator, {}), EPSILON, 1e3)
     trainer = ZerothTrainer(adapter, task, replica, settings)
     walk = walk_of(adapter.theta)

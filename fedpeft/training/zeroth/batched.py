@@ -136,7 +136,7 @@ class BatchedZerothTrainer:
     def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
         """A client's row for each point."""
         rows[:] = seat.theta
-        look = seat.record.look(self.adapter.layout.size)
+        look = seat.record.look()
         for row, (own, multiple) in zip(rows, self.points, strict=True):
             if own >= 0:
                 walk_of(row).add(look.directions[own], multiple * self.settings.epsilon)
@@ -144,7 +144,7 @@ class BatchedZerothTrainer:
     def _fill_trial(self, rows: torch.Tensor, seat: ZerothSeat, scalars: FloatArray) -> None:
         """A client's row for the step that its scalars say, for none, and for the opposite."""
         rows[:] = seat.theta
-        look, trial = seat.record.look(self.adapter.layout.size), seat.record.trial(scalars)
+        look, trial = seat.record.look(), seat.record.trial(scalars)
         for row, multiple in zip(rows, MULTIPLES, strict=True):
             go(walk_of(row), look.moves(multiple * trial))
 
@@ -168,7 +168,7 @@ class BatchedZerothTrainer:
         if not self.limits.known(shape):
             self.limits.measured(shape, len(group), rows, 0)
         for seat, own, mean in zip(group, scalars, means, strict=True):
-            look = seat.record.look(self.adapter.layout.size)
+            look = seat.record.look()
             go(walk_of(seat.theta), look.moves(seat.record.take(own, mean)))
         share = (time.perf_counter() - began) / len(group)
         for seat in group:

@@ -88,7 +88,7 @@ def examine_alone(trainer: ZerothTrainer, job: TrainingJob) -> None:
         with torch.no_grad():
             prepared = trainer.task.prepare(trainer.adapter.model)
             batch = trainer.task.batch(job.data, indices)
-            trainer.values(walk_of(trainer.adapter.theta), record.look(trainer.adapter.layout.size), batch, prepared)
+            trainer.values(walk_of(trainer.adapter.theta), record.look(), batch, prepared)
     except ClientFault:
         return  # of this client's data: it is met again, and costs that client
     finally:

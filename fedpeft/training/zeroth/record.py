@@ -91,11 +91,11 @@ class Record:
         """Steps that are done."""
         return len(self.losses)
 
-    def look(self, size: int) -> Look:
-        """What the next step looks along, over `size` weights."""
+    def look(self) -> Look:
+        """What the next step looks along."""
         numbers = self._places[self._step()] - self._begin
         epoch = self._begin // self._replica.coordinates.size
-        return Look(self._replica, epoch, numbers, self._course.along(numbers), size)
+        return Look(self._replica, epoch, numbers, self._course.along(numbers), self._replica.initial.size)
 
     def scalars(self, values: npt.NDArray[np.float64], loss: float) -> FloatArray:
         """g of the next step's directions, shape (directions,), 0 where something is not finite: nothing is taken yet.

@@ -101,7 +101,7 @@ class ZerothTrainer:
             batch: from `task.batch`.
             prepared: from `task.prepare`.
         """
-        look = record.look(self.adapter.layout.size)
+        look = record.look()
         values, loss, back = self.values(walk, look, batch, prepared)
         scalars = record.scalars(values, loss)
         stands: Vector | float = 0.0  # by how much θ was moved on already, in coefficients
