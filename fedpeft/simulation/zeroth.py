@@ -161,7 +161,10 @@ def zeroth_notes(federation: Federation) -> list[str]:
     coordinates, settings = replica.coordinates, make_settings(federation.config)
     passes = f"{len(settings.estimator.points)} forward passes a step"
     if settings.slopes:
-        passes = f"{coordinates.directions} forward-mode passes a step, with 4 bytes a trained weight for the tangent"
+        many = "es" * (coordinates.directions > 1)
+        passes = (
+            f"{coordinates.directions} forward-mode pass{many} a step, with 4 bytes a trained weight for the tangent"
+        )
     passes += f" and {len(MULTIPLES)} to see which way is best" * settings.conservative
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}"
