@@ -44,6 +44,7 @@ Kind: TypeAlias = Literal[
     "mod",
     "pool",
     "estimator",
+    "coefficient_optimizer",
 ]
 
 PEFT_TYPES = (
@@ -121,6 +122,15 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "estimator": {
         "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",
         "forward": "fedpeft.training.zeroth.estimators.forward:Forward",
+        "forward-gradient": "fedpeft.training.zeroth.estimators.forward_gradient:ForwardGradient",
+    },
+    "coefficient_optimizer": {
+        "sgd": "fedpeft.zeroth.optimizers.sgd:Sgd",
+        "momentum": "fedpeft.zeroth.optimizers.momentum:Momentum",
+        "sign": "fedpeft.zeroth.optimizers.sign:Sign",
+        "adam": "fedpeft.zeroth.optimizers.adam:Adam",
+        "spsa-gc": "fedpeft.zeroth.optimizers.spsa_gc:SpsaGc",
+        "adamu": "fedpeft.zeroth.optimizers.adamu:AdaMU",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

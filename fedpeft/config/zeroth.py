@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from fedpeft.config.run_config import RunConfig
 
 
+ONLY_SGD = '"sgd"; what the scalars do is zeroth.optimizer: sgd, momentum, sign, adam, spsa-gc or adamu'
+
+
 class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
@@ -21,7 +24,10 @@ class ZerothTable(Table):
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
     blocks: Positive = 1  # B, parts of the vector, of which a direction moves one
     sparse: float = Field(1.0, gt=0, le=1)  # share of each tensor's weights that move: the smallest at the start
-    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward, with `queries`, directions a step
+    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward | forward-gradient, with `queries`
+    optimizer: PluginTable = PluginTable(name="sgd")  # sgd | momentum | sign | adam | spsa-gc | adamu
+    objective: Literal["loss", "error"] = "loss"  # what is measured; error: 1 − accuracy
+    conservative: bool = False  # of stepping, staying and the opposite step the best is taken
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
     draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
@@ -47,9 +53,9 @@ def check_zeroth(config: RunConfig) -> None:
         return
     local, model = config.local, config.model
     noise = "the difference of two losses would be noise: products in few bits are rounded by about as much"
-    replay = "its state cannot be replayed from scalars, and every replica must be"
+    replay = "its state is of weights, not of coefficients, and cannot be replayed from scalars"
     rules: list[tuple[bool, str, object, str, str]] = [
-        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, '"sgd"'),
+        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, ONLY_SGD),
         (local.weight_decay > 0, "local.weight_decay", local.weight_decay, "decay cannot be replayed in one pass", "0"),
         (local.accumulate > 1, "local.accumulate", local.accumulate, "nothing is kept of a pass: it saves none", "1"),
         (local.checkpointing, "local.checkpointing", True, "nothing is kept of a pass: it saves none", "false"),

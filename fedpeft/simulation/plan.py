@@ -10,6 +10,7 @@ from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes, part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
+from fedpeft.simulation.zeroth import make_settings
 from fedpeft.training.memory import forward_memory, step_memory
 from fedpeft.training.steps import StepSettings
 
@@ -51,7 +52,8 @@ def make_plan(federation: Federation) -> RunPlan:
     if federation.replica is None:
         needed = step_memory(*about, settings) / 1e6
     else:
-        needed = forward_memory(*about, federation.replica.coordinates.directions) / 1e6
+        slopes = make_settings(config).slopes
+        needed = forward_memory(*about, federation.replica.coordinates.directions, tangents=slopes) / 1e6
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fedpeft.config import RunConfig
+from fedpeft.config import RunConfig, ZerothTable
+from fedpeft.config.table import PluginTable
 from fedpeft.errors import ConfigError
 from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.pools import drawn_pool, make_pool, pool_notes
+from fedpeft.simulation.zeroth_combinations import check_combinations
 from fedpeft.strategies import Strategy
 from fedpeft.training import Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
-from fedpeft.training.zeroth.check import examine_losses
+from fedpeft.training.zeroth.check import examine_alone, examine_losses
+from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.record import ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.types import FloatArray, Layout
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.importance import MOST
+from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.replica import Replica
 
 if TYPE_CHECKING:
@@ -31,15 +35,15 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
     """See whether a zeroth-order run can be what its file says, before anything slow is loaded.
 
     Raises:
-        PluginError: the pool or the estimator refuses its parameters.
+        PluginError: the pool, the estimator or the optimizer refuses its parameters.
         ConfigError: the strategy's client half works on gradients, or it compares what cannot be compared; a pool of so
-            many blocks cannot be; too many directions to draw them by importance.
+            many blocks cannot be; too many directions to draw them by importance; or two keys mean nothing together.
     """
     table = config.zeroth
     if table is None:
         return
     drawn_pool(config)
-    make_settings(config)
+    check_combinations(config, strategy, make_settings(config), make_optimizer(config))
     if strategy.objective != "plain" or strategy.private or strategy.frozen:
         raise ConfigError(
             f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: its client half works on '
@@ -85,7 +89,17 @@ def make_settings(config: RunConfig) -> ZerothSettings:
     table = config.zeroth
     assert table is not None
     estimator: Estimator = build("estimator", table.estimator.name, table.estimator.params)
-    return ZerothSettings(estimator, table.perturbation, table.clip, table.scalars == "sign")
+    about = (table.scalars == "sign", table.conservative, table.objective)
+    return ZerothSettings(estimator, table.perturbation, table.clip, *about)
+
+
+def make_optimizer(config: RunConfig) -> CoefficientOptimizer:
+    """Of the coefficients, on both sides."""
+    assert config.zeroth is not None
+    optimizer: CoefficientOptimizer = build(
+        "coefficient_optimizer", config.zeroth.optimizer.name, config.zeroth.optimizer.params
+    )
+    return optimizer
 
 
 def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica | None:
@@ -108,13 +122,22 @@ def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Repl
         seed=config.run.seed,
         shared=table.draws == "round",
         temperature=float(table.temperature) if table.sampling == "importance" else None,
+        optimizer=make_optimizer(config),
     )
     pool, part = make_pool(config, initial, layout)
     own = table.estimator
     rules = (
         f"{own.name.rpartition(':')[2]}:{sorted(own.params.items())}:{table.perturbation}:{table.clip}:{table.scalars}"
     )
-    return Replica(initial, pool, coordinates, rules + part)
+    return Replica(initial, pool, coordinates, rules + part + _further_rules(table))
+
+
+def _further_rules(table: ZerothTable) -> str:
+    """What else both sides must agree on, where it is not the default: such runs keep the identity that they had."""
+    own = table.optimizer
+    words = f":{own.name.rpartition(':')[2]}:{sorted(own.params.items())}" if own != PluginTable(name="sgd") else ""
+    words += f":{table.objective}" if table.objective != "loss" else ""
+    return words + ":conservative" * table.conservative
 
 
 def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -> TrainerChoice:
@@ -124,11 +147,15 @@ def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -
         federation: of the run.
         jobs: of any clients; the first batch of the first one is used, of the next where that gives no answer.
     """
-    config, points = federation.config, len(make_settings(federation.config).estimator.points)
+    config, settings = federation.config, make_settings(federation.config)
+    alone, weights = "clients are trained one at a time: ", 4 * federation.adapter.layout.size
+    if settings.slopes or settings.objective != "loss":
+        examine_alone(_sequential(federation, None), jobs[0])
     if config.engine.trainer == "sequential":
         return TrainerChoice(False)
-    alone, weights = "clients are trained one at a time: ", 4 * federation.adapter.layout.size
-    if 2 * 2 * points * weights > config.engine.memory_mb * 1_000_000:
+    if settings.slopes:
+        return TrainerChoice(False, f"{alone}slopes are taken by forward-mode differentiation of one client's pass")
+    if 2 * 2 * settings.widest * weights > config.engine.memory_mb * 1_000_000:
         note = f"each would need its own {weights / 1e6:.0f} MB of trained weights for every point of a step"
         return TrainerChoice(False, f"{alone}{note} (engine.memory_mb = {config.engine.memory_mb})")
     for job in jobs:
@@ -143,6 +170,10 @@ def make_zeroth_trainer(federation: Federation, on_step: Callable[[], None] | No
     """The trainer of a zeroth-order run; `on_step` is called after each step of a client."""
     if federation.trainer_choice.together:
         return _batched(federation, on_step)
+    return _sequential(federation, on_step)
+
+
+def _sequential(federation: Federation, on_step: Callable[[], None] | None) -> ZerothTrainer:
     assert federation.replica is not None
     settings = make_settings(federation.config)
     return ZerothTrainer(federation.adapter, federation.task, federation.replica, settings, on_step)
@@ -161,9 +192,31 @@ def zeroth_notes(federation: Federation) -> list[str]:
     replica, table = federation.replica, federation.config.zeroth
     if replica is None or table is None:
         return []
-    points = len(make_settings(federation.config).estimator.points)
-    coordinates = replica.coordinates
+    coordinates, settings = replica.coordinates, make_settings(federation.config)
+    passes = f"{len(settings.estimator.points)} forward passes a step"
+    if settings.slopes:
+        many = "es" * (coordinates.directions > 1)
+        passes = (
+            f"{coordinates.directions} forward-mode pass{many} a step, with 4 bytes a trained weight for the tangent"
+        )
+    passes += f" and {len(MULTIPLES)} to see which way is best" * settings.conservative
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     drawn = "" if coordinates.temperature is None else ", drawn by importance"
-    words = f"no gradients: {points} forward passes a step; {coordinates.size} {table.pool} directions{epochs}{drawn}"
-    return [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(federation.config)]
+    words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}{drawn}"
+    notes = [f"{words}; clients send scalars and rebuild the model from coefficients"]
+    steps = max(federation.steps(device.name) for device in federation.config.devices)
+    notes += pool_notes(federation.config)
+    return notes + _optimizer_notes(table, coordinates, steps * coordinates.directions)
+
+
+def _optimizer_notes(table: ZerothTable, coordinates: Coordinates, drawn: int) -> list[str]:
+    """How far one client can go by another optimizer than SGD, and what its steps cost."""
+    optimizer = coordinates.optimizer
+    if table.optimizer.name == "sgd":
+        return []
+    reach = optimizer.reach(1.0 if table.scalars == "sign" else table.clip, drawn, coordinates.size)
+    note = f"zeroth.optimizer {table.optimizer.name}: a drawn direction moves no weight by more than {reach:.3g} rates"
+    if optimizer.stateless:
+        return [note]
+    passes = "one pass over the weights" if table.pool == "hadamard" else "a rebuild of the epoch from what was drawn"
+    return [f"{note}; each step adds up all directions that were drawn so far: {passes}"]

@@ -35,7 +35,9 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, se
     return int(sum(own.values()) + 3 * 4 * adapter.layout.size + kept.bytes)
 
 
-def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1) -> int:
+def forward_memory(
+    adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1, *, tangents: bool = False
+) -> int:
     """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, and the inputs
     and outputs of the hungriest module, which are there at the same time.
 
@@ -45,6 +47,7 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
         data: the client's examples; the longest are taken.
         batch_size: examples a step.
         directions: of a step.
+        tangents: by forward-mode differentiation: 4 more bytes a trained weight, and activations twice.
     """
     own = {address: size for parameter in adapter.model.parameters() for address, size in storages(parameter)}
     lengths = getattr(data, "lengths", None)
@@ -64,7 +67,8 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
     finally:
         for hook in hooks:
             hook.remove()
-    return int(sum(own.values()) + directions * adapter.layout.size // 8 + most)
+    beside = 4 * adapter.layout.size + most if tangents else 0
+    return int(sum(own.values()) + directions * adapter.layout.size // 8 + most + beside)
 
 
 class _Kept:

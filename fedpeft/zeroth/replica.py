@@ -9,8 +9,10 @@ import numpy as np
 
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.blocks import BlockPool
+from fedpeft.zeroth.combination import Combination
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.direction import Direction
+from fedpeft.zeroth.optimizers import Vector
 from fedpeft.zeroth.pools import Pool, check_range, largest_of
 from fedpeft.zeroth.room import kept
 from fedpeft.zeroth.sparse import SparsePool
@@ -73,6 +75,10 @@ class Replica:
         """The first `size` places of the direction at a place of the coefficients."""
         epoch, number = divmod(place - self.coordinates.first, self.coordinates.size)
         return self.pool.direction(epoch, number, 0, size)
+
+    def combination(self, epoch: int, coefficients: Vector, size: int) -> Direction:
+        """The first `size` places of the sum of an epoch's directions with these coefficients, shape (K,)."""
+        return Combination.of(self.pool, epoch, coefficients, size)
 
     def _rebuilt(self, whole: np.ndarray) -> FloatArray:
         by_epoch = whole.reshape(-1, self.coordinates.size)

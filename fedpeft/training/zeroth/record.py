@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from fedpeft.errors import ClientFault
 from fedpeft.training.trainer import SCALARS, TrainingJob, TrainingResult, not_finite
+from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
+from fedpeft.training.zeroth.look import Look
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.optimizers import Course, Vector
 from fedpeft.zeroth.replica import Replica, fingerprint
 
 
@@ -23,6 +26,18 @@ class ZerothSettings:
     epsilon: float
     clip: float
     sign: bool = False  # a scalar is ±1, whatever its size
+    conservative: bool = False  # of stepping, staying and the opposite step the best is taken
+    objective: str = "loss"  # or "error": what is measured
+
+    @property
+    def slopes(self) -> bool:
+        """The estimator asks for slopes, not for the loss at points."""
+        return bool(getattr(self.estimator, "slopes", False))
+
+    @property
+    def widest(self) -> int:
+        """The most places that a step measures at in one go."""
+        return max(len(self.estimator.points), len(MULTIPLES) * self.conservative)
 
 
 MOST_SCALARS = 1 << 20
@@ -73,6 +88,10 @@ class Record:
         self._settings = settings
         self._places = replica.coordinates.drawn(job.plan, job.start)
         self._scalars = np.zeros(len(self._places), dtype=np.float32)
+        coordinates = replica.coordinates
+        self._epoch = coordinates.epoch(job.plan.round)
+        self._begin = coordinates.begin(self._epoch)
+        self._course = Course(coordinates.optimizer, coordinates.size, job.plan.learning_rate)
         self.losses: list[float] = []  # mean over the points, a step
         self._began = time.perf_counter()
 
@@ -81,24 +100,43 @@ class Record:
         """Steps that are done."""
         return len(self.losses)
 
-    @property
-    def places(self) -> npt.NDArray[np.int64]:
-        """Of the directions of the next step, shape (directions,)."""
-        return self._places[self._step()]
+    def look(self) -> Look:
+        """What the next step looks along."""
+        numbers = self._places[self._step()] - self._begin
+        return Look(self._replica, self._epoch, numbers, self._course.along(numbers), self._replica.initial.size)
 
-    def note(self, losses: npt.NDArray[np.float64]) -> FloatArray:
-        """Take the losses at the points of a step; returns g of its directions, shape (directions,), 0 where a loss is
-        not finite: the step is skipped, and counted."""
+    def scalars(self, values: npt.NDArray[np.float64], loss: float) -> FloatArray:
+        """g of the next step's directions, shape (directions,), 0 where something is not finite: nothing is taken yet.
+
+        Args:
+            values: what the estimator asked for.
+            loss: of the step, for the metrics.
+        """
         these, settings = self._step(), self._settings
-        mean = float(losses.mean())
-        if np.isfinite(mean):
-            found = settings.estimator.scalars(losses, settings.epsilon)
-            self._scalars[these] = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
+        scalars: FloatArray = np.zeros(these.stop - these.start, dtype=np.float32)
+        if np.isfinite(loss) and np.isfinite(values).all():
+            found = settings.estimator.scalars(values, settings.epsilon)
+            scalars[:] = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
         if settings.sign:  # a tie or a skipped step has no sign to send: half of the directions vote each way
-            undecided = self._scalars[these] == 0
-            self._scalars[these][undecided] = 1.0 - 2.0 * (self.places[undecided] % 2)
-        self.losses.append(mean)
-        return self._scalars[these]
+            undecided = scalars == 0
+            scalars[undecided] = 1.0 - 2.0 * (self._places[these][undecided] % 2)
+        return scalars
+
+    def trial(self, scalars: FloatArray) -> Vector:
+        """What these scalars would add to the coefficients, shape (K,)."""
+        return self._course.trial(self._places[self._step()] - self._begin, scalars.astype(np.float64))
+
+    def take(self, scalars: FloatArray, loss: float) -> Vector:
+        """Take a step; returns by how much the place moved that steps look from, in coefficients, shape (K,).
+
+        Args:
+            scalars: g as it is sent, shape (directions,).
+            loss: of the step; one that is not finite is counted as skipped.
+        """
+        these = self._step()
+        self._scalars[these] = scalars
+        self.losses.append(loss)
+        return self._course.take(self._places[these] - self._begin, scalars.astype(np.float64))
 
     def result(self) -> TrainingResult:
         """What came of the job; a fault if no step had a finite loss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -118,6 +118,12 @@ class DeviceWalk:
         """Bits `place` (a multiple of 8) to `place + count`, shape (count,), bool."""
         ones = bits[place // 8 : -(-(place + count) // 8), None].bitwise_right_shift(self._shifts).bitwise_and(1)
         return ones.reshape(-1)[:count].bool()
+
+
+def go(walk: Walk, moves: Iterable[tuple[Direction, float]]) -> None:
+    """Walk along each direction, so far."""
+    for direction, scale in moves:
+        walk.add(direction, scale)
 
 
 def walk_of(theta: torch.Tensor) -> Walk:
