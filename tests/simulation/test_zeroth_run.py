@@ -25,6 +25,13 @@ from fedpeft.zeroth.coordinates import Coordinates
 
 SMALL = {"zeroth__size": 64, "zeroth__refresh": 5, "local__learning_rate": 0.02}
 IMPORTANCE = {"zeroth__sampling": "importance", "zeroth__temperature": 4.0}
+ALL_AT_ONCE = {
+    **IMPORTANCE,
+    "zeroth__optimizer": {"name": "spsa-gc", "beta": 0.5},
+    "zeroth__deviations": 3.0,
+    "zeroth__pool": "near-gaussian",
+    "zeroth__sparse": 0.5,
+}
 
 
 def run(folder, strategy=None, **options):
@@ -52,7 +59,7 @@ def test_its_hash_is_that_of_the_exported_model(tmp_path):
     assert result.adapter_hash == hashlib.sha256(exported(tmp_path).astype("<f4").tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("options", [{}, IMPORTANCE, {**IMPORTANCE, "zeroth__deviations": 3.0}])
+@pytest.mark.parametrize("options", [{}, IMPORTANCE, {**IMPORTANCE, "zeroth__deviations": 3.0}, ALL_AT_ONCE])
 @pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
 def test_resumed_is_uninterrupted(tmp_path, strategy, options):
     whole = run(tmp_path / "whole", strategy(), rounds=8, **options)
