@@ -41,6 +41,7 @@ Kind: TypeAlias = Literal[
     "mod",
     "pool",
     "estimator",
+    "zeroth-optimizer",
 ]
 
 PEFT_TYPES = (
@@ -100,6 +101,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "estimator": {
         "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",
         "forward": "fedpeft.training.zeroth.estimators.forward:Forward",
+    },
+    "zeroth-optimizer": {
+        "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",
+        "zo-adam": "fedpeft.training.zeroth.local.adam:ZoAdam",
+        "zo-adamu": "fedpeft.training.zeroth.local.adamu:ZoAdaMU",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -42,6 +42,7 @@ from fedpeft.simulation.zeroth import (
     choose_zeroth_trainer,
     make_replica,
     make_zeroth_trainer,
+    optimizer_kind,
 )
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
@@ -88,7 +89,7 @@ class Federation:
 
     @cached_property
     def replica(self) -> Replica | None:
-        """Zeroth order: makes θ of coefficients."""
+        """Zeroth order by scalars: makes θ of coefficients."""
         return make_replica(self.config, self.initial)
 
     @cached_property
@@ -149,14 +150,14 @@ class Federation:
             optimizer=local.optimizer,
         )
         jobs = [TrainingJob(plan, self.start, data) for data in islice(self.train.values(), 3)]
-        if self.replica is not None:
+        if self.config.zeroth is not None:
             return choose_zeroth_trainer(self, jobs)
         settings = StepSettings.of(local)
         return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs, settings=settings)
 
     def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
         """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
-        if self.replica is not None:
+        if self.config.zeroth is not None:
             return make_zeroth_trainer(self, on_step)
         rows, memory = pass_limits(self.config, self.adapter.theta.device)
         return make_trainer(
@@ -244,7 +245,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_halves(config, strategy)
     check_scalars(config, strategy)
     load_codec(config)
-    load("optimizer", config.local.optimizer)
+    load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
     load("adapter", config.adapter.type)

@@ -35,9 +35,11 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, se
     return int(sum(own.values()) + 3 * 4 * adapter.layout.size + kept.bytes)
 
 
-def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1) -> int:
-    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, and the inputs
-    and outputs of the hungriest module, which are there at the same time.
+def forward_memory(
+    adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1, vectors: int = 0
+) -> int:
+    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, what an optimizer
+    keeps, and the inputs and outputs of the hungriest module, which are there at the same time.
 
     Args:
         adapter: the model.
@@ -45,6 +47,7 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
         data: the client's examples; the longest are taken.
         batch_size: examples a step.
         directions: of a step.
+        vectors: of θ's size that the client's optimizer keeps.
     """
     own = {address: size for parameter in adapter.model.parameters() for address, size in storages(parameter)}
     lengths = getattr(data, "lengths", None)
@@ -64,7 +67,7 @@ def forward_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int,
     finally:
         for hook in hooks:
             hook.remove()
-    return int(sum(own.values()) + directions * adapter.layout.size // 8 + most)
+    return int(sum(own.values()) + (directions / 8 + 4 * vectors) * adapter.layout.size + most)
 
 
 class _Kept:

@@ -25,7 +25,6 @@ from fedpeft.training.trainer import TrainingJob, TrainingResult
 from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
 from fedpeft.training.zeroth.walk import walk_of
 from fedpeft.types import FloatArray
-from fedpeft.zeroth.direction import Direction
 from fedpeft.zeroth.replica import Replica
 
 
@@ -35,7 +34,7 @@ class ZerothSeat(Seat):
     Args:
         order: the job's place among all jobs.
         record: of the job.
-        theta: that its coefficients make, shape (d,).
+        theta: where it starts, shape (d,).
         task: what is trained.
         prepared: `Task.prepare` for the job's start.
         device: where θ lives.
@@ -56,7 +55,7 @@ class ZerothSeat(Seat):
         if self.fault is not None:
             return TrainingResult(self.plan, fault=self.fault)
         self.record.seconds = self.seconds
-        return self.record.result()
+        return self.record.result(self.theta)
 
 
 class BatchedZerothTrainer:
@@ -68,8 +67,10 @@ class BatchedZerothTrainer:
         replica: makes θ of coefficients, and knows the directions.
         settings: of each step.
         on_step: called after each client's step, for progress.
+        records: see `ZerothTrainer`.
         rows: of an adapter layer's widest input in one pass, e.g. tokens.
-        memory: bytes for the clients' rows.
+        memory: bytes for the clients' rows and state.
+        vectors: of θ's size that a client at work holds beside θ.
     """
 
     def __init__(
@@ -79,19 +80,23 @@ class BatchedZerothTrainer:
         replica: Replica,
         settings: ZerothSettings,
         on_step: Callable[[], None] | None = None,
+        records: type[Record] = Record,
         *,
         rows: int = 4096,
         memory: int = 300_000_000,
+        vectors: int = 0,
     ) -> None:
         self.adapter = adapter
         self.task = task
         self.replica = replica
         self.settings = settings
         self.on_step = on_step
+        self.records = records
         self.points = settings.estimator.points
         vector = 4 * adapter.layout.size
-        self.seats = max(1, memory // 2 // vector)
-        self.limits = PassLimits(rows, memory, state=vector, row=2 * len(self.points) * vector)
+        state = (1 + vectors) * vector
+        self.seats = max(1, memory // 2 // state)
+        self.limits = PassLimits(rows, memory, state=state, row=2 * len(self.points) * vector)
         self._axis = ClientAxis(adapter)
         self._prepared = PreparedStarts(self._prepare)
 
@@ -99,7 +104,7 @@ class BatchedZerothTrainer:
         """See `Trainer.run`."""
 
         def sit(order: int, job: TrainingJob) -> ZerothSeat | TrainingResult:
-            fault = impossible(job, self.replica)
+            fault = impossible(job, self.replica, self.records.replayed)
             return self.seat(order, job) if fault is None else TrainingResult(job.plan, fault=fault)
 
         def work(seats: Sequence[ZerothSeat]) -> None:
@@ -127,14 +132,10 @@ class BatchedZerothTrainer:
     def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
         """A client's row for each point."""
         rows[:] = seat.theta
-        directions = self._directions(seat)
+        directions = seat.record.directions(self.adapter.layout.size)
         for row, (own, multiple) in zip(rows, self.points, strict=True):
             if own >= 0:
                 walk_of(row).add(directions[own], multiple * self.settings.epsilon)
-
-    def _directions(self, seat: ZerothSeat) -> list[Direction]:
-        size = self.adapter.layout.size
-        return [self.replica.direction(int(place), size) for place in seat.record.places]
 
     def _pass(self, group: Sequence[ZerothSeat]) -> None:
         if not group:
@@ -148,10 +149,9 @@ class BatchedZerothTrainer:
         if not self.limits.known(shape):
             self.limits.measured(shape, len(group), self._axis.rows, 0)
         for seat, own in zip(group, losses, strict=True):
-            directions, walk = self._directions(seat), walk_of(seat.theta)
-            for direction, scalar in zip(directions, seat.record.note(np.asarray(own)), strict=True):
-                if scalar:
-                    walk.add(direction, -seat.plan.learning_rate * float(scalar))
+            directions = seat.record.directions(self.adapter.layout.size)
+            scalars, nowhere = seat.record.note(np.asarray(own)), [0.0] * len(directions)
+            seat.record.move(walk_of(seat.theta), seat.theta, directions, scalars, nowhere)
         share = (time.perf_counter() - began) / len(group)
         for seat in group:
             seat.seconds += share
@@ -168,8 +168,8 @@ class BatchedZerothTrainer:
     def seat(self, order: int, job: TrainingJob) -> ZerothSeat:
         """A client at work, with its first batch."""
         began = time.perf_counter()
-        record = Record(job, self.replica, self.settings)
-        theta = self.replica.theta(job.start)
+        record = self.records(job, self.replica, self.settings)
+        theta = record.start()
         seat = ZerothSeat(order, record, theta, self.task, self._prepared.of(theta), self.adapter.theta.device)
         seat.fetch()
         seat.seconds = time.perf_counter() - began

@@ -36,6 +36,7 @@ class ZerothTrainer:
         replica: makes θ of coefficients, and knows the directions.
         settings: of each step.
         on_step: called after each step, for progress.
+        records: what becomes of a job: by `Record` scalars, by `LocalRecord` a delta of θ, whose jobs start from θ.
     """
 
     def __init__(
@@ -45,19 +46,21 @@ class ZerothTrainer:
         replica: Replica,
         settings: ZerothSettings,
         on_step: Callable[[], None] | None = None,
+        records: type[Record] = Record,
     ) -> None:
         self.adapter = adapter
         self.task = task
         self.replica = replica
         self.settings = settings
         self.on_step = on_step
+        self.records = records
         self._prepared_for: FloatArray | None = None
         self._prepared: Any = None
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
         for job in jobs:
-            fault = impossible(job, self.replica)
+            fault = impossible(job, self.replica, self.records.replayed)
             if fault is not None:
                 yield TrainingResult(job.plan, fault=fault)
                 continue
@@ -67,8 +70,8 @@ class ZerothTrainer:
                 yield TrainingResult(job.plan, fault=fault)
 
     def _train(self, job: TrainingJob) -> TrainingResult:
-        record, plan = Record(job, self.replica, self.settings), job.plan
-        self.adapter.set(self.replica.theta(job.start))
+        record, plan = self.records(job, self.replica, self.settings), job.plan
+        self.adapter.set(record.start())
         self.adapter.train(False)
         walk, lengths = walk_of(self.adapter.theta), getattr(job.data, "lengths", None)
         try:
@@ -83,7 +86,7 @@ class ZerothTrainer:
         except Exception as error:
             error.add_note(f"while training client {plan.client}, step {record.steps + 1}, round {plan.round}")
             raise
-        return record.result()
+        return record.result(self.adapter.theta)
 
     def step(self, walk: Walk, record: Record, batch: Any, prepared: Any) -> None:
         """One step of θ on one batch; under a loss that is not finite θ comes back to where it was.
@@ -95,7 +98,7 @@ class ZerothTrainer:
             prepared: from `task.prepare`.
         """
         points, epsilon, size = self.settings.estimator.points, self.settings.epsilon, self.adapter.layout.size
-        directions = [self.replica.direction(int(place), size) for place in record.places]
+        directions = record.directions(size)
         offsets = [0] * len(directions)  # where θ stands along each direction, in ε
         losses = np.empty(len(points))
         for number, (own, multiple) in enumerate(points):
@@ -106,10 +109,8 @@ class ZerothTrainer:
                     offsets[other] = wanted
             outcomes = self.task.outcomes(self.adapter.model, batch, prepared)
             losses[number] = float(outcomes.losses.cpu().double().mean())  # not every device has fp64
-        for direction, offset, scalar in zip(directions, offsets, record.note(losses), strict=True):
-            move = -record.plan.learning_rate * float(scalar) - offset * epsilon
-            if move:
-                walk.add(direction, move)
+        back = [-offset * epsilon for offset in offsets]
+        record.move(walk, self.adapter.theta, directions, record.note(losses), back)
 
     def _prepare(self, start: FloatArray) -> Any:
         """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""
