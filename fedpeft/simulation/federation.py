@@ -40,10 +40,11 @@ from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.simulation.zeroth import (
     check_scalars,
     choose_zeroth_trainer,
+    make_directions,
     make_replica,
     make_zeroth_trainer,
-    optimizer_kind,
 )
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.training import Task, TaskContext, Trainer, TrainingJob
@@ -77,7 +78,7 @@ class Federation:
     data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
 
     def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
-        """Evaluate θ, shape (d,), on a data set; of a zeroth-order run, coefficients."""
+        """Evaluate θ, shape (d,), on a data set; of a zeroth-order run by scalars, coefficients."""
         self.adapter.set(theta if self.replica is None else self.replica.theta(theta))
         return evaluate(
             self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size, prepared=self._prepared
@@ -93,8 +94,13 @@ class Federation:
         return make_replica(self.config, self.initial)
 
     @cached_property
+    def directions(self) -> Replica:
+        """Zeroth order, by scalars or by deltas: knows the directions along which clients look."""
+        return self.replica or make_directions(self.config, self.initial)
+
+    @cached_property
     def sharing(self) -> Sharing:
-        """What is shared: θ, without what the strategy or the run file keeps private; zeroth order: coefficients."""
+        """What is shared: θ, without what the strategy or the run file keeps private; by scalars: coefficients."""
         if self.replica is not None:
             return Sharing(self.replica.coordinates.layout(self.replica.identity))
         return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))

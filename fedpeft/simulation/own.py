@@ -19,7 +19,8 @@ from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
-from fedpeft.simulation.zeroth import check_scalars, optimizer_kind
+from fedpeft.simulation.zeroth import check_scalars
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.placed import placed
 from fedpeft.training.tasks.custom import CustomTask

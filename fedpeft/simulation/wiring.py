@@ -18,7 +18,7 @@ from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
-from fedpeft.simulation.zeroth import optimizer_kind
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits

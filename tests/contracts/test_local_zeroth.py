@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fedpeft.registry import BUILTIN, build, load
 from fedpeft.training.zeroth import local
 from fedpeft.training.zeroth.local.pieces import PIECE
+from fedpeft.training.zeroth.walk import DeviceWalk
 from fedpeft.types import ClientId, Plan
 from fedpeft.zeroth.direction import Signs
 
@@ -82,6 +83,19 @@ def test_it_looks_along_as_many_directions_as_were_drawn(name, rate, count):
         direction.add_to(moved, 0.5)
         np.testing.assert_allclose(moved, np.linspace(-1, 1, D) + 0.5 * z, atol=1e-6)
         assert (direction.values(8, 16) == z[8:24]).all()
+
+
+@every_optimizer
+def test_a_device_looks_the_same_way_as_the_host(name, rate):
+    optimizer, size = load("zeroth-optimizer", name)(PIECE + 24, plan(rate, 4)), PIECE + 24
+    for step in range(3):
+        directions = optimizer.look(drawn(name, size, 2, step))
+        for direction in directions:
+            here, there = torch.ones(size), torch.ones(size)
+            direction.add_to(here.numpy(), 0.3)
+            DeviceWalk(there).add(direction, 0.3)
+            assert torch.equal(here, there)
+        optimizer.move(torch.zeros(size), directions, np.float32([0.5, -2.0]))
 
 
 @every_optimizer
