@@ -41,7 +41,7 @@ Kind: TypeAlias = Literal[
     "mod",
     "pool",
     "estimator",
-    "zeroth-optimizer",
+    "zeroth_optimizer",
 ]
 
 PEFT_TYPES = (
@@ -102,7 +102,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",
         "forward": "fedpeft.training.zeroth.estimators.forward:Forward",
     },
-    "zeroth-optimizer": {
+    "zeroth_optimizer": {
         "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",
         "zo-adam": "fedpeft.training.zeroth.local.adam:ZoAdam",
         "zo-adamu": "fedpeft.training.zeroth.local.adamu:ZoAdaMU",

@@ -16,7 +16,7 @@ def sends_delta(config: RunConfig) -> bool:
 
 def optimizer_kind(config: RunConfig) -> Kind:
     """The registry kind of `local.optimizer`: those that need no gradient are a kind of their own."""
-    return "zeroth-optimizer" if sends_delta(config) else "optimizer"
+    return "zeroth_optimizer" if sends_delta(config) else "optimizer"
 
 
 def check_local(config: RunConfig, strategy: Strategy) -> None:
@@ -59,7 +59,7 @@ def delta_note(config: RunConfig, size: int) -> str:
 
 def _optimizer(config: RunConfig) -> type[LocalOptimizer]:
     """The class behind `local.optimizer`."""
-    found = load("zeroth-optimizer", config.local.optimizer)
+    found = load("zeroth_optimizer", config.local.optimizer)
     lacking = [name for name in ("draws", "vectors", "look", "move") if not hasattr(found, name)]
     if lacking:
         raise ConfigError(

@@ -36,14 +36,14 @@ def pool(size=K):
 
 def drawn(name, size, count, step=0, of=None):
     """For each of `count` directions those of the pool that go into it."""
-    draws, of = load("zeroth-optimizer", name).draws, of or pool()
+    draws, of = load("zeroth_optimizer", name).draws, of or pool()
     places = np.random.default_rng(step).integers(of.size, size=(count, draws))
     return [[of.direction(0, int(place), 0, size) for place in one] for one in places]
 
 
 def walked(name, rate, size, scalars):
     """θ, from 0, after steps along the directions of the pool with these scalars, shape (steps, count)."""
-    optimizer = load("zeroth-optimizer", name)(size, plan(rate, len(scalars)))
+    optimizer = load("zeroth_optimizer", name)(size, plan(rate, len(scalars)))
     theta = torch.zeros(size)
     for step, own in enumerate(np.float32(scalars)):
         optimizer.move(theta, optimizer.look(drawn(name, size, len(own), step)), own)
@@ -60,12 +60,12 @@ def test_the_contract_s_toy_runs():
 
 
 def test_every_optimizer_is_on_the_list():
-    assert {name for name, _ in OPTIMIZERS} == set(BUILTIN["zeroth-optimizer"])
+    assert {name for name, _ in OPTIMIZERS} == set(BUILTIN["zeroth_optimizer"])
 
 
 @every_optimizer
 def test_it_holds_as_many_vectors_as_it_says(name, rate):
-    optimizer = load("zeroth-optimizer", name)(D, plan(rate))
+    optimizer = load("zeroth_optimizer", name)(D, plan(rate))
     held = [value for value in vars(optimizer).values() if isinstance(value, np.ndarray | torch.Tensor)]
     assert [vector.nbytes for vector in held] == [4 * D] * optimizer.vectors
 
@@ -73,7 +73,7 @@ def test_it_holds_as_many_vectors_as_it_says(name, rate):
 @every_optimizer
 @pytest.mark.parametrize("count", [1, 3])
 def test_it_looks_along_as_many_directions_as_were_drawn(name, rate, count):
-    optimizer = load("zeroth-optimizer", name)(D, plan(rate))
+    optimizer = load("zeroth_optimizer", name)(D, plan(rate))
     found = optimizer.look(drawn(name, D, count))
     assert len(found) == count
     for direction in found:
@@ -87,7 +87,7 @@ def test_it_looks_along_as_many_directions_as_were_drawn(name, rate, count):
 
 @every_optimizer
 def test_a_device_looks_the_same_way_as_the_host(name, rate):
-    optimizer, size = load("zeroth-optimizer", name)(PIECE + 24, plan(rate, 4)), PIECE + 24
+    optimizer, size = load("zeroth_optimizer", name)(PIECE + 24, plan(rate, 4)), PIECE + 24
     for step in range(3):
         directions = optimizer.look(drawn(name, size, 2, step))
         for direction in directions:
@@ -100,7 +100,7 @@ def test_a_device_looks_the_same_way_as_the_host(name, rate):
 
 @every_optimizer
 def test_asked_twice_it_looks_the_same_way(name, rate):
-    optimizer, theta = load("zeroth-optimizer", name)(D, plan(rate, 10)), torch.zeros(D)
+    optimizer, theta = load("zeroth_optimizer", name)(D, plan(rate, 10)), torch.zeros(D)
     for step in range(9):
         one, other = (optimizer.look(drawn(name, D, 2, step)) for _ in range(2))
         assert all((a.values() == b.values()).all() for a, b in zip(one, other, strict=True))
@@ -116,7 +116,7 @@ def test_it_goes_down(name, rate, count):
     def loss(at):
         return 0.5 * (steep * (at - centre) ** 2).sum()
 
-    optimizer, theta = load("zeroth-optimizer", name)(D, plan(rate)), torch.zeros(D)
+    optimizer, theta = load("zeroth_optimizer", name)(D, plan(rate)), torch.zeros(D)
     for step in range(300):
         directions = optimizer.look(drawn(name, D, count, step))
         at = theta.numpy().astype(np.float64)

@@ -241,7 +241,7 @@ def test_gradients_have_none_of_these_optimizers(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"local__optimizer": "zo-adan"}, 'zeroth-optimizer "zo-adan" is not known'),
+        ({"local__optimizer": "zo-adan"}, 'zeroth_optimizer "zo-adan" is not known'),
         ({"strategy": {"name": "fedprox"}}, "its client half works on gradients, and there are none"),
         ({"strategy": {"name": "scaffold"}}, "its client half works on gradients, and there are none"),
     ],

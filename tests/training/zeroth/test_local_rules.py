@@ -27,7 +27,7 @@ def directions(step, count):
 @pytest.mark.parametrize("count", [1, 3])
 def test_adam_is_torch_s_fed_with_g_times_z(count):
     theta, theirs = torch.linspace(-1, 1, D), torch.linspace(-1, 1, D).requires_grad_()
-    ours, adam = load("zeroth-optimizer", "zo-adam")(D, plan()), torch.optim.Adam([theirs], lr=RATE)
+    ours, adam = load("zeroth_optimizer", "zo-adam")(D, plan()), torch.optim.Adam([theirs], lr=RATE)
     scalars = np.random.default_rng(0).normal(size=(STEPS, count)).astype(np.float32)
     for step, own in enumerate(scalars):
         looked = ours.look([[one] for one in directions(step, count)])
@@ -39,7 +39,7 @@ def test_adam_is_torch_s_fed_with_g_times_z(count):
 
 def test_along_one_direction_of_signs_adam_scales_all_weights_alike():
     """What the docstring says of v."""
-    ours, theta = load("zeroth-optimizer", "zo-adam")(D, plan()), torch.zeros(D)
+    ours, theta = load("zeroth_optimizer", "zo-adam")(D, plan()), torch.zeros(D)
     for step, g in enumerate(np.random.default_rng(1).normal(size=STEPS).astype(np.float32)):
         ours.move(theta, ours.look([directions(step, 1)]), np.array([g]))
         assert len(np.unique(ours._v)) == 1
@@ -50,7 +50,7 @@ def test_along_one_direction_of_signs_adam_scales_all_weights_alike():
 @pytest.mark.parametrize("count", [1, 2])
 def test_adamu_is_its_formulas(count):
     """In fp64, after the module's docstring, with nothing of its code."""
-    ours, theta = load("zeroth-optimizer", "zo-adamu")(D, plan()), torch.linspace(-1, 1, D)
+    ours, theta = load("zeroth_optimizer", "zo-adamu")(D, plan()), torch.linspace(-1, 1, D)
     at, h = np.linspace(-1, 1, D), np.zeros(D)
     for t in range(STEPS):
         drawn = [directions(2 * t + 1000 * i, 2) for i in range(count)]
@@ -73,7 +73,7 @@ def test_adamu_is_its_formulas(count):
 
 
 def test_adamu_begins_as_mezo_s_step():
-    ours, mezo = (load("zeroth-optimizer", name)(D, plan()) for name in ("zo-adamu", "sgd"))
+    ours, mezo = (load("zeroth_optimizer", name)(D, plan()) for name in ("zo-adamu", "sgd"))
     here, there = torch.zeros(D), torch.zeros(D)
     for step in range(2):
         fresh, around = directions(step, 2)
@@ -85,7 +85,7 @@ def test_adamu_begins_as_mezo_s_step():
 def test_its_history_points_up_the_hill():
     """Whatever the sign of g along it: so the next look is likelier to go where the loss rises, as the last did."""
     for g in (2.0, -2.0):
-        ours = load("zeroth-optimizer", "zo-adamu")(D, plan())
+        ours = load("zeroth_optimizer", "zo-adamu")(D, plan())
         (z,) = ours.look([directions(0, 2)])
         before = z.values()
         ours.move(torch.zeros(D), [z], np.float32([g]))

@@ -195,7 +195,7 @@ def test_two_clients_may_be_measured_in_one_pass(name):
 def test_an_optimizer_s_memory_is_counted():
     size = 4 * START.size
     for name in ("sgd", "zo-adam", "zo-adamu"):
-        vectors = load("zeroth-optimizer", name).vectors
+        vectors = load("zeroth_optimizer", name).vectors
         subject = trainer(BatchedZerothTrainer, memory=20 * size, vectors=vectors)
         assert subject.seats == 10 // (1 + vectors)
         assert subject.limits.state == (1 + vectors) * size

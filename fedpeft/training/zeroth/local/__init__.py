@@ -18,7 +18,7 @@ from fedpeft.zeroth.direction import Direction
 
 
 class LocalOptimizer(Protocol):
-    """The contract of such an optimizer (registry kind `zeroth-optimizer`).
+    """The contract of such an optimizer (registry kind `zeroth_optimizer`).
 
     Made by `name(size, plan)` for one client and round, with d and a `Plan`: its learning rate and steps. Weight decay
     is not its matter: θ is multiplied by 1 − learning rate · weight decay before each `move`.

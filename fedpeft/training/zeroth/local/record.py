@@ -35,7 +35,7 @@ class LocalRecord(Record):
     def __init__(self, job: TrainingJob, replica: Replica, settings: ZerothSettings) -> None:
         super().__init__(job, replica, settings)
         plan = job.plan
-        self._optimizer: LocalOptimizer = load("zeroth-optimizer", plan.optimizer)(len(job.start), plan)
+        self._optimizer: LocalOptimizer = load("zeroth_optimizer", plan.optimizer)(len(job.start), plan)
         draws = self._optimizer.draws
         drawn = replica.coordinates.draw(plan.round, plan.client, draws * plan.steps)
         self._drawn = drawn.reshape(draws, -1)  # its first row is `drawn(plan)`
