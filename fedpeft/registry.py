@@ -41,6 +41,7 @@ Kind: TypeAlias = Literal[
     "mod",
     "pool",
     "estimator",
+    "coefficient_optimizer",
     "zeroth_optimizer",
 ]
 
@@ -101,6 +102,15 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "estimator": {
         "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",
         "forward": "fedpeft.training.zeroth.estimators.forward:Forward",
+        "forward-gradient": "fedpeft.training.zeroth.estimators.forward_gradient:ForwardGradient",
+    },
+    "coefficient_optimizer": {
+        "sgd": "fedpeft.zeroth.optimizers.sgd:Sgd",
+        "momentum": "fedpeft.zeroth.optimizers.momentum:Momentum",
+        "sign": "fedpeft.zeroth.optimizers.sign:Sign",
+        "adam": "fedpeft.zeroth.optimizers.adam:Adam",
+        "spsa-gc": "fedpeft.zeroth.optimizers.spsa_gc:SpsaGc",
+        "adamu": "fedpeft.zeroth.optimizers.adamu:AdaMU",
     },
     "zeroth_optimizer": {
         "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",

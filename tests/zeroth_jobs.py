@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import peft
 import torch
 
 from fedpeft.adapters import FlatAdapter, build_adapter
+from fedpeft.registry import build
 from fedpeft.training import TrainingJob
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.training.zeroth.estimators.two_point import TwoPoint
@@ -16,7 +19,8 @@ from fedpeft.training.zeroth.record import ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.types import ClientId, FloatArray, Plan
 from fedpeft.zeroth.coordinates import Coordinates
-from fedpeft.zeroth.hadamard import HadamardPool
+from fedpeft.zeroth.optimizers import CoefficientOptimizer
+from fedpeft.zeroth.optimizers.sgd import Sgd
 from fedpeft.zeroth.replica import Replica
 
 K = 64
@@ -48,12 +52,15 @@ def trainer(
     clip: float = 1000.0,
     epsilon: float = 1e-3,
     dropout: float = 0.0,
+    optimizer: CoefficientOptimizer | None = None,
+    pool: str = "hadamard",
+    settings: Mapping[str, Any] = MappingProxyType({}),
     **more: Any,
 ) -> Any:
     estimator, own = estimator or TwoPoint(), adapter(dropout)
-    coordinates = Coordinates(K, 2, 3, 0.05 * 2.0**-12, estimator.directions, 5)
-    replica = Replica(own.get(), HadamardPool(K, 5), coordinates, "hadamard")
-    return kind(own, CustomTask(loss), replica, ZerothSettings(estimator, epsilon, clip), **more)
+    coordinates = Coordinates(K, 2, 3, 0.05 * 2.0**-12, estimator.directions, 5, optimizer=optimizer or Sgd())
+    replica = Replica(own.get(), build("pool", pool, {"size": K, "seed": 5}), coordinates, pool)
+    return kind(own, CustomTask(loss), replica, ZerothSettings(estimator, epsilon, clip, **settings), **more)
 
 
 def job(client: str = "a", start: FloatArray | None = None, **more: Any) -> TrainingJob:

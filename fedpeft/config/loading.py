@@ -96,7 +96,9 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     ):
         if table[section] is not None:
             table[section][key] = _absolute(table[section][key], folder)
-    plugins = [table["local"]["schedule"]] + ([table["zeroth"]["estimator"]] if table["zeroth"] is not None else [])
+    plugins = [table["local"]["schedule"]]
+    if table["zeroth"] is not None:
+        plugins += [table["zeroth"]["estimator"], table["zeroth"]["optimizer"]]
     for plugin in plugins:
         plugin["name"] = _absolute(plugin["name"], folder)
     table["client"]["mods"] = [_absolute(mod, folder) for mod in table["client"]["mods"]]

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from fedpeft.config.run_config import RunConfig
 
 
+ONLY_SGD = (
+    '"sgd"; what the scalars do is zeroth.optimizer: sgd, momentum, sign, adam, spsa-gc or adamu; with zeroth.sends = '
+    '"delta" also "zo-adam" and "zo-adamu"'
+)
+
+
 class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
@@ -20,7 +26,10 @@ class ZerothTable(Table):
     pool: str = "hadamard"  # hadamard: replayed in one pass over the weights; independent: FedKSeed's, in K/16
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
-    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward, with `queries`, directions a step
+    estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward | forward-gradient, with `queries`
+    optimizer: PluginTable = PluginTable(name="sgd")  # sgd | momentum | sign | adam | spsa-gc | adamu
+    objective: Literal["loss", "error"] = "loss"  # what is measured; error: 1 − accuracy
+    conservative: bool = False  # of stepping, staying and the opposite step the best is taken
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
     draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
@@ -46,15 +55,9 @@ def check_zeroth(config: RunConfig) -> None:
         _check_delta(table)
     local, model = config.local, config.model
     noise = "the difference of two losses would be noise: products in few bits are rounded by about as much"
-    replay = "its state cannot be replayed from scalars, and every replica must be"
+    replay = "its state is of weights, not of coefficients, and cannot be replayed from scalars"
     rules: list[tuple[bool, str, object, str, str]] = [
-        (
-            scalars and local.optimizer != "sgd",
-            "local.optimizer",
-            local.optimizer,
-            replay,
-            '"sgd"; "zo-adam" and "zo-adamu" with zeroth.sends = "delta"',
-        ),
+        (scalars and local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, ONLY_SGD),
         (
             not scalars and local.optimizer == "adamw",
             "local.optimizer",
@@ -115,10 +118,13 @@ def check_zeroth(config: RunConfig) -> None:
 def _check_delta(table: ZerothTable) -> None:
     """Refuse keys that mean nothing where no scalars are sent."""
     default = ZerothTable.model_fields["resolution"].default
-    for key, value, allowed, reason in (
+    rules: list[tuple[str, object, object, str]] = [
+        ("optimizer.name", table.optimizer.name, "sgd", "what steps is local.optimizer"),
+        ("conservative", table.conservative, False, "its trial steps are of coefficients"),
         ("scalars", table.scalars, "value", "nobody votes: g is the client's own, and stays with it"),
         ("resolution", table.resolution, default, "there are no coefficients to round"),
-    ):
+    ]
+    for key, value, allowed, reason in rules:
         if value != allowed:
             raise Contradiction(
                 f'zeroth.{key} = {value!r} contradicts zeroth.sends = "delta": {reason}',

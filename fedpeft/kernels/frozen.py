@@ -25,6 +25,9 @@ class FrozenProduct(Protocol):
     def backward(self, gradient: torch.Tensor) -> torch.Tensor:
         """gy W in a new tensor: (rows, out) -> (rows, in), contiguous."""
 
+    def tangent(self, change: torch.Tensor) -> torch.Tensor:
+        """dx Wᵀ in a new tensor, what a change of the input changes: (rows, in) -> (rows, out), contiguous."""
+
 
 class Kernel(Protocol):
     """A way to multiply by frozen matrices (registry kind `kernel`)."""
@@ -50,13 +53,17 @@ class _FrozenProductFunction(torch.autograd.Function):
         return ctx.product.backward(gradients[0].contiguous()), None
 
     @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return ctx.product.tangent(tangents[0].contiguous())
+
+    @staticmethod
     def vmap(info: Any, in_dims: Any, x: torch.Tensor, product: FrozenProduct) -> Any:
         rows = x.movedim(in_dims[0], 0)
         return frozen_product(rows, product), 0
 
 
 def frozen_product(x: torch.Tensor, product: FrozenProduct) -> torch.Tensor:
-    """x Wᵀ + b, differentiable in x, also under `torch.func.vmap`: (..., in) -> (..., out)."""
+    """x Wᵀ + b, differentiable in x, forward and backward, also under `torch.func.vmap`: (..., in) -> (..., out)."""
     rows = x.reshape(-1, x.shape[-1])
     y: torch.Tensor = _FrozenProductFunction.apply(rows, product)  # type: ignore[no-untyped-call]
     return y.view(*x.shape[:-1], y.shape[-1])

@@ -29,6 +29,10 @@ class _NativeProduct:
         """See `FrozenProduct.backward`."""
         return torch.mm(_enough(gradient), self.weight)[: len(gradient)]
 
+    def tangent(self, change: torch.Tensor) -> torch.Tensor:
+        """See `FrozenProduct.tangent`."""
+        return F.linear(_enough(change), self.weight)[: len(change)]
+
 
 class Native:
     """`torch.nn.functional.linear`: MKL in fp32 and oneDNN in bf16 on x86, cuBLAS on a GPU."""

@@ -60,6 +60,10 @@ class _PackedProduct:
         """See `FrozenProduct.backward`."""
         return self._product(gradient, self._transposed, None)
 
+    def tangent(self, change: torch.Tensor) -> torch.Tensor:
+        """See `FrozenProduct.tangent`."""
+        return self._product(change, self._packed, None)
+
 
 class OneDnn:
     """Packed oneDNN products on the CPU, in the weights' own dtype (fp32 or bf16): never a change of precision."""

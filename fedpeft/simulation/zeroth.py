@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fedpeft.config import RunConfig
+from fedpeft.config import RunConfig, ZerothTable
+from fedpeft.config.table import PluginTable
 from fedpeft.errors import ConfigError
 from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
+from fedpeft.simulation.zeroth_combinations import check_combinations
 from fedpeft.simulation.zeroth_local import check_local, delta_note, held, sends_delta
 from fedpeft.strategies import Strategy
 from fedpeft.training import Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
-from fedpeft.training.zeroth.check import examine_losses
+from fedpeft.training.zeroth.check import examine_alone, examine_losses
+from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.local.record import LocalRecord
 from fedpeft.training.zeroth.record import Record, ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.replica import Replica
 
 if TYPE_CHECKING:
@@ -31,14 +35,14 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
     """See whether a zeroth-order run can be what its file says, before anything slow is loaded.
 
     Raises:
-        PluginError: the pool or the estimator refuses its parameters.
-        ConfigError: the strategy's client half works on gradients; see also `check_local`.
+        PluginError: the pool, the estimator or the optimizer refuses its parameters.
+        ConfigError: the strategy's client half works on gradients; or two keys mean nothing together.
     """
     table = config.zeroth
     if table is None:
         return
     build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
-    make_settings(config)
+    check_combinations(config, strategy, make_settings(config), make_optimizer(config))
     if sends_delta(config):
         check_local(config, strategy)
         return
@@ -58,7 +62,17 @@ def make_settings(config: RunConfig) -> ZerothSettings:
     table = config.zeroth
     assert table is not None
     estimator: Estimator = build("estimator", table.estimator.name, table.estimator.params)
-    return ZerothSettings(estimator, table.perturbation, table.clip, table.scalars == "sign")
+    about = (table.scalars == "sign", table.conservative, table.objective)
+    return ZerothSettings(estimator, table.perturbation, table.clip, *about)
+
+
+def make_optimizer(config: RunConfig) -> CoefficientOptimizer:
+    """Of the coefficients, on both sides."""
+    assert config.zeroth is not None
+    optimizer: CoefficientOptimizer = build(
+        "coefficient_optimizer", config.zeroth.optimizer.name, config.zeroth.optimizer.params
+    )
+    return optimizer
 
 
 def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
@@ -83,13 +97,22 @@ def make_directions(config: RunConfig, initial: FloatArray) -> Replica:
         directions=make_settings(config).estimator.directions,
         seed=config.run.seed,
         shared=table.draws == "round",
+        optimizer=make_optimizer(config),
     )
     pool = build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
     own = table.estimator
     rules = (
         f"{own.name.rpartition(':')[2]}:{sorted(own.params.items())}:{table.perturbation}:{table.clip}:{table.scalars}"
     )
-    return Replica(initial, pool, coordinates, rules)
+    return Replica(initial, pool, coordinates, rules + _further_rules(table))
+
+
+def _further_rules(table: ZerothTable) -> str:
+    """What else both sides must agree on, where it is not the default: such runs keep the identity that they had."""
+    own = table.optimizer
+    words = f":{own.name.rpartition(':')[2]}:{sorted(own.params.items())}" if own != PluginTable(name="sgd") else ""
+    words += f":{table.objective}" if table.objective != "loss" else ""
+    return words + ":conservative" * table.conservative
 
 
 def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -> TrainerChoice:
@@ -99,12 +122,16 @@ def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -
         federation: of the run.
         jobs: of any clients; the first batch of the first one is used, of the next where that gives no answer.
     """
-    config, points = federation.config, len(make_settings(federation.config).estimator.points)
+    config, settings = federation.config, make_settings(federation.config)
+    alone, weights = "clients are trained one at a time: ", 4 * federation.adapter.layout.size
+    if settings.slopes or settings.objective != "loss":
+        examine_alone(_sequential(federation, None), jobs[0])
     if config.engine.trainer == "sequential":
         return TrainerChoice(False)
+    if settings.slopes:
+        return TrainerChoice(False, f"{alone}slopes are taken by forward-mode differentiation of one client's pass")
     _, vectors = held(config, 0)
-    alone, weights = "clients are trained one at a time: ", 4 * federation.adapter.layout.size
-    if 2 * (2 * points + vectors) * weights > config.engine.memory_mb * 1_000_000:
+    if 2 * (2 * settings.widest + vectors) * weights > config.engine.memory_mb * 1_000_000:
         note = f"each would need its own {weights / 1e6:.0f} MB of trained weights for every point of a step"
         note += f", and {vectors} times that for its optimizer" if vectors else ""
         return TrainerChoice(False, f"{alone}{note} (engine.memory_mb = {config.engine.memory_mb})")
@@ -120,6 +147,10 @@ def make_zeroth_trainer(federation: Federation, on_step: Callable[[], None] | No
     """The trainer of a zeroth-order run; `on_step` is called after each step of a client."""
     if federation.trainer_choice.together:
         return _batched(federation, on_step)
+    return _sequential(federation, on_step)
+
+
+def _sequential(federation: Federation, on_step: Callable[[], None] | None) -> ZerothTrainer:
     return ZerothTrainer(federation.adapter, federation.task, *_rules(federation), on_step, _records(federation))
 
 
@@ -148,10 +179,28 @@ def zeroth_notes(federation: Federation) -> list[str]:
     table = config.zeroth
     if table is None:
         return []
-    points = len(make_settings(config).estimator.points)
-    coordinates = federation.directions.coordinates
+    coordinates, settings = federation.directions.coordinates, make_settings(config)
+    passes = f"{len(settings.estimator.points)} forward passes a step"
+    if settings.slopes:
+        passes = f"{coordinates.directions} forward-mode passes a step, with 4 bytes a trained weight for the tangent"
+    passes += f" and {len(MULTIPLES)} to see which way is best" * settings.conservative
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
-    words = f"no gradients: {points} forward passes a step; {coordinates.size} {table.pool} directions{epochs}"
+    words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}"
     if sends_delta(config):
         return [f"{words}; {delta_note(config, federation.sharing.shared.size)}"]
-    return [f"{words}; clients send scalars and rebuild the model from coefficients"]
+    notes = [f"{words}; clients send scalars and rebuild the model from coefficients"]
+    steps = max(federation.steps(device.name) for device in federation.config.devices)
+    return notes + _optimizer_notes(table, coordinates, steps * coordinates.directions)
+
+
+def _optimizer_notes(table: ZerothTable, coordinates: Coordinates, drawn: int) -> list[str]:
+    """How far one client can go by another optimizer than SGD, and what its steps cost."""
+    optimizer = coordinates.optimizer
+    if table.optimizer.name == "sgd":
+        return []
+    reach = optimizer.reach(1.0 if table.scalars == "sign" else table.clip, drawn, coordinates.size)
+    note = f"zeroth.optimizer {table.optimizer.name}: a drawn direction moves no weight by more than {reach:.3g} rates"
+    if optimizer.stateless:
+        return [note]
+    passes = "one pass over the weights" if table.pool == "hadamard" else "a rebuild of the epoch from what was drawn"
+    return [f"{note}; each step adds up all directions that were drawn so far: {passes}"]

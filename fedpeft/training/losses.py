@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 from fedpeft.kernels import FrozenProduct, held_product
 
@@ -47,6 +48,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return inner * gradients[0].unsqueeze(1).to(inner.dtype), None, None
 
 
+def _in_forward_mode(values: torch.Tensor) -> bool:
+    """Whether values carry a tangent of forward-mode differentiation."""
+    return forward_ad.unpack_dual(values).tangent is not None  # type: ignore[no-untyped-call]
+
+
 def token_losses(hidden: torch.Tensor, head: torch.nn.Module, labels: torch.Tensor) -> torch.Tensor:
     """The mean cross-entropy over an example's tokens, shape (n,), fp32.
 
@@ -60,6 +66,9 @@ def token_losses(hidden: torch.Tensor, head: torch.nn.Module, labels: torch.Tens
     product = held_product(head)
     if product is None:
         taken = F.cross_entropy(head(rows).float(), wanted, reduction="none")
+    elif _in_forward_mode(rows):  # which keeps nothing of a part that is done
+        parts = [slice(begin, begin + CHUNK) for begin in range(0, len(rows), CHUNK)]
+        taken = torch.cat([F.cross_entropy(head(rows[own]).float(), wanted[own], reduction="none") for own in parts])
     else:
         taken = _ChunkedCrossEntropy.apply(rows, product, wanted)  # type: ignore[no-untyped-call]
     losses = torch.zeros(labels.shape, dtype=torch.float32, device=hidden.device)

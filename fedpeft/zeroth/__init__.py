@@ -4,6 +4,7 @@
     pool          the K directions of one epoch, made from the run's seed: `hadamard` or `independent`.
     epoch         a number of rounds that share a pool; the next one draws another.
     scalar        g, what one local step measured along one direction: the directional derivative.
+    optimizer     what scalars do to coefficients within a client's round: SGD unless the run file says otherwise.
     replica       the model that everybody rebuilds from the coefficients, bit by bit the same:
 
         θ ← fl( θ + fl( c · S_e ) ),   S_e[i] = Σ_j a_{e,j} z_{e,j}[i],   for the epochs e = 0, 1, ... in turn from θ_0

@@ -17,10 +17,14 @@ import numpy.typing as npt
 
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import FloatArray, Layout, Plan, TensorSpec
+from fedpeft.zeroth.optimizers import CoefficientOptimizer
+from fedpeft.zeroth.optimizers.sgd import Sgd
 from fedpeft.zeroth.pools import check_range
 
 LARGEST = 2**24 - 1
 """Of a coefficient's magnitude: whole numbers that fp32 holds exactly, with their neighbours."""
+
+_SGD = Sgd()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Coordinates:
     directions: int  # measured in a local step
     seed: int  # of the run
     shared: bool = False  # all clients of a round draw the same directions
+    optimizer: CoefficientOptimizer = _SGD  # within a client's round; the replica's rules name it
 
     @property
     def length(self) -> int:
@@ -59,15 +64,19 @@ class Coordinates:
         return self.epoch(round_number) * self.size + numbers
 
     def moved(self, places: npt.NDArray[np.int64], scalars: FloatArray, learning_rate: float) -> FloatArray:
-        """What steps of −lr · g along the directions at `places` add to the coefficients, in units, shape (E·K,).
+        """What a client's steps add to the coefficients, in units, shape (E·K,), as the optimizer has it.
 
         Args:
-            places: shape (n,); one may come twice.
-            scalars: g, shape (n,).
+            places: of the directions of one epoch, shape (steps · directions,), as `drawn` gives them; one may come
+                twice.
+            scalars: g, of the same shape.
             learning_rate: lr.
         """
         change = np.zeros(self.length, dtype=np.float64)
-        np.add.at(change, places, scalars.astype(np.float64) * (-learning_rate / self.unit))
+        begin = int(places[0]) // self.size * self.size if len(places) else 0
+        drawn = (places - begin).reshape(-1, self.directions)
+        own = scalars.astype(np.float64).reshape(-1, self.directions)
+        change[begin : begin + self.size] = self.optimizer.replay(drawn, own, self.size, learning_rate / self.unit)
         return change.astype(np.float32)
 
     def check(self, coefficients: FloatArray) -> None:

@@ -7,8 +7,10 @@ import hashlib
 import numpy as np
 
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.combination import Combination
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.direction import Direction
+from fedpeft.zeroth.optimizers import Vector
 from fedpeft.zeroth.pools import Pool, check_range
 from fedpeft.zeroth.room import kept
 
@@ -67,6 +69,10 @@ class Replica:
         """The first `size` places of the direction at a place of the coefficients."""
         epoch, number = divmod(place, self.coordinates.size)
         return self.pool.direction(epoch, number, 0, size)
+
+    def combination(self, epoch: int, coefficients: Vector, size: int) -> Direction:
+        """The first `size` places of the sum of an epoch's directions with these coefficients, shape (K,)."""
+        return Combination.of(self.pool, epoch, coefficients, size)
 
     def _rebuilt(self, whole: np.ndarray) -> FloatArray:
         by_epoch = whole.reshape(-1, self.coordinates.size)

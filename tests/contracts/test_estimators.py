@@ -14,13 +14,22 @@ ESTIMATORS = [
     ("two-point", {"queries": 3}),
     ("forward", {"queries": 1}),
     ("forward", {}),
+    ("forward-gradient", {}),
+    ("forward-gradient", {"queries": 3}),
 ]
 every_estimator = pytest.mark.parametrize(("name", "params"), ESTIMATORS)
 D, EPSILON = 40, 1e-4
 
 
+def asks_for_slopes(estimator):
+    return getattr(estimator, "slopes", False)
+
+
 def measured(estimator, loss, theta, z):
     """The scalars of one step along `z`, shape (directions, D)."""
+    if asks_for_slopes(estimator):
+        pairs = [[loss(theta + sign * EPSILON * own) for sign in (1, -1)] for own in z]
+        return estimator.scalars(np.array([(one - other) / (2 * EPSILON) for one, other in pairs]), EPSILON)
     moves = [
         multiple * EPSILON * z[direction] if direction >= 0 else 0 * theta for direction, multiple in estimator.points
     ]
@@ -68,7 +77,8 @@ def test_its_mean_step_is_the_gradient(name, params):
 @every_estimator
 def test_scalars_have_no_nan_for_finite_losses(name, params):
     estimator = build("estimator", name, params)
-    found = estimator.scalars(np.full(len(estimator.points), 3.0), EPSILON)
+    flat = np.zeros(estimator.directions) if asks_for_slopes(estimator) else np.full(len(estimator.points), 3.0)
+    found = estimator.scalars(flat, EPSILON)
     assert found.shape == (estimator.directions,)
     assert (found == 0).all()
 

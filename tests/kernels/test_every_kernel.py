@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.func import vmap
 
 from fedpeft.kernels import frozen_product
@@ -112,6 +113,19 @@ def test_in_autograd_it_is_a_linear_layer(name, dtype, shape):
     (right * above).sum().backward()
     torch.testing.assert_close(y, right, rtol=BOUND[dtype], atol=BOUND[dtype])
     torch.testing.assert_close(x.grad, other.grad, rtol=BOUND[dtype], atol=BOUND[dtype])
+
+
+@each
+@each_dtype
+@pytest.mark.parametrize("shape", [(3, 5, 33), (33,), (1, 33)], ids=str)
+def test_in_forward_mode_it_is_a_linear_layer(name, dtype, shape):
+    weight, bias = drawn(65, 33, dtype=dtype, seed=1) / 6, drawn(65, dtype=dtype, seed=2)
+    product = kernel_of(name, dtype).hold(weight, bias)
+    x, change = drawn(*shape, dtype=dtype, seed=3), drawn(*shape, dtype=dtype, seed=4)
+    with torch.no_grad(), forward_ad.dual_level():
+        y, tangent = forward_ad.unpack_dual(frozen_product(forward_ad.make_dual(x, change), product))
+    torch.testing.assert_close(y, F.linear(x, weight, bias), rtol=BOUND[dtype], atol=BOUND[dtype])
+    torch.testing.assert_close(tangent, F.linear(change, weight), rtol=BOUND[dtype], atol=BOUND[dtype])
 
 
 @each

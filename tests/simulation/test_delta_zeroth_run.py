@@ -172,6 +172,13 @@ def test_a_text_model_learns_and_is_exported(tmp_path, name):
     assert after < 0.9 * before
 
 
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("more", [{"estimator": {"name": "forward-gradient"}}, {"objective": "error"}])
+def test_slopes_and_errors_serve_as_well(tmp_path, name, more):
+    keys = {f"zeroth__{key}": value for key, value in more.items()}
+    assert api.run(load_run_file(write_run(tmp_path, **{**TEXT, "local__optimizer": name}, **keys))).finished
+
+
 @pytest.mark.parametrize("strategy", ["fedsa", "ffa", "sign-vote", "fedbuff", "fedyogi"])
 def test_strategies_without_gradients_on_their_clients(tmp_path, strategy):
     path = write_run(tmp_path, strategy={"name": strategy}, **TEXT)
@@ -211,6 +218,11 @@ BAD = {
     "adamw": ({"local__optimizer": "adamw"}, "local.optimizer = 'adamw' contradicts.*steps by gradients"),
     "signs": ({"zeroth__scalars": "sign"}, "zeroth.scalars = 'sign' contradicts zeroth.sends = \"delta\""),
     "resolution": ({"zeroth__resolution": 9}, 'zeroth.resolution = 9 contradicts zeroth.sends = "delta"'),
+    "two optimizers": (
+        {"zeroth__optimizer": {"name": "adam"}},
+        "zeroth.optimizer.name = 'adam' contradicts.*local",
+    ),
+    "conservative": ({"zeroth__conservative": True}, 'zeroth.conservative = True contradicts zeroth.sends = "delta"'),
     "bf16": ({"model__dtype": "bf16"}, "model.dtype = 'bf16' contradicts.*noise"),
     "centralised": ({"evaluation__centralised": True}, "evaluation.centralised = True contradicts"),
     "ranks": ({"devices": [{"name": "p", "clients": 3, "rank": 1}]}, 'devices.rank of class "p" contradicts'),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from fedpeft.training import losses
 from fedpeft.training.losses import IGNORED, token_losses
@@ -54,3 +55,19 @@ def test_without_gradient():
     hidden, head, labels = case()
     with torch.no_grad():
         torch.testing.assert_close(token_losses(hidden, head, labels), reference(hidden, head, labels))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("chunk", [4, 256])
+def test_in_forward_mode(monkeypatch, chunk, frozen, bias):
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    hidden, head, labels = case(bias=bias, frozen=frozen)
+    change = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(5))
+    found = []
+    for measure in (token_losses, reference):
+        with torch.no_grad(), forward_ad.dual_level():
+            duals = forward_ad.make_dual(hidden.detach(), change)
+            found.append(forward_ad.unpack_dual(measure(duals, head, labels)))
+    torch.testing.assert_close(found[0].primal, found[1].primal)
+    torch.testing.assert_close(found[0].tangent, found[1].tangent)

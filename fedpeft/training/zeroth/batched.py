@@ -22,8 +22,10 @@ from fedpeft.training.batched.seating import PreparedStarts, seated
 from fedpeft.training.batches import join
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult
+from fedpeft.training.zeroth.conservative import MULTIPLES, best_of
+from fedpeft.training.zeroth.objective import measured
 from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
-from fedpeft.training.zeroth.walk import walk_of
+from fedpeft.training.zeroth.walk import go, walk_of
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.replica import Replica
 
@@ -96,7 +98,7 @@ class BatchedZerothTrainer:
         vector = 4 * adapter.layout.size
         state = (1 + vectors) * vector
         self.seats = max(1, memory // 2 // state)
-        self.limits = PassLimits(rows, memory, state=state, row=2 * len(self.points) * vector)
+        self.limits = PassLimits(rows, memory, state=state, row=2 * settings.widest * vector)
         self._axis = ClientAxis(adapter)
         self._prepared = PreparedStarts(self._prepare)
 
@@ -113,29 +115,44 @@ class BatchedZerothTrainer:
         return seated(jobs, self.seats, sit, work)
 
     def losses(self, group: Sequence[ZerothSeat]) -> torch.Tensor:
-        """The mean loss of each client's batch at each point of its step, shape (N, points), fp64.
+        """The mean objective of each client's batch at each point of its step, shape (N, points), fp64.
 
         Raises:
             Unbatchable: the model or the task cannot serve several clients.
+            ConfigError: the task has no such objective.
         """
-        count = len(group) * len(self.points)
+        return self._losses(group, len(self.points), self._fill)
+
+    def _losses(
+        self, group: Sequence[ZerothSeat], places: int, fill: Callable[[torch.Tensor, ZerothSeat], None]
+    ) -> torch.Tensor:
+        """As `losses`, at so many places, shape (N, places); `fill` writes a client's row for each of them."""
+        count = len(group) * places
         theta, _ = self._axis.rows_of(count)
-        for place, seat in enumerate(group):
-            self._fill(theta[place * len(self.points) : (place + 1) * len(self.points)], seat)
-        batches = [seat.batch for seat in group for _ in self.points]
-        with torch.no_grad(), self._axis.serving(count, Generators([seat for seat in group for _ in self.points])):
-            found = self.task.outcomes(self.adapter.model, join(batches), group[0].prepared).losses
+        for number, seat in enumerate(group):
+            fill(theta[number * places : (number + 1) * places], seat)
+        each = [seat for seat in group for _ in range(places)]
+        with torch.no_grad(), self._axis.serving(count, Generators(each)):
+            outcomes = self.task.outcomes(self.adapter.model, join([seat.batch for seat in each]), group[0].prepared)
+        found = measured(outcomes, self.settings.objective)
         if found.ndim != 1 or len(found) % count or (found.stride(0) == 0 and len(found) > 1):
             raise Unbatchable("the task's loss is one mean over a batch, not a loss per example")
-        return found.cpu().double().reshape(len(group), len(self.points), -1).mean(2)  # not every device has fp64
+        return found.cpu().double().reshape(len(group), places, -1).mean(2)  # not every device has fp64
 
     def _fill(self, rows: torch.Tensor, seat: ZerothSeat) -> None:
         """A client's row for each point."""
         rows[:] = seat.theta
-        directions = seat.record.directions(self.adapter.layout.size)
+        look = seat.record.look()
         for row, (own, multiple) in zip(rows, self.points, strict=True):
             if own >= 0:
-                walk_of(row).add(directions[own], multiple * self.settings.epsilon)
+                walk_of(row).add(look.directions[own], multiple * self.settings.epsilon)
+
+    def _fill_trial(self, rows: torch.Tensor, seat: ZerothSeat, scalars: FloatArray) -> None:
+        """A client's row for the step that its scalars say, for none, and for the opposite."""
+        rows[:] = seat.theta
+        look, trial = seat.record.look(), seat.record.trial(scalars)
+        for row, multiple in zip(rows, MULTIPLES, strict=True):
+            go(walk_of(row), look.moves(multiple * trial))
 
     def _pass(self, group: Sequence[ZerothSeat]) -> None:
         if not group:
@@ -143,21 +160,33 @@ class BatchedZerothTrainer:
         began, shape = time.perf_counter(), group[0].shape
         try:
             losses = self.losses(group).numpy()
+            rows = self._axis.rows
+            means = [float(own.mean()) for own in losses]
+            scalars = [
+                seat.record.scalars(np.asarray(own), mean) for seat, own, mean in zip(group, losses, means, strict=True)
+            ]
+            if self.settings.conservative:
+                scalars = self._best(group, scalars)
+                rows = max(rows, self._axis.rows)
         except Exception as error:
             self._blame(error, group)
             return
         if not self.limits.known(shape):
-            self.limits.measured(shape, len(group), self._axis.rows, 0)
-        for seat, own in zip(group, losses, strict=True):
-            directions = seat.record.directions(self.adapter.layout.size)
-            scalars, nowhere = seat.record.note(np.asarray(own)), [0.0] * len(directions)
-            seat.record.move(walk_of(seat.theta), seat.theta, directions, scalars, nowhere)
+            self.limits.measured(shape, len(group), rows, 0)
+        for seat, own, mean in zip(group, scalars, means, strict=True):
+            seat.record.move(walk_of(seat.theta), seat.theta, seat.record.look(), own, mean)
         share = (time.perf_counter() - began) / len(group)
         for seat in group:
             seat.seconds += share
             seat.fetch()
             if self.on_step is not None:
                 self.on_step()
+
+    def _best(self, group: Sequence[ZerothSeat], scalars: Sequence[FloatArray]) -> list[FloatArray]:
+        """The scalars of what is best for each client on its batch: to step, to stay, or to step the other way."""
+        own = {id(seat): mine for seat, mine in zip(group, scalars, strict=True)}
+        found = self._losses(group, len(MULTIPLES), lambda rows, seat: self._fill_trial(rows, seat, own[id(seat)]))
+        return [mine * np.float32(best_of(losses)) for mine, losses in zip(scalars, found.numpy(), strict=True)]
 
     def rows(self, seat: ZerothSeat) -> torch.Tensor:
         """A client's θ at each point of its next step, shape (points, d)."""

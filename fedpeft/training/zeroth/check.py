@@ -14,8 +14,11 @@ import torch
 from fedpeft.errors import ClientFault, FedpeftError
 from fedpeft.training.batched.mapped import Unbatchable
 from fedpeft.training.batches import signature
-from fedpeft.training.trainer import TrainingJob
+from fedpeft.training.trainer import TrainingJob, batch_order
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer, ZerothSeat
+from fedpeft.training.zeroth.objective import measured
+from fedpeft.training.zeroth.trainer import ZerothTrainer
+from fedpeft.training.zeroth.walk import walk_of
 from fedpeft.types import ClientId
 
 BOUND = 1e-4
@@ -65,12 +68,39 @@ def examine_losses(trainer: BatchedZerothTrainer, job: TrainingJob) -> tuple[str
     return "", ""
 
 
+def examine_alone(trainer: ZerothTrainer, job: TrainingJob) -> None:
+    """Measure what one step asks for, before the run: is there such an objective, and are there such slopes?
+
+    Args:
+        trainer: its adapter's θ is left as it was.
+        job: any client's; its first batch is used.
+
+    Raises:
+        ConfigError: the task has no such objective.
+        ModelError: a part of the model has no forward-mode derivative.
+    """
+    before = trainer.adapter.get()
+    try:
+        record = trainer.records(job, trainer.replica, trainer.settings)
+        trainer.adapter.set(record.start())
+        indices = next(batch_order(job.plan.seed, len(job.data), job.plan.batch_size, 1))
+        with torch.no_grad():
+            prepared = trainer.task.prepare(trainer.adapter.model)
+            batch = trainer.task.batch(job.data, indices)
+            trainer.values(walk_of(trainer.adapter.theta), record.look(), batch, prepared)
+    except ClientFault:
+        return  # of this client's data: it is met again, and costs that client
+    finally:
+        trainer.adapter.set(before)
+
+
 def _alone(trainer: BatchedZerothTrainer, seat: ZerothSeat) -> list[float]:
     """The mean loss at each point, by the model's own forward pass."""
     losses = []
     for row in trainer.rows(seat):
         trainer.adapter.set(row.cpu().numpy())
         with torch.no_grad():
-            found = trainer.task.outcomes(trainer.adapter.model, seat.batch, seat.prepared).losses
+            outcomes = trainer.task.outcomes(trainer.adapter.model, seat.batch, seat.prepared)
+            found = measured(outcomes, trainer.settings.objective)
         losses.append(float(found.cpu().double().mean()))
     return losses

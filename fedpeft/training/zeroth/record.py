@@ -13,10 +13,12 @@ import torch
 
 from fedpeft.errors import ClientFault
 from fedpeft.training.trainer import SCALARS, TrainingJob, TrainingResult, not_finite
+from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
-from fedpeft.training.zeroth.walk import Walk
+from fedpeft.training.zeroth.look import Look
+from fedpeft.training.zeroth.walk import Walk, go
 from fedpeft.types import FloatArray
-from fedpeft.zeroth.direction import Direction
+from fedpeft.zeroth.optimizers import Course, Vector
 from fedpeft.zeroth.replica import Replica, fingerprint
 
 
@@ -28,6 +30,18 @@ class ZerothSettings:
     epsilon: float
     clip: float
     sign: bool = False  # a scalar is ±1, whatever its size
+    conservative: bool = False  # of stepping, staying and the opposite step the best is taken
+    objective: str = "loss"  # or "error": what is measured
+
+    @property
+    def slopes(self) -> bool:
+        """The estimator asks for slopes, not for the loss at points."""
+        return bool(getattr(self.estimator, "slopes", False))
+
+    @property
+    def widest(self) -> int:
+        """The most places that a step measures at in one go."""
+        return max(len(self.estimator.points), len(MULTIPLES) * self.conservative)
 
 
 MOST_SCALARS = 1 << 20
@@ -81,6 +95,9 @@ class Record:
         self._settings = settings
         self._places = replica.coordinates.drawn(job.plan)
         self._scalars = np.zeros(len(self._places), dtype=np.float32)
+        coordinates = replica.coordinates
+        self._begin = coordinates.epoch(job.plan.round) * coordinates.size
+        self._course = Course(coordinates.optimizer, coordinates.size, job.plan.learning_rate)
         self.losses: list[float] = []  # mean over the points, a step
         self._began = time.perf_counter()
 
@@ -93,50 +110,67 @@ class Record:
         """Steps that are done."""
         return len(self.losses)
 
-    @property
-    def places(self) -> npt.NDArray[np.int64]:
-        """Of the directions of the next step, shape (directions,)."""
-        return self._places[self._step()]
+    def look(self) -> Look:
+        """What the next step looks along."""
+        numbers = self._places[self._step()] - self._begin
+        epoch = self._begin // self._replica.coordinates.size
+        return Look(self._replica, epoch, numbers, self._course.along(numbers), self._replica.initial.size)
 
-    def directions(self, size: int) -> list[Direction]:
-        """Those along which the next step looks, over `size` places."""
-        return [self._replica.direction(int(place), size) for place in self.places]
+    def scalars(self, values: npt.NDArray[np.float64], loss: float) -> FloatArray:
+        """g of the next step's directions, shape (directions,), 0 where something is not finite: nothing is taken yet.
 
-    def note(self, losses: npt.NDArray[np.float64]) -> FloatArray:
-        """Take the losses at the points of a step; returns g of its directions, shape (directions,), 0 where a loss is
-        not finite: the step is skipped, and counted."""
+        Args:
+            values: what the estimator asked for.
+            loss: of the step, for the metrics.
+        """
         these, settings = self._step(), self._settings
-        mean = float(losses.mean())
-        if np.isfinite(mean):
-            found = settings.estimator.scalars(losses, settings.epsilon)
-            self._scalars[these] = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
+        scalars: FloatArray = np.zeros(these.stop - these.start, dtype=np.float32)
+        if np.isfinite(loss) and np.isfinite(values).all():
+            found = settings.estimator.scalars(values, settings.epsilon)
+            scalars[:] = np.sign(found) if settings.sign else np.clip(found, -settings.clip, settings.clip)
         if settings.sign:  # a tie or a skipped step has no sign to send: half of the directions vote each way
-            undecided = self._scalars[these] == 0
-            self._scalars[these][undecided] = 1.0 - 2.0 * (self.places[undecided] % 2)
-        self.losses.append(mean)
-        return self._scalars[these]
+            undecided = scalars == 0
+            scalars[undecided] = 1.0 - 2.0 * (self._places[these][undecided] % 2)
+        return scalars
+
+    def trial(self, scalars: FloatArray) -> Vector:
+        """What these scalars would add to the coefficients, shape (K,)."""
+        return self._course.trial(self._places[self._step()] - self._begin, scalars.astype(np.float64))
+
+    def take(self, scalars: FloatArray, loss: float) -> Vector:
+        """Take a step; returns by how much the place moved that steps look from, in coefficients, shape (K,).
+
+        Args:
+            scalars: g as it is sent, shape (directions,).
+            loss: of the step; one that is not finite is counted as skipped.
+        """
+        these = self._step()
+        self._scalars[these] = scalars
+        self.losses.append(loss)
+        return self._course.take(self._places[these] - self._begin, scalars.astype(np.float64))
 
     def move(
         self,
         walk: Walk,
         theta: torch.Tensor,
-        directions: Sequence[Direction],
+        look: Look,
         scalars: FloatArray,
-        back: Sequence[float],
+        loss: float,
+        back: Sequence[float] | None = None,
+        stands: Vector | float = 0.0,
     ) -> None:
-        """θ ← θ − lr · g · z along each direction.
+        """Take a step, and move θ to where the next one looks from.
 
         Args:
             walk: moves θ.
             theta: what it moves, shape (d,), fp32, contiguous.
-            directions: from `directions`, before the step was noted.
-            scalars: from `note`.
-            back: by how much of each direction θ must go to be where the step began; done with the step, in one pass.
+            look: of the step.
+            scalars: g as it is sent, shape (directions,).
+            loss: of the step; one that is not finite is counted as skipped.
+            back: how far θ stands along each of the step's directions, which is undone; None: nowhere.
+            stands: by how much θ was moved on already, in coefficients, shape (K,).
         """
-        for direction, scalar, way in zip(directions, scalars, back, strict=True):
-            move = way - self.plan.learning_rate * float(scalar)
-            if move:
-                walk.add(direction, move)
+        go(walk, look.moves(self.take(scalars, loss) - stands, back))
 
     def result(self, theta: torch.Tensor) -> TrainingResult:
         """What came of the job; a fault if no step had a finite loss.

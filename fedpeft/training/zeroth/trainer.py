@@ -15,15 +15,21 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.errors import ClientFault
 from fedpeft.training.task import Task
 from fedpeft.training.trainer import TrainingJob, TrainingResult, batch_order
+from fedpeft.training.zeroth.conservative import MULTIPLES, best_of
+from fedpeft.training.zeroth.look import Look
+from fedpeft.training.zeroth.objective import measured
 from fedpeft.training.zeroth.record import Record, ZerothSettings, impossible
-from fedpeft.training.zeroth.walk import Walk, walk_of
+from fedpeft.training.zeroth.slopes import slopes_along
+from fedpeft.training.zeroth.walk import Walk, go, walk_of
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.optimizers import Vector
 from fedpeft.zeroth.replica import Replica
 
 
@@ -90,7 +96,7 @@ class ZerothTrainer:
         return record.result(self.adapter.theta)
 
     def step(self, walk: Walk, record: Record, batch: Any, prepared: Any) -> None:
-        """One step of θ on one batch; under a loss that is not finite θ comes back to where it was.
+        """One step of θ on one batch; under a loss that is not finite its scalars are 0.
 
         Args:
             walk: moves θ.
@@ -98,20 +104,50 @@ class ZerothTrainer:
             batch: from `task.batch`.
             prepared: from `task.prepare`.
         """
-        points, epsilon, size = self.settings.estimator.points, self.settings.epsilon, self.adapter.layout.size
-        directions = record.directions(size)
-        offsets = [0] * len(directions)  # where θ stands along each direction, in ε
+        look = record.look()
+        values, loss, back = self.values(walk, look, batch, prepared)
+        scalars = record.scalars(values, loss)
+        stands: Vector | float = 0.0  # by how much θ was moved on already, in coefficients
+        if self.settings.conservative and scalars.any():
+            trial, at = record.trial(scalars), 0
+            losses: list[float] = []
+            go(walk, look.moves(np.zeros_like(trial), back))
+            for multiple in MULTIPLES:
+                go(walk, look.moves((multiple - at) * trial))
+                losses.append(self._measure(batch, prepared))
+                at = multiple
+            scalars, stands, back = scalars * np.float32(best_of(losses)), at * trial, None
+        record.move(walk, self.adapter.theta, look, scalars, loss, back, stands)
+
+    def values(
+        self, walk: Walk, look: Look, batch: Any, prepared: Any
+    ) -> tuple[npt.NDArray[np.float64], float, list[float] | None]:
+        """What the estimator asks for, the step's loss, and how far θ then stands along each direction.
+
+        Raises:
+            ConfigError: the task has no such objective.
+            ModelError: the estimator asks for slopes, and the model has none.
+        """
+        settings = self.settings
+        if settings.slopes:
+            loss, slopes = slopes_along(self.adapter, self.task, batch, prepared, look.directions)
+            return slopes, loss if np.isfinite(slopes).all() else float("nan"), None
+        points, epsilon = settings.estimator.points, settings.epsilon
+        offsets = [0] * settings.estimator.directions  # where θ stands along each direction, in ε
         losses = np.empty(len(points))
         for number, (own, multiple) in enumerate(points):
             for other, offset in enumerate(offsets):
                 wanted = multiple if other == own else 0
                 if offset != wanted:
-                    walk.add(directions[other], (wanted - offset) * epsilon)
+                    walk.add(look.directions[other], (wanted - offset) * epsilon)
                     offsets[other] = wanted
-            outcomes = self.task.outcomes(self.adapter.model, batch, prepared)
-            losses[number] = float(outcomes.losses.cpu().double().mean())  # not every device has fp64
-        back = [-offset * epsilon for offset in offsets]
-        record.move(walk, self.adapter.theta, directions, record.note(losses), back)
+            losses[number] = self._measure(batch, prepared)
+        return losses, float(losses.mean()), [offset * epsilon for offset in offsets]
+
+    def _measure(self, batch: Any, prepared: Any) -> float:
+        """The objective's mean over a batch, where θ stands."""
+        outcomes = self.task.outcomes(self.adapter.model, batch, prepared)
+        return float(measured(outcomes, self.settings.objective).cpu().double().mean())  # not every device has fp64
 
     def _prepare(self, start: FloatArray) -> Any:
         """`Task.prepare` for this start; a cohort that starts from one broadcast shares it."""

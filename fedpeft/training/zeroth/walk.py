@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -61,6 +62,12 @@ class DeviceWalk:
             ones = there[place // 8 : (place + _PIECE) // 8, None].bitwise_right_shift(self._shifts).bitwise_and(1)
             moved = torch.where(ones.reshape(-1)[: len(part)].bool(), size, -size)
             part.add_(moved.to(part.dtype))
+
+
+def go(walk: Walk, moves: Iterable[tuple[Direction, float]]) -> None:
+    """Walk along each direction, so far."""
+    for direction, scale in moves:
+        walk.add(direction, scale)
 
 
 def walk_of(theta: torch.Tensor) -> Walk:

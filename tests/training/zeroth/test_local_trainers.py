@@ -18,6 +18,7 @@ from fedpeft.training.zeroth.estimators.forward import Forward
 from fedpeft.training.zeroth.estimators.two_point import TwoPoint
 from fedpeft.training.zeroth.local.record import LocalRecord
 from fedpeft.training.zeroth.trainer import ZerothTrainer
+from fedpeft.training.zeroth.walk import walk_of
 
 every_optimizer = pytest.mark.parametrize("name", ["sgd", "zo-adam", "zo-adamu"])
 both_trainers = pytest.mark.parametrize("kind", [ZerothTrainer, BatchedZerothTrainer])
@@ -150,8 +151,8 @@ def test_a_client_that_left_the_finite_numbers_is_at_fault():
     """The last step may do it: no loss is taken after it."""
     subject = trainer()
     record = LocalRecord(own_job("far"), subject.replica, subject.settings)
-    record.note(np.array([1.0, 0.5]))
     theta = torch.from_numpy(START.copy())
+    record.move(walk_of(theta), theta, record.look(), np.float32([0.5]), 1.0)
     assert record.result(theta).fault is None
     theta[3] = float("inf")
     fault = record.result(theta).fault

@@ -3,6 +3,9 @@
 A point is (direction, multiple): the loss is taken at θ + multiple · ε · z_direction, of the directions of this step
 counted from 0; direction −1 is θ itself. So one estimator serves a model in whose weights one walks in place, and many
 clients' adapters side by side.
+
+An estimator with `slopes = True` asks for no points: it is given the slope zᵀ∇L along each direction, by forward-mode
+differentiation, one client after the other.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class Estimator(Protocol):
         """g for each direction of the step, shape (directions,): the step is −lr · Σ g z.
 
         Args:
-            losses: at the points, shape (len(points),), finite.
+            losses: at the points, shape (len(points),), finite; where `slopes` is True, these, shape (directions,).
             epsilon: ε.
         """
 

@@ -11,10 +11,11 @@ import torch
 from fedpeft.registry import load
 from fedpeft.training.trainer import TrainingJob, TrainingResult, not_finite
 from fedpeft.training.zeroth.local import LocalOptimizer
+from fedpeft.training.zeroth.look import Look
 from fedpeft.training.zeroth.record import Record, ZerothSettings
 from fedpeft.training.zeroth.walk import Walk
 from fedpeft.types import FloatArray
-from fedpeft.zeroth.direction import Direction
+from fedpeft.zeroth.optimizers import Vector
 from fedpeft.zeroth.replica import Replica
 
 
@@ -44,28 +45,34 @@ class LocalRecord(Record):
         """See `Record.start`."""
         return self.job.start
 
-    def directions(self, size: int) -> list[Direction]:
-        """See `Record.directions`."""
-        drawn = self._drawn[:, self._step()].T
-        return self._optimizer.look([[self._replica.direction(int(place), size) for place in one] for one in drawn])
+    def look(self) -> Look:
+        """See `Record.look`."""
+        look, drawn = super().look(), self._drawn[:, self._step()].T
+        size = len(self.job.start)
+        made = [[self._replica.direction(int(place), size) for place in one] for one in drawn]
+        look.directions = self._optimizer.look(made)
+        return look
 
     def move(
         self,
         walk: Walk,
         theta: torch.Tensor,
-        directions: Sequence[Direction],
+        look: Look,
         scalars: FloatArray,
-        back: Sequence[float],
+        loss: float,
+        back: Sequence[float] | None = None,
+        stands: Vector | float = 0.0,
     ) -> None:
         """See `Record.move`."""
-        for direction, way in zip(directions, back, strict=True):
-            if way:
-                walk.add(direction, way)
-        if not np.isfinite(self.losses[-1]):
+        self.losses.append(loss)
+        for direction, offset in zip(look.directions, back or (), strict=back is not None):
+            if offset:
+                walk.add(direction, -offset)
+        if not np.isfinite(loss):
             return
         if self.plan.weight_decay:
             theta.mul_(1 - self.plan.learning_rate * self.plan.weight_decay)
-        self._optimizer.move(theta, directions, scalars)
+        self._optimizer.move(theta, look.directions, scalars)
 
     def result(self, theta: torch.Tensor) -> TrainingResult:
         """See `Record.result`; a fault also if θ is no longer finite."""
