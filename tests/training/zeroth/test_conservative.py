@@ -111,3 +111,18 @@ def test_a_client_all_of_whose_losses_are_nan_is_at_fault(kind):
 
     (result,) = results(trainer(kind, loss=never), job(steps=3))
     assert "the loss is nan in all of 3 steps" in result.fault.message
+
+
+class Uphill(TwoPoint):
+    """Has the sign wrong: every step is a step up."""
+
+    def scalars(self, losses, epsilon):
+        return -super().scalars(losses, epsilon)
+
+
+@BOTH
+def test_the_opposite_is_taken_where_it_is_best(kind):
+    one = job(steps=8, batch_size=20, learning_rate=1e-2)
+    (right,), (turned,) = results(zeroth_jobs.trainer(kind), one), results(trainer(kind, estimator=Uphill()), one)
+    assert (np.sign(turned.scalars) == np.sign(right.scalars)).all()
+    np.testing.assert_allclose(turned.scalars, right.scalars, rtol=2e-2, atol=2e-3)
