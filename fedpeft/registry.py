@@ -98,6 +98,9 @@ BUILTIN: dict[Kind, dict[str, str]] = {
     "pool": {
         "hadamard": "fedpeft.zeroth.hadamard:HadamardPool",
         "independent": "fedpeft.zeroth.independent:IndependentPool",
+        "fresh": "fedpeft.zeroth.fresh:FreshPool",
+        "near-gaussian": "fedpeft.zeroth.near_gaussian:NearGaussianPool",
+        "gaussian": "fedpeft.zeroth.gaussian:GaussianPool",
     },
     "estimator": {
         "two-point": "fedpeft.training.zeroth.estimators.two_point:TwoPoint",

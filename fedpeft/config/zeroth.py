@@ -23,9 +23,11 @@ class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
     sends: Literal["scalars", "delta"] = "scalars"  # a number a step; or delta: of θ, with optimizers per weight
-    pool: str = "hadamard"  # hadamard: replayed in one pass over the weights; independent: FedKSeed's, in K/16
+    pool: str = "hadamard"  # hadamard: replayed in one pass; independent | fresh | near-gaussian | gaussian: ZEROTH.md
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
+    blocks: Positive = 1  # B, parts of the vector, of which a direction moves one
+    sparse: float = Field(1.0, gt=0, le=1)  # share of each tensor's weights that move: the smallest at the start
     estimator: PluginTable = PluginTable(name="two-point")  # two-point | forward | forward-gradient, with `queries`
     optimizer: PluginTable = PluginTable(name="sgd")  # sgd | momentum | sign | adam | spsa-gc | adamu
     objective: Literal["loss", "error"] = "loss"  # what is measured; error: 1 − accuracy
@@ -72,6 +74,13 @@ def check_zeroth(config: RunConfig) -> None:
             "decay cannot be replayed in one pass",
             "0",
         ),
+        (
+            table.sparse < 1 and local.weight_decay > 0,
+            "local.weight_decay",
+            local.weight_decay,
+            "with zeroth.sparse it would move the weights that are to stay",
+            "0",
+        ),
         (local.accumulate > 1, "local.accumulate", local.accumulate, "nothing is kept of a pass: it saves none", "1"),
         (local.checkpointing, "local.checkpointing", True, "nothing is kept of a pass: it saves none", "false"),
         (local.autocast != "off", "local.autocast", local.autocast, noise, '"off"'),
@@ -105,6 +114,12 @@ def check_zeroth(config: RunConfig) -> None:
             f"by {table.clip * 2.0**table.resolution:g} units",
             allowed="zeroth.clip · 2^zeroth.resolution of at most 2^18 = 262144: sums must stay exact",
             remedy="lower one of them",
+        )
+    if table.size % table.blocks:
+        raise Contradiction(
+            f"zeroth.size = {table.size} does not divide into zeroth.blocks = {table.blocks}",
+            allowed="zeroth.size a multiple of zeroth.blocks: each block has as many directions",
+            remedy="change one of them",
         )
     ranks = [device.name for device in config.devices if device.rank is not None]
     if ranks:

@@ -19,6 +19,8 @@ specification, with values to test against.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -65,16 +67,16 @@ def signs(bits: Packed, count: int) -> npt.NDArray[np.float32]:
     return np.take(_SIGNS, bits, axis=0).reshape(-1)[:count]
 
 
-def add_signs(target: npt.NDArray[np.float32], bits: Packed, scale: float) -> None:
+def add_signs(target: npt.NDArray[Any], bits: Packed, scale: float) -> None:
     """target += scale · z, in place; each element is rounded once.
 
     Args:
-        target: shape (n,), fp32, contiguous.
+        target: shape (n,), fp32 or int32, contiguous.
         bits: packed z, shape (⌈n/8⌉,).
-        scale: taken as fp32; ±scale is exact, so no machine can round it otherwise.
+        scale: taken as what the target is of; ±scale is exact, so no machine can round it otherwise.
     """
-    table = _SIGNS * np.float32(scale)
-    room = np.empty((min(_PIECE, len(bits)), 8), dtype=np.float32)
+    table = _SIGNS.astype(target.dtype, copy=False) * target.dtype.type(scale)
+    room = np.empty((min(_PIECE, len(bits)), 8), dtype=target.dtype)
     for place in range(0, len(bits), _PIECE):
         part = target[8 * place : 8 * (place + _PIECE)]
         taken = room[: -(-len(part) // 8)]

@@ -91,12 +91,12 @@ class Federation:
     @cached_property
     def replica(self) -> Replica | None:
         """Zeroth order by scalars: makes θ of coefficients."""
-        return make_replica(self.config, self.initial)
+        return make_replica(self.config, self.initial, self.adapter.layout)
 
     @cached_property
     def directions(self) -> Replica:
         """Zeroth order, by scalars or by deltas: knows the directions along which clients look."""
-        return self.replica or make_directions(self.config, self.initial)
+        return self.replica or make_directions(self.config, self.initial, self.adapter.layout)
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -10,6 +10,7 @@ from fedpeft.config.table import PluginTable
 from fedpeft.errors import ConfigError
 from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
+from fedpeft.simulation.pools import drawn_pool, make_pool, pool_notes
 from fedpeft.simulation.zeroth_combinations import check_combinations
 from fedpeft.simulation.zeroth_local import check_local, delta_note, held, sends_delta
 from fedpeft.strategies import Strategy
@@ -22,7 +23,7 @@ from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.local.record import LocalRecord
 from fedpeft.training.zeroth.record import Record, ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
-from fedpeft.types import FloatArray
+from fedpeft.types import FloatArray, Layout
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.replica import Replica
@@ -36,12 +37,13 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
 
     Raises:
         PluginError: the pool, the estimator or the optimizer refuses its parameters.
-        ConfigError: the strategy's client half works on gradients; or two keys mean nothing together.
+        ConfigError: the strategy's client half works on gradients; two keys mean nothing together; or a pool of so many
+            blocks cannot be.
     """
     table = config.zeroth
     if table is None:
         return
-    build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    drawn_pool(config)
     check_combinations(config, strategy, make_settings(config), make_optimizer(config))
     if sends_delta(config):
         check_local(config, strategy)
@@ -75,17 +77,18 @@ def make_optimizer(config: RunConfig) -> CoefficientOptimizer:
     return optimizer
 
 
-def make_replica(config: RunConfig, initial: FloatArray) -> Replica | None:
+def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica | None:
     """The replica of a zeroth-order run by scalars; None of any other.
 
     Args:
         config: the run file.
         initial: θ_0, shape (d,).
+        layout: where each tensor lies in it.
     """
-    return None if config.zeroth is None or sends_delta(config) else make_directions(config, initial)
+    return None if config.zeroth is None or sends_delta(config) else make_directions(config, initial, layout)
 
 
-def make_directions(config: RunConfig, initial: FloatArray) -> Replica:
+def make_directions(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica:
     """As `make_replica`, of a zeroth-order run of either kind; one by deltas asks it for directions alone."""
     table = config.zeroth
     assert table is not None
@@ -99,12 +102,12 @@ def make_directions(config: RunConfig, initial: FloatArray) -> Replica:
         shared=table.draws == "round",
         optimizer=make_optimizer(config),
     )
-    pool = build("pool", table.pool, {"size": table.size, "seed": config.run.seed})
+    pool, part = make_pool(config, initial, layout)
     own = table.estimator
     rules = (
         f"{own.name.rpartition(':')[2]}:{sorted(own.params.items())}:{table.perturbation}:{table.clip}:{table.scalars}"
     )
-    return Replica(initial, pool, coordinates, rules + _further_rules(table))
+    return Replica(initial, pool, coordinates, rules + part + _further_rules(table))
 
 
 def _further_rules(table: ZerothTable) -> str:
@@ -187,8 +190,8 @@ def zeroth_notes(federation: Federation) -> list[str]:
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}"
     if sends_delta(config):
-        return [f"{words}; {delta_note(config, federation.sharing.shared.size)}"]
-    notes = [f"{words}; clients send scalars and rebuild the model from coefficients"]
+        return [f"{words}; {delta_note(config, federation.sharing.shared.size)}", *pool_notes(config)]
+    notes = [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(config)]
     steps = max(federation.steps(device.name) for device in federation.config.devices)
     return notes + _optimizer_notes(table, coordinates, steps * coordinates.directions)
 

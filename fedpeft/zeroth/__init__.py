@@ -1,7 +1,7 @@
 """Zeroth-order federation: the model as a sum of directions that nobody sends (no models here, no torch).
 
     coefficient   a_j, a whole number: how far the federation has moved along direction j, in steps of the unit c.
-    pool          the K directions of one epoch, made from the run's seed: `hadamard` or `independent`.
+    pool          the K directions of one epoch, made from the run's seed; over all places, a block of them or a mask.
     epoch         a number of rounds that share a pool; the next one draws another.
     scalar        g, what one local step measured along one direction: the directional derivative.
     optimizer     what scalars do to coefficients within a client's round: SGD unless the run file says otherwise.

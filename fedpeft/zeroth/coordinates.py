@@ -39,6 +39,7 @@ class Coordinates:
     seed: int  # of the run
     shared: bool = False  # all clients of a round draw the same directions
     optimizer: CoefficientOptimizer = _SGD  # within a client's round; the replica's rules name it
+    largest: int = 1  # of the pool: in sums a coefficient counts so many times
 
     @property
     def length(self) -> int:
@@ -83,14 +84,14 @@ class Coordinates:
         """Refuse coefficients, shape (E·K,), of which no replica could be made exactly.
 
         Raises:
-            ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31.
+            ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31, for numbers up to `largest`.
         """
         sizes = np.abs(np.rint(coefficients)).astype(np.float64)
         largest = float(sizes.max(initial=0.0))
         if not largest <= LARGEST:  # NaN too
             raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")
         for place in range(0, len(sizes), self.size):
-            check_range(sizes[place : place + self.size].astype(np.int64))
+            check_range(sizes[place : place + self.size].astype(np.int64), self.largest)
 
     def layout(self, base: str) -> Layout:
         """Of the shared vector: one tensor, whose digest says all that both sides must agree on.

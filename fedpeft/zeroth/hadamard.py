@@ -16,10 +16,11 @@ import numpy as np
 
 from fedpeft.randomness.directions import packed, signs
 from fedpeft.randomness.streams import derive
-from fedpeft.randomness.walsh import parities, walsh
+from fedpeft.randomness.walsh import walsh
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.direction import Direction, Signs
 from fedpeft.zeroth.pools import PIECE, Coefficients, step_of
+from fedpeft.zeroth.sign_stream import SignStream
 
 
 class HadamardPool:
@@ -33,6 +34,8 @@ class HadamardPool:
         ValueError: another size.
     """
 
+    largest = 1
+
     def __init__(self, size: int, seed: int) -> None:
         if not 8 <= size <= PIECE or size & (size - 1):
             raise ValueError(f"size = {size} must be a power of two from 8 to {PIECE} for the pool hadamard")
@@ -41,15 +44,7 @@ class HadamardPool:
 
     def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
-        bits = packed(self._key(epoch), begin, count)
-        flips = np.packbits(parities(number, self.size), bitorder="little")
-        at = begin % self.size // 8
-        whole = bits[: len(bits) // len(flips) * len(flips)].reshape(-1, len(flips))
-        turned = np.roll(flips, -at)
-        whole ^= turned
-        rest = bits[whole.size :]
-        rest ^= turned[: len(rest)]
-        return Signs(bits, count)
+        return Signs(None, count, SignStream(self._key(epoch), begin, number, self.size))
 
     def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
         """See `Pool.combine`."""

@@ -33,6 +33,8 @@ class IndependentPool:
         ValueError: another size.
     """
 
+    largest = 1
+
     def __init__(self, size: int, seed: int) -> None:
         if size < WORD or size % WORD:
             raise ValueError(f"size = {size} must be a multiple of {WORD} for the pool independent")

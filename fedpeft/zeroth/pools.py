@@ -13,6 +13,12 @@ from fedpeft.zeroth.direction import Direction
 PIECE = 1 << 16
 """Weights worked on at a time: all that is needed for them stays in a core's cache."""
 
+SPAN = 1 << 18
+"""Weights summed up at a time by a pool that makes its directions one by one: to set up a stream costs little then."""
+
+MOST = 1 << 16
+"""Directions of an epoch, at most."""
+
 Coefficients = npt.NDArray[np.int64]
 
 
@@ -24,6 +30,9 @@ class Pool(Protocol):
 
     size: int
     """K."""
+
+    largest: int
+    """The largest |z| in the whole numbers that sums are made of: 1 for signs. A pool that does not say has 1."""
 
     def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """Places `begin` to `begin + count` of z_{epoch, number}; `begin` is a multiple of 8."""
@@ -40,17 +49,42 @@ class Pool(Protocol):
         """
 
 
-def step_of(total: Coefficients | npt.NDArray[np.int32], unit: float) -> FloatArray:
+def step_of(total: Coefficients | npt.NDArray[np.int32] | npt.NDArray[np.float64], unit: float) -> FloatArray:
     """fl(c · S): the product in fp64, rounded to fp32 once more. Every pool moves weights by this and nothing else."""
     return (total.astype(np.float64) * unit).astype(np.float32)
 
 
-def check_range(coefficients: Coefficients) -> None:
+def check_range(coefficients: Coefficients, largest: int = 1) -> None:
     """Refuse coefficients whose sums might leave int32, in which they are exact.
 
+    Args:
+        coefficients: a, shape (K,), whole.
+        largest: of the pool; see `Pool`.
+
     Raises:
-        ValueError: Σ_j |a_j| is 2^31 or more.
+        ValueError: largest · Σ_j |a_j| is 2^31 or more.
     """
     total = int(np.abs(coefficients).sum())
-    if total >= 2**31:
-        raise ValueError(f"the coefficients' magnitudes add up to {total}: it must be below 2^31")
+    if total * largest >= 2**31:
+        times = f" times {largest}, the largest number of a direction," if largest > 1 else ":"
+        raise ValueError(f"the coefficients' magnitudes add up to {total}{times} it must be below 2^31")
+
+
+def check_size(size: int, pool: str) -> None:
+    """Refuse what is no number of directions, for a pool that can have any.
+
+    Raises:
+        ValueError: the size is not from 1 to 65,536.
+    """
+    if not 1 <= size <= MOST:
+        raise ValueError(f"size = {size} must be from 1 to {MOST} for the pool {pool}")
+
+
+def used_of(coefficients: Coefficients) -> list[tuple[int, int]]:
+    """Number and coefficient of each direction that moved, in the order of numbers."""
+    return [(int(number), int(coefficients[number])) for number in np.flatnonzero(coefficients)]
+
+
+def largest_of(pool: Pool) -> int:
+    """`Pool.largest`, 1 where the pool does not say."""
+    return int(getattr(pool, "largest", 1))

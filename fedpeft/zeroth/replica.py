@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.blocks import BlockPool
 from fedpeft.zeroth.combination import Combination
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.direction import Direction
 from fedpeft.zeroth.optimizers import Vector
-from fedpeft.zeroth.pools import Pool, check_range
+from fedpeft.zeroth.pools import Pool, check_range, largest_of
 from fedpeft.zeroth.room import kept
+from fedpeft.zeroth.sparse import SparsePool
 
 
 class Replica:
@@ -29,14 +32,16 @@ class Replica:
 
     Attributes:
         identity: of θ_0, of the pool, by samples of its directions, and of the rules: equal on both sides, or a client
-            would build another model, or mean something else by its scalars.
+            would build another model, or mean something else by its scalars. Samples are of the pool that parts of the
+            vector are taken from: which part is for the rules to say.
     """
 
     def __init__(self, initial: FloatArray, pool: Pool, coordinates: Coordinates, rules: str = "") -> None:
         self.initial = initial
         self.pool = pool
-        self.coordinates = coordinates
-        samples = pool.direction(0, 0, 0, 512).values(), pool.direction(1, coordinates.size - 1, 64, 512).values()
+        self.coordinates = replace(coordinates, largest=largest_of(pool))
+        drawn = _drawn(pool)
+        samples = drawn.direction(0, 0, 0, 512).values(), drawn.direction(1, drawn.size - 1, 64, 512).values()
         self.identity = f"{_sha(np.concatenate(samples))}:{_sha(initial)}:{rules}"
         self._epoch_start: tuple[bytes, FloatArray] = (b"", initial)  # coefficients of the epochs before, θ
         self._last: tuple[bytes, FloatArray, str] | None = None  # coefficients, θ, its hash once it was asked for
@@ -91,8 +96,15 @@ class Replica:
         return theta
 
     def _move(self, theta: FloatArray, epoch: int, coefficients: np.ndarray) -> None:
-        check_range(coefficients)
+        check_range(coefficients, self.coordinates.largest)
         self.pool.combine(epoch, coefficients, theta, self.coordinates.unit)
+
+
+def _drawn(pool: Pool) -> Pool:
+    """The pool whose directions move all weights, under those that take parts of them."""
+    while isinstance(pool, BlockPool | SparsePool):
+        pool = pool.inner
+    return pool
 
 
 def fingerprint(digest: str) -> int:

@@ -26,6 +26,7 @@ K = 4096
 TIMED = 32  # directions of the peer that are timed, and of the independent pool
 UNIT = 1e-7
 HADAMARD, INDEPENDENT = "hadamard pool", "independent pool"
+FRESH, NEAR = "fresh pool", "near-gaussian pool"
 RANDN, COPY = "torch.randn for each direction", "limit: copy of the weights"
 ONE = "one direction, made and added"
 ONE_RANDN = "one torch.randn, made and added"
@@ -107,8 +108,10 @@ def _rebuild(weights: int, repeats: int) -> list[Figure]:
 def _one(weights: int, repeats: int) -> list[Figure]:
     import torch
 
+    from fedpeft.zeroth.fresh import FreshPool
     from fedpeft.zeroth.hadamard import HadamardPool
     from fedpeft.zeroth.independent import IndependentPool
+    from fedpeft.zeroth.near_gaussian import NearGaussianPool
 
     theta = np.zeros(weights, dtype=np.float32)
     room, generator, tensor = torch.empty(weights), torch.Generator(), torch.from_numpy(theta)
@@ -119,6 +122,7 @@ def _one(weights: int, repeats: int) -> list[Figure]:
 
     contenders: dict[str, Callable[[], object]] = {ONE_RANDN: by_randn}
     pools: dict[str, Pool] = {HADAMARD: HadamardPool(K, 1), INDEPENDENT: IndependentPool(K, 1)}
+    pools |= {FRESH: FreshPool(K, 1), NEAR: NearGaussianPool(K, 1)}
     for name, pool in pools.items():
         contenders[f"{ONE}: {name}"] = partial(_move, theta, pool)
     samples = interleaved(contenders, repeats=repeats)
@@ -129,7 +133,7 @@ def _one(weights: int, repeats: int) -> list[Figure]:
             "ms",
             group=f"one direction over {weights:,} weights",
             role="peer" if name == ONE_RANDN else "own",
-            goals=[] if name == ONE_RANDN else [Goal(3, ONE_RANDN, why=WHY_WORDS)],
+            goals=[] if name == ONE_RANDN else [Goal(None if NEAR in name else 3, ONE_RANDN, why=WHY_WORDS)],
         )
         for name, taken in samples.items()
     ]

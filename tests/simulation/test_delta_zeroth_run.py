@@ -179,6 +179,25 @@ def test_slopes_and_errors_serve_as_well(tmp_path, name, more):
     assert api.run(load_run_file(write_run(tmp_path, **{**TEXT, "local__optimizer": name}, **keys))).finished
 
 
+PARTS = {"blocks": {"blocks": 4}, "sparse": {"sparse": 0.5}} | {
+    pool: {"pool": pool} for pool in ("independent", "fresh", "near-gaussian", "gaussian")
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("part", PARTS)
+def test_any_directions_serve(tmp_path, name, part):
+    keys = {f"zeroth__{key}": value for key, value in PARTS[part].items()}
+    losses = {}
+    for trainer in ("batched", "sequential"):
+        path = write_run(tmp_path / trainer, **{**TEXT, "local__optimizer": name}, **keys, engine={"trainer": trainer})
+        result = api.run(load_run_file(path))
+        assert result.refused == ()
+        with Journal.read(result.folder) as journal:
+            losses[trainer] = [e.payload["loss_last"] for e in journal.events(EventKind.ACCEPTED)]
+    np.testing.assert_allclose(losses["batched"], losses["sequential"], rtol=1e-3)
+
+
 @pytest.mark.parametrize("strategy", ["fedsa", "ffa", "sign-vote", "fedbuff", "fedyogi"])
 def test_strategies_without_gradients_on_their_clients(tmp_path, strategy):
     path = write_run(tmp_path, strategy={"name": strategy}, **TEXT)
@@ -226,6 +245,10 @@ BAD = {
     "bf16": ({"model__dtype": "bf16"}, "model.dtype = 'bf16' contradicts.*noise"),
     "centralised": ({"evaluation__centralised": True}, "evaluation.centralised = True contradicts"),
     "ranks": ({"devices": [{"name": "p", "clients": 3, "rank": 1}]}, 'devices.rank of class "p" contradicts'),
+    "decay of what stays": (
+        {"local__weight_decay": 0.1, "zeroth__sparse": 0.5},
+        "local.weight_decay = 0.1 contradicts.*zeroth.sparse",
+    ),
     "sends": ({"zeroth__sends": "deltas"}, "zeroth.sends = \"deltas\"|zeroth.sends = 'deltas'"),
 }
 
