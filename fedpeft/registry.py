@@ -66,6 +66,8 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "scaffold": "fedpeft.strategies.scaffold:Scaffold",
         "fedsa": "fedpeft.strategies.fedsa:FedSA",
         "ffa": "fedpeft.strategies.ffa:FFA",
+        "median": "fedpeft.strategies.median:Median",
+        "trimmed-mean": "fedpeft.strategies.trimmed_mean:TrimmedMean",
         "sign-vote": "fedpeft.strategies.sign_vote:SignVote",
     },
     "codec": {

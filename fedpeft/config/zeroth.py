@@ -35,7 +35,10 @@ class ZerothTable(Table):
     perturbation: float = Field(1e-3, gt=0)  # ε, how far a client looks along a direction
     scalars: Literal["value", "sign"] = "value"  # sign: only its sign counts, ±1; one bit each with codec.up = "sign"
     draws: Literal["client", "round"] = "client"  # whose the directions are: each client's own, or the round's for all
+    sampling: Literal["uniform", "importance"] = "uniform"  # importance: more often where the loss changed more
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0  # τ of that: odds are within e^τ
     clip: float = Field(1000.0, gt=0)  # of a scalar's magnitude, on both sides
+    deviations: float = Field(0.0, ge=0)  # scalars are bounded at the round's median ± so many MADs; 0: they are not
     resolution: Annotated[int, Field(ge=0, le=20)] = 8  # coefficients are whole multiples of rate · 2^-resolution
 
     def epochs(self, rounds: int) -> int:
@@ -121,6 +124,7 @@ def check_zeroth(config: RunConfig) -> None:
             allowed="zeroth.size a multiple of zeroth.blocks: each block has as many directions",
             remedy="change one of them",
         )
+    _check_scalars(table)
     ranks = [device.name for device in config.devices if device.rank is not None]
     if ranks:
         raise Contradiction(
@@ -138,6 +142,8 @@ def _check_delta(table: ZerothTable) -> None:
         ("conservative", table.conservative, False, "its trial steps are of coefficients"),
         ("scalars", table.scalars, "value", "nobody votes: g is the client's own, and stays with it"),
         ("resolution", table.resolution, default, "there are no coefficients to round"),
+        ("sampling", table.sampling, "uniform", "nobody is told what others measured"),
+        ("deviations", table.deviations, 0, "there are no scalars of a round to compare"),
     ]
     for key, value, allowed, reason in rules:
         if value != allowed:
@@ -146,3 +152,36 @@ def _check_delta(table: ZerothTable) -> None:
                 allowed=f"{allowed!r}, its default",
                 remedy=f'remove zeroth.{key}, or set zeroth.sends = "scalars"',
             )
+
+
+def _check_scalars(table: ZerothTable) -> None:
+    """What is made of scalars must be there to be made of them."""
+    drawn, sign = table.sampling == "importance", table.scalars == "sign"
+    alike = 'contradicts zeroth.scalars = "sign": all scalars are of one size'
+    key, bound = "zeroth.sampling", f"zeroth.deviations = {table.deviations:g}"
+    importance, temperature = f'{key} = "importance"', f"zeroth.temperature = {table.temperature:g}"
+    rules: list[tuple[bool, str, str, str]] = [
+        (drawn and sign, f"{importance} {alike}", f'{key} = "uniform"', 'set it so, or set zeroth.scalars = "value"'),
+        (
+            drawn and table.refresh == 1,
+            f"{importance} contradicts zeroth.refresh = 1: what a round learns serves the next rounds of its epoch",
+            "zeroth.refresh of 2 or more, or 0",
+            f'raise it, or set {key} = "uniform"',
+        ),
+        (
+            not drawn and table.temperature != 1,
+            f'{temperature} means nothing with {key} = "{table.sampling}"',
+            importance,
+            "set it so, or remove zeroth.temperature",
+        ),
+        (table.deviations > 0 and sign, f"{bound} {alike}", "0", 'remove it, or set zeroth.scalars = "value"'),
+        (
+            0 < table.deviations < 1,
+            f"{bound} would move more than half of all honest scalars",
+            "0 for no bounds, or 1 and more; 4.4 are three standard deviations of normal numbers",
+            "raise it",
+        ),
+    ]
+    for wrong, message, allowed, remedy in rules:
+        if wrong:
+            raise Contradiction(message, allowed=allowed, remedy=remedy)

@@ -68,6 +68,9 @@ REFUSED: dict[str, str] = {
 WEIGHTED = (flowers.FedAvgM, flowers.FedAdam, flowers.FedAdagrad, flowers.FedYogi, flowers.FedProx)
 """Rules that step along the weighted mean, so that a stale update can be discounted; so does `FedAvg` itself."""
 
+COMPARING = (flowers.FedMedian, flowers.FedTrimmedAvg, flowers.Krum, flowers.MultiKrum, flowers.Bulyan)
+"""Rules that set the clients' models side by side."""
+
 _UNDERSTOOD = {"server-round": "the plan's round", "proximal-mu": "the plan's objective"}
 """Configuration keys of Flower's strategies that reach our clients, and how."""
 
@@ -88,6 +91,7 @@ class Stock(Strategy):
         self.inner = inner
         self.name = f"flower:{type(inner).__name__}"
         self.asynchronous = isinstance(inner, WEIGHTED) or type(inner) is flowers.FedAvg
+        self.compares = isinstance(inner, COMPARING)
         if isinstance(inner, flowers.FedProx):
             self.objective, self.objective_params = "proximal", {"mu": float(inner.proximal_mu)}
         self._memory = Memory(inner)

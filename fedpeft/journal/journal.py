@@ -282,10 +282,12 @@ class Journal:
                         f"{columns} AND kind = ? ORDER BY seq LIMIT {_PAGE}", (after, last, kind)
                     ).fetchall()
             for row in rows:
+                if kind is None and row[0] != after + 1:
+                    raise corrupt(self._path, f"event {after + 1} is missing")
+                after = row[0]
                 yield self._event(*row)
             if len(rows) < _PAGE:
                 return
-            after = rows[-1][0]
 
     def close(self) -> None:
         """Let go of the file and of the run's lock. Closing twice is fine."""

@@ -21,6 +21,9 @@ INCIDENTS = {
 }
 """Kinds of events that a person should see, and their names. A resume is one too."""
 
+OUTLYING = "most of its scalars were further from the others' than zeroth.deviations allows, and were bounded"
+"""What is said of a client that a commit names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
@@ -144,6 +147,10 @@ def read_history(events: Sequence[Event]) -> History:
                 history.replies += pending
                 pending.clear()
                 history.rounds.append(_row(event))
+                history.incidents += [
+                    Incident(event.at, event.round, event.attempt, client, "outlying", OUTLYING)
+                    for client in payload.get("outlying", ())
+                ]
             case EventKind.RUN_FINISHED if history.rounds:
                 last = history.rounds[-1]  # what moved after it, e.g. the last evaluation on clients, is shown with it
                 total = {key: last.moved[key] + payload.get(key, 0) for key in BYTE_KEYS}

@@ -35,11 +35,12 @@ from fedpeft.server.post import Post
 from fedpeft.server.reading import DeltaReading, ScalarReading
 from fedpeft.server.roster import Roster
 from fedpeft.server.round import Gathered, RoundShort
+from fedpeft.server.scalars import ScalarStrategy, with_scalars
 from fedpeft.server.schedules import load_schedule
 from fedpeft.server.state import Settings, State
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
-from fedpeft.types import Clock, FloatArray, Transport
+from fedpeft.types import ClientId, Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Coordinator:
         self.config = config
         self.settings = settings
         check_asynchronous(config, strategy)
-        self.strategy = strategy
+        self.strategy = strategy if settings.scalars is None else with_scalars(strategy, settings.scalars)
         self.journal = journal
         self.roster = Roster()
         self.inflight = InFlight()
@@ -84,7 +85,7 @@ class Coordinator:
             config=config,
             settings=settings,
             clock=clock,
-            strategy=strategy,
+            strategy=self.strategy,
             journal=journal,
             post=self.post,
             guard=UpdateGuard(
@@ -186,6 +187,11 @@ class Coordinator:
             remedy="lower its learning rate, or correct the strategy",
         )
 
+    def _outlying(self) -> dict[str, list[ClientId]]:
+        """Whom the commit names for scalars far from all others."""
+        found = self.strategy.outlying if isinstance(self.strategy, ScalarStrategy) else []
+        return {"outlying": found} if found else {}
+
     def _hash(self, theta: FloatArray) -> str:
         """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
         scalars = self.settings.scalars
@@ -217,6 +223,7 @@ class Coordinator:
             seconds=gathered.seconds,
             learning_rate=self.state.learning_rate(number) if number else None,
             **gathered.staleness(),
+            **self._outlying(),
             **self.post.moved_since_last("train"),
         )
 

@@ -5,11 +5,12 @@ Scalars come without their directions: which ones a client moved along follows f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.codecs import CodedCodec
 from fedpeft.codecs.base import Codec
@@ -29,8 +30,8 @@ REPLICA = "replica"
 class Reading(Protocol):
     """Reads the updates of a run."""
 
-    def published(self, version: int, vector: FloatArray) -> None:
-        """Be told what clients start from, before they are asked."""
+    def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
+        """Be told what clients start from, before they are asked, and from which versions an answer is still out."""
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """The update in a reply.
@@ -54,7 +55,7 @@ class DeltaReading:
         self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
         self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
 
-    def published(self, version: int, vector: FloatArray) -> None:
+    def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
@@ -74,6 +75,16 @@ class ScalarSettings:
     coordinates: Coordinates
     clip: float  # of a scalar's magnitude; a client that sends a larger one is refused
     digest: Callable[[FloatArray], str] | None = None  # hex, of the model that coefficients make; None: not known here
+    deviations: float = 0.0  # scalars are bounded at the round's median ± so many MADs; 0: they are not
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ScalarUpdate(Update):
+    """An update that still says what it is made of."""
+
+    places: npt.NDArray[np.int64]  # of the directions, shape (n,)
+    scalars: FloatArray  # g along them, shape (n,), clipped
+    learning_rate: float  # of its client
 
 
 class ScalarReading:
@@ -89,25 +100,31 @@ class ScalarReading:
         self.settings = settings
         self.codec: Codec = build("codec", codec, {})
         self._fingerprints: dict[int, int] = {}  # version -> of the model that it makes
+        self._importances: dict[int, FloatArray] = {}  # version -> what its clients draw by
 
-    def published(self, version: int, vector: FloatArray) -> None:
+    def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""
+        named = {version, *out}
+        self._fingerprints = {of: told for of, told in self._fingerprints.items() if of in named}
+        self._importances = {of: told for of, told in self._importances.items() if of in named}
         if self.settings.digest is not None and version not in self._fingerprints:
             self._fingerprints[version] = fingerprint(self.settings.digest(vector))
+        self._importances[version] = vector[: self.settings.coordinates.first].copy()
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
         client, plan = asked.client, asked.plan
         assert plan is not None
         self._check_replica(frame, client, plan.version)
-        places = self.settings.coordinates.drawn(plan)
+        places = self.settings.coordinates.drawn(plan, self._importances[plan.version])
         check_body(frame, client, self.name, self.codec, len(places))
         with decoding(client, self.name, f"its {len(frame.body)} bytes"):
             scalars = self.codec.decode(frame.body, len(places))
         self._check_sizes(scalars, client)
         clipped = np.clip(scalars, -self.settings.clip, self.settings.clip)
         delta = self.settings.coordinates.moved(places, clipped, plan.learning_rate)
-        return Update(client, asked.round, delta, frame.weight, frame.metrics, auxiliary)
+        about = (client, asked.round, delta, frame.weight, frame.metrics, auxiliary)
+        return ScalarUpdate(*about, places=places, scalars=clipped, learning_rate=plan.learning_rate)
 
     def _check_replica(self, frame: Frame, client: ClientId, version: int) -> None:
         ours, theirs = self._fingerprints.get(version), frame.metrics.get(REPLICA)

@@ -87,7 +87,7 @@ class Round(ABC):
         began = clock.now()
         self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
-        self.state.reading.published(self.state.broadcasts.version, theta)
+        self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
         with self.state.journal.together():
             self._gather()
         if self.accepted < config.round.min_replies:

@@ -77,8 +77,9 @@ def message_bytes(federation: Federation) -> tuple[int, int]:
     """Nominal bytes of an update and of a broadcast, with what goes beside them."""
     codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
     if federation.replica is not None:
-        scalars = federation.config.local.steps * federation.replica.coordinates.directions
-        return build("codec", codecs.up, {}).nominal_bytes(scalars), 2 * federation.replica.coordinates.size
+        coordinates = federation.replica.coordinates
+        scalars = federation.config.local.steps * coordinates.directions
+        return build("codec", codecs.up, {}).nominal_bytes(scalars), 2 * (coordinates.first + coordinates.size)
     beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
     up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
     down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside

@@ -124,7 +124,7 @@ def scalar_settings(federation: Federation) -> ScalarSettings | None:
     if replica is None or table is None:
         return None
     clip = 1.0 if table.scalars == "sign" else table.clip
-    return ScalarSettings(replica.coordinates, clip, replica.digest)
+    return ScalarSettings(replica.coordinates, clip, replica.digest, table.deviations)
 
 
 def counted_evaluation(

@@ -25,6 +25,7 @@ from fedpeft.training.zeroth.record import Record, ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.types import FloatArray, Layout
 from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.importance import MOST
 from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.replica import Replica
 
@@ -37,8 +38,8 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
 
     Raises:
         PluginError: the pool, the estimator or the optimizer refuses its parameters.
-        ConfigError: the strategy's client half works on gradients; two keys mean nothing together; or a pool of so many
-            blocks cannot be.
+        ConfigError: the strategy's client half works on gradients, or it compares what cannot be compared; two keys
+            mean nothing together; a pool of so many blocks cannot be; too many directions to draw them by importance.
     """
     table = config.zeroth
     if table is None:
@@ -53,10 +54,39 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
             f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: its client half works on '
             "gradients or on single tensors, and there are none",
             code="config.zeroth-strategy",
-            allowed="strategies that fold updates only: fedavg, fedavgm, fedbuff, sign-vote, and fedadam, fedyogi and "
-            "fedadagrad with a learning rate that counts in coefficients",
+            allowed="strategies that fold updates only: fedavg, fedavgm, fedbuff, median, trimmed-mean, sign-vote, and "
+            "fedadam, fedyogi and fedadagrad with a learning rate that counts in coefficients",
             remedy='set strategy.name = "fedavg", or remove [zeroth]',
         )
+    if strategy.compares:
+        _check_comparable(config, strategy)
+    if table.sampling == "importance" and table.size > MOST:
+        raise ConfigError(
+            f'zeroth.sampling = "importance" contradicts zeroth.size = {table.size}: draws would not be exact',
+            code="config.zeroth-importance",
+            allowed=f"zeroth.size of at most {MOST}",
+            remedy='lower it, or set zeroth.sampling = "uniform"',
+        )
+
+
+def _check_comparable(config: RunConfig, strategy: Strategy) -> None:
+    """Refuse a strategy that compares clients where they do not look along the same directions."""
+    table, rounds = config.zeroth, config.round
+    assert table is not None
+    name = getattr(strategy, "name", type(strategy).__name__)
+    for wrong, key, value, allowed in (
+        (table.draws != "round", "zeroth.draws", table.draws, "round"),
+        (rounds.mode != "sync", "round.mode", rounds.mode, "sync"),
+        (rounds.late != "drop", "round.late", rounds.late, "drop"),
+    ):
+        if wrong:
+            raise ConfigError(
+                f'strategy {name} contradicts {key} = "{value}": it compares what clients say '
+                "of the same directions, and these would be of different ones",
+                code="config.zeroth-strategy",
+                allowed=f'{key} = "{allowed}"',
+                remedy=f"set {key} so, or choose a strategy that adds up, such as fedavg",
+            )
 
 
 def make_settings(config: RunConfig) -> ZerothSettings:
@@ -101,6 +131,7 @@ def make_directions(config: RunConfig, initial: FloatArray, layout: Layout) -> R
         seed=config.run.seed,
         shared=table.draws == "round",
         optimizer=make_optimizer(config),
+        temperature=float(table.temperature) if table.sampling == "importance" else None,
     )
     pool, part = make_pool(config, initial, layout)
     own = table.estimator
@@ -188,7 +219,8 @@ def zeroth_notes(federation: Federation) -> list[str]:
         passes = f"{coordinates.directions} forward-mode passes a step, with 4 bytes a trained weight for the tangent"
     passes += f" and {len(MULTIPLES)} to see which way is best" * settings.conservative
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
-    words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}"
+    drawn = "" if coordinates.temperature is None else ", drawn by importance"
+    words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}{drawn}"
     if sends_delta(config):
         return [f"{words}; {delta_note(config, federation.sharing.shared.size)}", *pool_notes(config)]
     notes = [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(config)]

@@ -84,6 +84,10 @@ class Strategy(ABC):
     asynchronous: bool = True
     """Whether it folds updates that started from different versions, each by its weight: `round.mode = "async"`."""
 
+    compares: bool = False
+    """Whether it looks at what clients say of the same coordinate, as a median or a vote does. In a zeroth-order run
+    they say something of the same directions only with `zeroth.draws = "round"`, so it is refused without."""
+
     def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
         """Choose the cohort: here uniformly, without replacement.
 

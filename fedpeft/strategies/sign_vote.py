@@ -27,6 +27,8 @@ class SignVote(Strategy):
     """Majority of signs, one vote a client. Memory: θ and 8 bytes an element. Any order of replies gives the same
     bits."""
 
+    compares = True
+
     def begin(self, theta: FloatArray) -> None:
         """See `Strategy.begin`."""
         self._theta = theta

@@ -5,6 +5,9 @@
 A replica's coefficient is a whole number of magnitude below 2^24, which fp32 holds exactly: codecs, strategies and the
 journal see an ordinary vector of shape (E·K,), in steps of the unit c = learning rate · 2^-resolution. The coordinator
 keeps fractions of a unit to itself, so that what is too little to be sent today adds up; what it publishes is rounded.
+Where directions are drawn by importance, the K numbers that tell it (`fedpeft.zeroth.importance`) come first and the
+coefficients K places later, so that a run that goes on for more epochs grows at its end. In what follows, (s,) is
+the shape of the whole.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import numpy.typing as npt
 
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import FloatArray, Layout, Plan, TensorSpec
+from fedpeft.zeroth import importance
 from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.optimizers.sgd import Sgd
 from fedpeft.zeroth.pools import check_range
@@ -40,32 +44,59 @@ class Coordinates:
     shared: bool = False  # all clients of a round draw the same directions
     optimizer: CoefficientOptimizer = _SGD  # within a client's round; the replica's rules name it
     largest: int = 1  # of the pool: in sums a coefficient counts so many times
+    temperature: float | None = None  # τ, of draws by importance; None: uniform draws
+
+    @property
+    def first(self) -> int:
+        """The place of the first coefficient: how many importances there are, K or none."""
+        return 0 if self.temperature is None else self.size
 
     @property
     def length(self) -> int:
-        """E·K."""
-        return self.size * self.epochs
+        """E·K, and K more with importances."""
+        return self.first + self.size * self.epochs
 
     def epoch(self, round_number: int) -> int:
         """The epoch of a round, from 1."""
         return 0 if self.refresh == 0 else (round_number - 1) // self.refresh
 
-    def drawn(self, plan: Plan) -> npt.NDArray[np.int64]:
+    def begin(self, epoch: int) -> int:
+        """The place of direction 0 of an epoch."""
+        return self.first + epoch * self.size
+
+    def drawn(self, plan: Plan, start: FloatArray | None = None) -> npt.NDArray[np.int64]:
         """The places of the directions that a plan's client moves along, shape (steps · directions,), in order.
 
-        Both sides draw them, so only scalars are sent. Uniform with replacement, from a stream of its own for each
-        round and client (for each round, if they are shared); another attempt at a round draws the same.
-        """
-        return self.draw(plan.round, plan.client, plan.steps)
+        Both sides draw them, so only scalars are sent. With replacement, from a stream of its own for each round and
+        client (for each round, if they are shared); another attempt at a round draws the same.
 
-    def draw(self, round_number: int, client: str, steps: int) -> npt.NDArray[np.int64]:
+        Args:
+            plan: of the client.
+            start: the vector that it starts from, shape (s,), or its importances; uniform draws need none.
+        """
+        return self.draw(plan.round, plan.client, plan.steps, start)
+
+    def draw(
+        self, round_number: int, client: str, steps: int, start: FloatArray | None = None
+    ) -> npt.NDArray[np.int64]:
         """As `drawn`, of a client's round."""
         stream = Stream(derive(self.seed, "zeroth/draw", round_number, "" if self.shared else client))
-        numbers = np.floor(stream.uniform(steps * self.directions) * self.size).astype(np.int64)
-        return self.epoch(round_number) * self.size + numbers
+        if self.temperature is None:
+            numbers = np.floor(stream.uniform(steps * self.directions) * self.size).astype(np.int64)
+        else:
+            assert start is not None
+            published = np.rint(start[: self.size]).astype(np.int64)
+            uniform = stream.uint64(steps * self.directions) >> np.uint64(11)
+            numbers = importance.draw(published, uniform, self.temperature)
+        return self.begin(self.epoch(round_number)) + numbers
+
+    def of_places(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The epochs and numbers of the directions at places, each of shape (n,)."""
+        epochs, numbers = np.divmod(places - self.first, self.size)
+        return epochs, numbers
 
     def moved(self, places: npt.NDArray[np.int64], scalars: FloatArray, learning_rate: float) -> FloatArray:
-        """What a client's steps add to the coefficients, in units, shape (E·K,), as the optimizer has it.
+        """What a client's steps add to the coefficients, in units, shape (s,), as the optimizer has it.
 
         Args:
             places: of the directions of one epoch, shape (steps · directions,), as `drawn` gives them; one may come
@@ -81,15 +112,19 @@ class Coordinates:
         return change.astype(np.float32)
 
     def check(self, coefficients: FloatArray) -> None:
-        """Refuse coefficients, shape (E·K,), of which no replica could be made exactly.
+        """Refuse coefficients, shape (s,), of which no replica could be made exactly.
 
         Raises:
-            ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31, for numbers up to `largest`.
+            ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31, for numbers up to `largest`; or an
+                importance is none.
         """
         sizes = np.abs(np.rint(coefficients)).astype(np.float64)
         largest = float(sizes.max(initial=0.0))
         if not largest <= LARGEST:  # NaN too
             raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")
+        known = coefficients[: self.first]
+        if not ((known >= 0) & (known <= importance.HIGHEST)).all():
+            raise ValueError(f"an importance is not from 0 to {importance.HIGHEST}")
         for place in range(0, len(sizes), self.size):
             check_range(sizes[place : place + self.size].astype(np.int64), self.largest)
 
@@ -103,5 +138,6 @@ class Coordinates:
         """
         what = f"{base}:{self.size}:{self.refresh}:{self.unit.hex()}:{self.directions}:{self.seed}"
         what += ":shared" * self.shared
+        what += "" if self.temperature is None else f":importance {self.temperature.hex()}"
         spec = TensorSpec("zeroth.coefficients", (self.length,), 0)
         return Layout((spec,), self.length, hashlib.sha256(what.encode()).hexdigest())

@@ -50,12 +50,13 @@ class Replica:
         """θ, shape (d,), fp32; shared between calls: not to be modified.
 
         Args:
-            coefficients: of all epochs, or of the first so many, shape (e·K,), e <= E; rounded to whole numbers.
+            coefficients: of all epochs, or of the first so many, shape (e·K,), e <= E, behind the importances where
+                there are any; rounded to whole numbers.
 
         Raises:
             ValueError: their sums would not be exact.
         """
-        whole = np.rint(coefficients).astype(np.int64)
+        whole = np.rint(coefficients[self.coordinates.first :]).astype(np.int64)
         name = whole.tobytes()
         if self._last is None or self._last[0] != name:
             self._last = (name, self._rebuilt(whole), "")
@@ -72,7 +73,7 @@ class Replica:
 
     def direction(self, place: int, size: int) -> Direction:
         """The first `size` places of the direction at a place of the coefficients."""
-        epoch, number = divmod(place, self.coordinates.size)
+        epoch, number = divmod(place - self.coordinates.first, self.coordinates.size)
         return self.pool.direction(epoch, number, 0, size)
 
     def combination(self, epoch: int, coefficients: Vector, size: int) -> Direction:

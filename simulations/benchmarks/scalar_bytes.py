@@ -2,7 +2,7 @@
 
 Counted, not timed. Up: the frame's body for 200 steps and, beside it, the whole frame with its header. Down: the body
 that tells a client the coefficients of one pool of 4,096 directions that changed while it was away, for cohorts of
-several sizes; the whole pool at 2 bytes is the bound.
+several sizes; the whole pool at 2 bytes is the bound. Once more with draws by importance, whose numbers go down too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def measure(quick: bool) -> Iterator[Figure]:
     for cohort in COHORTS[1:2] if quick else COHORTS:
         say(f"down, {cohort} clients a round")
         yield from _down(cohort)
+    say("down, drawn by importance")
+    yield from _down_with_importances(COHORTS[1])
 
 
 def _up() -> Iterator[Figure]:
@@ -64,6 +66,36 @@ def _down(cohort: int) -> Iterator[Figure]:
                 group=f"down: {cohort} clients of {STEPS} steps a round, K = {K}",
                 goals=[Goal(WHOLE)],
                 note=f"{np.count_nonzero(values)} of {K} coefficients changed",
+            )
+
+
+def _down_with_importances(cohort: int) -> Iterator[Figure]:
+    from fedpeft.codecs.coefficients import CoefficientDownlink, WholeNumbers
+    from fedpeft.zeroth.importance import draw, numbers_of
+
+    downlink, chance = CoefficientDownlink(), np.random.default_rng(0)
+    numbers, values = np.zeros(K, dtype=np.int64), np.zeros(K, dtype=np.int64)
+    sums, counts = np.zeros(K), np.zeros(K, dtype=np.int64)
+    for away in range(1, max(AWAY) + 1):
+        for _ in range(cohort):
+            scalars = chance.normal(size=STEPS)
+            drawn = draw(numbers, chance.integers(0, 2**53, STEPS, dtype=np.uint64), 1.0)
+            for total, added in (
+                (values, np.rint(scalars * 300).astype(np.int64)),
+                (sums, np.abs(scalars)),
+                (counts, 1),
+            ):
+                np.add.at(total, drawn, added)
+        numbers = numbers_of(sums, counts)
+        if away in AWAY:
+            whole = WholeNumbers(np.concatenate([numbers, values]).astype(np.int32))
+            yield Figure.of(
+                f"{away} round{'s' * (away > 1)} away",
+                len(downlink.encode_difference(whole, downlink.zero(2 * K))),
+                "B",
+                group=f"down, drawn by importance: {cohort} clients of {STEPS} steps a round, K = {K}",
+                goals=[Goal(4 * K + 9)],
+                note=f"{np.count_nonzero(values)} of {K} coefficients changed, and as many importances",
             )
 
 

@@ -59,6 +59,14 @@ def test_coefficients_are_kept_as_fp32_has_them():
     assert DOWNLINK.of_arrays({"codes": codes.values}, 3) is None
 
 
+def test_a_client_whose_run_has_fewer_epochs_is_told_so():
+    """It derives another version 0."""
+    for new in (DOWNLINK.zero(3 * 64), changed(3 * 64, 9, 50)):
+        body = DOWNLINK.encode_difference(new, DOWNLINK.zero(3 * 64))
+        with pytest.raises(MalformedPayload):
+            DOWNLINK.decode_difference(body, DOWNLINK.zero(2 * 64))
+
+
 def test_another_base_is_found_out():
     body = DOWNLINK.encode_difference(changed(64, 9, 50), DOWNLINK.zero(64))
     with pytest.raises(WrongBase):

@@ -29,7 +29,7 @@ class Entry:
         return build("strategy", self.name, self.params, relative_to=ROOT)
 
 
-KEEPS = {"keeps_replies": True}  # as Flower does
+KEEPS = {"keeps_replies": True}  # as robust rules and all of Flower's do
 STRATEGIES = [
     Entry("fedavg"),
     Entry("fedprox", {"mu": 0.1}),
@@ -41,6 +41,8 @@ STRATEGIES = [
     Entry("scaffold", {"learning_rate": 0.5}),
     Entry("fedsa"),
     Entry("ffa"),
+    Entry("median", about=KEEPS),
+    Entry("trimmed-mean", {"share": 0.1}, KEEPS),
     Entry("sign-vote", about={"settles": False}),
     Entry("flower:FedAvg", about=KEEPS),
     Entry("flower:FedProx", {"proximal_mu": 0.1}, KEEPS),
@@ -54,7 +56,6 @@ STRATEGIES = [
     Entry("flower:MultiKrum", {"num_malicious_nodes": 1, "num_nodes_to_select": 4}, {**KEEPS, "copies": 2}),
     Entry("flower:Bulyan", about={**KEEPS, "copies": 5}),
     Entry("flower:QFedAvg", {"client_learning_rate": 1.0}, {**KEEPS, "rounds": 100}),
-    Entry("strategies/trimmed_mean.py:TrimmedMean", {"share": 0.1}, {"keeps_replies": True}),
     Entry("strategies/fair_sampling.py:FairSampling", about={"uniform": False}),
     Entry("strategies/extrapolation.py:FedExP", {"epsilon": 1.0}),
     Entry("strategies/elastic_net.py:FedElasticNet", {"l1": 0.1, "mu": 0.1}),

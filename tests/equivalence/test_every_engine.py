@@ -43,6 +43,15 @@ def test_flower_killed_and_resumed_ends_in_the_same_adapter_as_one_process(run_f
     assert told == [{"adapter": expected}]
 
 
+def test_directions_drawn_by_importance_are_those_of_one_process_on_flower_too(tmp_path):
+    """With bounds on the scalars of each round; one epoch, so that importances matter from the second round on."""
+    changes = {"zeroth__size": 256, "zeroth__sampling": "importance", "zeroth__deviations": 3.0}
+    path = write_run(tmp_path, **changes, run__rounds=3, local__optimizer="sgd", evaluation__clients=False)
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    told, _ = start(path, "flower", "flower")
+    assert told == [{"adapter": expected}]
+
+
 def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(run_file, expected):
     """First the SuperLink is killed, which ends the run with its name; then, on resume, the coordinator."""
     (lost, ended), _ = start(

@@ -373,3 +373,8 @@ def test_a_path_behind_flower_is_relative_to_the_run_file(tmp_path):
 def test_only_rules_that_weigh_their_replies_run_asynchronously():
     weighing = {name for name in RULES if stock(name, **RULES[name]).asynchronous}
     assert weighing == {"FedAvg", "FedProx", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad"}
+
+
+def test_robust_rules_compare_their_replies():
+    comparing = {name for name in RULES if stock(name, **RULES[name]).compares}
+    assert comparing == {"FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan"}

@@ -243,6 +243,7 @@ def test_changed_values_are_noticed_and_named(opener, folder, old, new, said):
         ("UPDATE meta SET value = 'rounds = 9' WHERE key = 'config_toml'", "config_toml"),
         ("DELETE FROM meta WHERE key = 'run'", "meta"),
         ("UPDATE event SET at = at + 1 WHERE seq = 4", "event 4"),
+        ("DELETE FROM event WHERE seq = 4", "event 4 is missing"),
         ("DELETE FROM blob", "table snapshot refers to a missing row of table blob"),
     ],
 )

@@ -48,3 +48,12 @@ def test_every_kind_of_event_can_be_described(tmp_path):
     assert described[EventKind.ABANDONED] == "no reply within the deadline"
     assert "examples 250" in described[EventKind.HELLO]
     assert "{" not in described[EventKind.RUN_STARTED]  # the plan has a table of its own
+
+
+def test_a_client_that_a_commit_names_is_an_incident(tmp_path):
+    folder = write_fake_run(tmp_path / "demo", rounds=1, finished=False, incidents=False)
+    with Journal.open(folder) as journal:
+        journal.commit(2, {}, adapter="a2", attempt=1, accepted=4, seconds=1.0, outlying=["c03", "c07"])
+    found = [item for item in history_of(folder).incidents if item.kind == "outlying"]
+    assert [(item.round, item.attempt, item.client) for item in found] == [(2, 1, "c03"), (2, 1, "c07")]
+    assert "zeroth.deviations" in found[0].text

@@ -198,7 +198,7 @@ def test_any_directions_serve(tmp_path, name, part):
     np.testing.assert_allclose(losses["batched"], losses["sequential"], rtol=1e-3)
 
 
-@pytest.mark.parametrize("strategy", ["fedsa", "ffa", "sign-vote", "fedbuff", "fedyogi"])
+@pytest.mark.parametrize("strategy", ["fedsa", "ffa", "sign-vote", "median", "trimmed-mean", "fedbuff", "fedyogi"])
 def test_strategies_without_gradients_on_their_clients(tmp_path, strategy):
     path = write_run(tmp_path, strategy={"name": strategy}, **TEXT)
     assert api.run(load_run_file(path)).finished
@@ -242,6 +242,8 @@ BAD = {
         "zeroth.optimizer.name = 'adam' contradicts.*local",
     ),
     "conservative": ({"zeroth__conservative": True}, 'zeroth.conservative = True contradicts zeroth.sends = "delta"'),
+    "importance": ({"zeroth__sampling": "importance"}, "zeroth.sampling = 'importance' contradicts zeroth.sends"),
+    "deviations": ({"zeroth__deviations": 3.0}, "zeroth.deviations = 3.0 contradicts zeroth.sends"),
     "bf16": ({"model__dtype": "bf16"}, "model.dtype = 'bf16' contradicts.*noise"),
     "centralised": ({"evaluation__centralised": True}, "evaluation.centralised = True contradicts"),
     "ranks": ({"devices": [{"name": "p", "clients": 3, "rank": 1}]}, 'devices.rank of class "p" contradicts'),

@@ -21,8 +21,10 @@ from fedpeft.strategies import FedAdam, FedAvg, FedAvgM
 from fedpeft.training.choice import TrainerChoice
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.trainer import ZerothTrainer
+from fedpeft.zeroth.coordinates import Coordinates
 
 SMALL = {"zeroth__size": 64, "zeroth__refresh": 5, "local__learning_rate": 0.02}
+IMPORTANCE = {"zeroth__sampling": "importance", "zeroth__temperature": 4.0}
 
 
 def run(folder, strategy=None, **options):
@@ -50,9 +52,10 @@ def test_its_hash_is_that_of_the_exported_model(tmp_path):
     assert result.adapter_hash == hashlib.sha256(exported(tmp_path).astype("<f4").tobytes()).hexdigest()
 
 
+@pytest.mark.parametrize("options", [{}, IMPORTANCE, {**IMPORTANCE, "zeroth__deviations": 3.0}])
 @pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
-def test_resumed_is_uninterrupted(tmp_path, strategy):
-    whole = run(tmp_path / "whole", strategy(), rounds=8)
+def test_resumed_is_uninterrupted(tmp_path, strategy, options):
+    whole = run(tmp_path / "whole", strategy(), rounds=8, **options)
     seen = []
 
     class Enough(BaseException):
@@ -64,17 +67,53 @@ def test_resumed_is_uninterrupted(tmp_path, strategy):
             raise Enough
 
     with pytest.raises(Enough):
-        run(tmp_path / "cut", strategy(), rounds=8, observers=[stop])
-    assert run(tmp_path / "cut", strategy(), rounds=8, resume=True).adapter_hash == whole.adapter_hash
+        run(tmp_path / "cut", strategy(), rounds=8, observers=[stop], **options)
+    assert run(tmp_path / "cut", strategy(), rounds=8, resume=True, **options).adapter_hash == whole.adapter_hash
 
 
+@pytest.mark.parametrize("options", [{}, IMPORTANCE])
 @pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
-def test_a_run_that_goes_on_for_more_rounds_has_more_epochs(tmp_path, strategy):
-    whole = run(tmp_path / "whole", strategy(), rounds=12)
-    run(tmp_path / "more", strategy(), rounds=5)
-    more = run(tmp_path / "more", strategy(), rounds=12, resume=True)
+def test_a_run_that_goes_on_for_more_rounds_has_more_epochs(tmp_path, strategy, options):
+    whole = run(tmp_path / "whole", strategy(), rounds=12, **options)
+    run(tmp_path / "more", strategy(), rounds=4, **options)
+    more = run(tmp_path / "more", strategy(), rounds=12, resume=True, **options)
     assert more.adapter_hash == whole.adapter_hash
     assert more.refused == ()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_both_sides_draw_the_same_by_importance(tmp_path, monkeypatch, mode):
+    """What a client draws from what it holds, and what the coordinator draws when its answer comes."""
+    drawn, draw = {}, Coordinates.draw
+
+    def told(self, round_number, client, steps, start=None):
+        found = draw(self, round_number, client, steps, start)
+        drawn.setdefault((round_number, client), []).append(found.tolist())
+        return found
+
+    monkeypatch.setattr(Coordinates, "draw", told)
+    more = {"round__mode": mode, "round__buffer": 2} if mode == "async" else {}
+    result = run(tmp_path, rounds=12, steps=30, ask=4, **IMPORTANCE, **more)
+    answered = {(e.round, e.client) for e in events(tmp_path, EventKind.ACCEPTED)}
+    assert result.refused == ()
+    assert len(answered) >= 24
+    for key in answered:
+        first, *others = drawn[key]
+        assert others
+        assert all(other == first for other in others)
+    uniform = run(tmp_path / "uniform", rounds=12, steps=30, ask=4, **more)
+    assert uniform.adapter_hash != result.adapter_hash
+
+
+def test_it_comes_near_the_optimum_by_importance(tmp_path):
+    run(tmp_path, rounds=30, steps=40, **IMPORTANCE)
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.4 * np.linalg.norm(OPTIMUM)
+
+
+@pytest.mark.parametrize("name", ["median", "trimmed-mean"])
+def test_robust_rules_over_shared_directions(tmp_path, name):
+    run(tmp_path, build("strategy", name, {}), rounds=30, steps=40, zeroth__draws="round")
+    assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.5 * np.linalg.norm(OPTIMUM)  # their own is elsewhere
 
 
 def test_adam_on_coefficients(tmp_path):
@@ -90,8 +129,9 @@ def test_late_and_asynchronous_updates_belong_to_the_epoch_that_they_were_measur
     assert result.refused == ()
 
 
-def test_the_best_round_and_what_a_client_makes_of_it(tmp_path):
-    more = {"evaluation__keep": "best", "evaluation__clients_every": 1, "evaluation__personalised_steps": 5}
+@pytest.mark.parametrize("options", [{}, IMPORTANCE])
+def test_the_best_round_and_what_a_client_makes_of_it(tmp_path, options):
+    more = {"evaluation__keep": "best", "evaluation__clients_every": 1, "evaluation__personalised_steps": 5, **options}
     result = run(tmp_path, rounds=4, **more)
     assert (tmp_path / "quadratic" / "adapter-last").is_dir()
     assert {"tuned"} <= set(result.clients)
@@ -135,9 +175,10 @@ def test_an_export_from_another_base_is_refused(tmp_path):
         api.export(result.folder, tmp_path / "wrong")
 
 
-def test_workers_give_the_same_bits(tmp_path):
-    alone = run(tmp_path / "alone", rounds=3)
-    assert run(tmp_path / "two", rounds=3, engine__workers=2).adapter_hash == alone.adapter_hash
+@pytest.mark.parametrize("options", [{}, IMPORTANCE])
+def test_workers_give_the_same_bits(tmp_path, options):
+    alone = run(tmp_path / "alone", rounds=3, **options)
+    assert run(tmp_path / "two", rounds=3, engine__workers=2, **options).adapter_hash == alone.adapter_hash
 
 
 class Awayed(FedAvg):
@@ -204,6 +245,21 @@ BAD = {
     "ranks": ({"devices": [{"name": "p", "clients": 3, "rank": 1}]}, 'devices.rank of class "p" contradicts'),
     "perturbation": ({"zeroth__perturbation": 0.0}, "zeroth.perturbation"),
     "too fine": ({"zeroth__resolution": 12}, "zeroth.clip = 1000 and zeroth.resolution = 12"),
+    "importance of signs": (
+        {"zeroth__sampling": "importance", "zeroth__scalars": "sign"},
+        'zeroth.sampling = "importance" contradicts zeroth.scalars = "sign": all scalars are of one size',
+    ),
+    "importance of one round": (
+        {"zeroth__sampling": "importance", "zeroth__refresh": 1},
+        'zeroth.sampling = "importance" contradicts zeroth.refresh = 1: .* next rounds',
+    ),
+    "temperature of nothing": ({"zeroth__temperature": 2.0}, "zeroth.temperature = 2 means nothing with"),
+    "too hot": ({"zeroth__sampling": "importance", "zeroth__temperature": 11.0}, "zeroth.temperature = 11.0"),
+    "bounds of signs": (
+        {"zeroth__deviations": 3.0, "zeroth__scalars": "sign"},
+        "zeroth.deviations = 3 contradicts zeroth.scalars",
+    ),
+    "too narrow": ({"zeroth__deviations": 0.5}, "zeroth.deviations = 0.5 would move more than half"),
     "no such key": ({"zeroth__pols": 3}, "zeroth.pols"),
 }
 
@@ -223,6 +279,24 @@ def test_contradictions_name_key_value_and_remedy(case, tmp_path):
         ({"zeroth__pool": "hadamrd"}, "hadamrd.*is not known"),
         ({"zeroth__estimator": {"name": "two-point", "queries": 0}}, "queries = 0 must be from 1 to 64"),
         ({"strategy": {"name": "fedprox"}}, 'strategy.name = "fedprox" contradicts the table \\[zeroth\\]'),
+        ({"strategy": {"name": "sign-vote"}}, 'strategy SignVote contradicts zeroth.draws = "client": it compares'),
+        ({"strategy": {"name": "median"}}, 'strategy Median contradicts zeroth.draws = "client"'),
+        (
+            {"strategy": {"name": "flower:Krum", "num_malicious_nodes": 1}},
+            "strategy flower:Krum contradicts zeroth.draws",
+        ),
+        (
+            {"strategy": {"name": "trimmed-mean"}, "zeroth__draws": "round", "round__late": "fold"},
+            'strategy TrimmedMean contradicts round.late = "fold"',
+        ),
+        (
+            {"strategy": {"name": "sign-vote"}, "zeroth__draws": "round", "round__mode": "async"},
+            'strategy SignVote contradicts round.mode = "async"',
+        ),
+        (
+            {"zeroth__sampling": "importance", "zeroth__pool": "independent", "zeroth__size": 2**16 + 16},
+            'zeroth.sampling = "importance" contradicts zeroth.size = 65552',
+        ),
     ],
 )
 def test_what_plugins_refuse_is_said_before_anything_is_loaded(changes, message, tmp_path):

@@ -233,6 +233,16 @@ def test_a_run_with_stragglers_killed_and_resumed_ends_sound(tmp_path, kill):
         assert len(set(accepted)) == len(accepted)
 
 
+def test_amplitudes_outlive_a_kill(tmp_path):
+    """Directions drawn by importance, in the middle of an epoch: what they are drawn by is in the commit."""
+    options = {"zeroth__size": 64, "zeroth__sampling": "importance", "zeroth__temperature": 8.0}
+    options |= {"zeroth__deviations": 4.0, "local__optimizer": "sgd", "evaluation__centralised": False}
+    assert run(tmp_path / "whole", **options) == 0
+    assert run(tmp_path / "cut", kill="accepted:7", **options) == -9
+    assert run(tmp_path / "cut", resume=True, **options) == 0
+    assert story(tmp_path / "cut") == story(tmp_path / "whole")
+
+
 ZEROTH = {"zeroth__size": 64, "zeroth__refresh": 2, "local__optimizer": "sgd", "evaluation__centralised": False}
 
 

@@ -40,7 +40,7 @@ class Look:
         """n of them; made when they are first asked for."""
         if self._along is not None:
             return [self._combination(own) for own in self._along]
-        begin = self._epoch * self._replica.coordinates.size
+        begin = self._replica.coordinates.begin(self._epoch)
         return [self._replica.direction(begin + int(number), self._size) for number in self._numbers]
 
     def moves(self, change: Vector, back: Sequence[float] | None = None) -> Moves:

@@ -66,6 +66,14 @@ def impossible(job: TrainingJob, replica: Replica, replayed: bool = True) -> Cli
         )
     if not replayed:
         return None
+    if replica.coordinates.epoch(plan.round) >= replica.coordinates.epochs:
+        return ClientFault(
+            f"client {plan.client}: round {plan.round} belongs to epoch {replica.coordinates.epoch(plan.round)} of the "
+            "directions",
+            code="training.epoch",
+            allowed=f"epochs from 0 to {replica.coordinates.epochs - 1}: those of run.rounds here",
+            remedy="use the same run file on both sides",
+        )
     try:
         replica.coordinates.check(job.start)
     except ValueError as error:
@@ -93,10 +101,11 @@ class Record:
         self.seconds = 0.0
         self._replica = replica
         self._settings = settings
-        self._places = replica.coordinates.drawn(job.plan)
+        self._places = replica.coordinates.drawn(job.plan, job.start)
         self._scalars = np.zeros(len(self._places), dtype=np.float32)
         coordinates = replica.coordinates
-        self._begin = coordinates.epoch(job.plan.round) * coordinates.size
+        self._epoch = coordinates.epoch(job.plan.round)
+        self._begin = coordinates.begin(self._epoch)
         self._course = Course(coordinates.optimizer, coordinates.size, job.plan.learning_rate)
         self.losses: list[float] = []  # mean over the points, a step
         self._began = time.perf_counter()
@@ -113,8 +122,7 @@ class Record:
     def look(self) -> Look:
         """What the next step looks along."""
         numbers = self._places[self._step()] - self._begin
-        epoch = self._begin // self._replica.coordinates.size
-        return Look(self._replica, epoch, numbers, self._course.along(numbers), self._replica.initial.size)
+        return Look(self._replica, self._epoch, numbers, self._course.along(numbers), self._replica.initial.size)
 
     def scalars(self, values: npt.NDArray[np.float64], loss: float) -> FloatArray:
         """g of the next step's directions, shape (directions,), 0 where something is not finite: nothing is taken yet.

@@ -1,5 +1,7 @@
 """Learning without gradients: the walk ends where the scalars say, and bad losses cost a step, not a client."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -154,16 +156,19 @@ def test_a_tie_votes_by_its_direction():
 @pytest.mark.parametrize("kind", [ZerothTrainer, BatchedZerothTrainer])
 def test_what_nobody_could_do_is_the_plan_s_fault_and_nobody_else_s(kind):
     huge = np.full(2 * K, 2.0**30, dtype=np.float32)
-    jobs = [job("a"), job("b", steps=2**31), job("c", start=huge), job("d")]
+    jobs = [job("a"), job("b", steps=2**31), job("c", start=huge), job("d"), job("e")]
+    jobs[4] = replace(jobs[4], plan=replace(jobs[4].plan, round=7))  # of the third epoch of two
     results = list(trainer(kind).run(jobs))
-    assert [result.plan.client for result in results] == list("abcd")
+    assert [result.plan.client for result in results] == list("abcde")
     assert [None if r.fault is None else r.fault.code for r in results] == [
         None,
         "training.too-many-scalars",
         "training.coefficients",
         None,
+        "training.epoch",
     ]
     assert "client b: plan.steps = 2147483648" in results[1].fault.message
+    assert "client e: round 7 belongs to epoch 2" in results[4].fault.message
 
 
 def test_it_says_which_model_it_started_from():
