@@ -31,7 +31,8 @@ class Combination:
     @classmethod
     def of(cls, pool: Pool, epoch: int, coefficients: npt.NDArray[np.float64], size: int) -> Combination:
         """The sum with these coefficients, shape (K,), finite."""
-        unit = float(np.abs(coefficients).sum()) / _FINE
+        most = getattr(pool, "largest", 1)  # of a direction's whole numbers: 1 of signs
+        unit = most * float(np.abs(coefficients).sum()) / _FINE
         steps = np.rint(coefficients / (unit or 1.0)).astype(np.int64)
         return cls(pool, epoch, steps, unit, size)
 

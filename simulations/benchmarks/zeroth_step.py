@@ -1,6 +1,7 @@
 """A zeroth-order step beside two bare forward passes: time over all weights and over LoRA, and memory.
 
-MiniLM, four labels, one core, CPU time, contenders interleaved. The peer is the step as published (MeZO): four passes
+MiniLM, four labels, one core, CPU time, contenders interleaved; our step also with momentum, whose moves are dense, and
+by one forward-mode pass. The peer is the step as published (MeZO): four passes
 of normal numbers, tensor by tensor, with temporaries. Memory is the peak of resident pages over the loaded model, each
 mode in a process of its own; the model is in private memory: nothing that is mapped from a file counts as free.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from fedpeft.bench.process import in_fresh_process
 from simulations.benchmarks.workload import SHAPES, Shape
 
 BARE, OURS, PUBLISHED = "limit: two forward passes", "fedpeft", "MeZO, as published"
+MOMENTUM, SLOPE = "fedpeft, momentum", "fedpeft, forward gradient"
 INFERENCE, LORA_BACK, FULL_BACK = "limit: inference", "LoRA by backpropagation", "all weights by AdamW"
 EPSILON, RATE = 1e-3, 1e-6
 GOALS = {"full": 1 / 1.2, "lora": 1 / 1.1}
@@ -59,13 +62,15 @@ def parts(kind: str, shape: Shape) -> tuple[Any, Any, Any, Any]:
     return adapter, task, replace(job, plan=replace(job.plan, learning_rate=RATE)), batch
 
 
-def our_step(adapter: Any, task: Any, job: Any, batch: Any) -> Callable[[], object]:
-    """One step of the trainer: a direction of the Hadamard pool, two losses, the move."""
+def our_step(
+    adapter: Any, task: Any, job: Any, batch: Any, optimizer: str = "sgd", estimator: str = "two-point"
+) -> Callable[[], object]:
+    """One step of the trainer: a direction of the Hadamard pool, two losses or a slope, the move."""
     from dataclasses import replace
 
     import torch
 
-    from fedpeft.training.zeroth.estimators.two_point import TwoPoint
+    from fedpeft.registry import build
     from fedpeft.training.zeroth.record import Record, ZerothSettings
     from fedpeft.training.zeroth.trainer import ZerothTrainer
     from fedpeft.training.zeroth.walk import walk_of
@@ -73,9 +78,12 @@ def our_step(adapter: Any, task: Any, job: Any, batch: Any) -> Callable[[], obje
     from fedpeft.zeroth.hadamard import HadamardPool
     from fedpeft.zeroth.replica import Replica
 
-    coordinates = Coordinates(4096, 1, 0, RATE / 256, 1, 1)
-    replica = Replica(np.empty(0, dtype=np.float32), HadamardPool(4096, 1), coordinates, "hadamard")
-    trainer = ZerothTrainer(adapter, task, replica, ZerothSettings(TwoPoint(), EPSILON, 1e3))
+    by = build("coefficient_optimizer", optimizer, {})
+    coordinates = Coordinates(4096, 1, 0, RATE / 256, 1, 1, optimizer=by)
+    nothing = np.zeros(adapter.layout.size, dtype=np.float32)  # never written to, so it takes no memory
+    replica = Replica(nothing, HadamardPool(4096, 1), coordinates, "hadamard")
+    settings = ZerothSettings(build("estimator", estimator, {}), EPSILON, 1e3)
+    trainer = ZerothTrainer(adapter, task, replica, settings)
     walk = walk_of(adapter.theta)
     record = Record(replace(job, plan=replace(job.plan, steps=1 << 16)), replica, trainer.settings)
     with torch.no_grad():
@@ -132,7 +140,13 @@ def published_step(adapter: Any, task: Any, job: Any, batch: Any) -> Callable[[]
     return step
 
 
-STEPS: dict[str, Callable[..., Callable[[], object]]] = {BARE: two_passes, OURS: our_step, PUBLISHED: published_step}
+STEPS: dict[str, Callable[..., Callable[[], object]]] = {
+    BARE: two_passes,
+    OURS: our_step,
+    MOMENTUM: partial(our_step, optimizer="momentum"),
+    SLOPE: partial(our_step, estimator="forward-gradient"),
+    PUBLISHED: published_step,
+}
 
 
 def _time(kind: str, shape: Shape, repeats: int) -> list[Figure]:
@@ -170,6 +184,10 @@ def _memory(shape: Shape) -> list[Figure]:
             note="the bound: inference + 1 bit a weight + 5 MB",
         ),
         Figure.of("LoRA, zeroth order", in_fresh_process(peak_over_model, "lora", shape, OURS), "MB", group=group),
+        *(
+            Figure.of(f"all weights, {name}", in_fresh_process(peak_over_model, "full", shape, name), "MB", group=group)
+            for name in (MOMENTUM, SLOPE)
+        ),
     ]
     for name, kind in ((PUBLISHED, "full"), (LORA_BACK, "lora"), (FULL_BACK, "full")):
         figures.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,11 @@ from fedpeft.journal import EventKind
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.wire.frame import FrameKind
 from fedpeft.zeroth.coordinates import Coordinates
+from fedpeft.zeroth.optimizers.adam import Adam
+from fedpeft.zeroth.optimizers.adamu import AdaMU
+from fedpeft.zeroth.optimizers.momentum import Momentum
+from fedpeft.zeroth.optimizers.sign import Sign
+from fedpeft.zeroth.optimizers.spsa_gc import SpsaGc
 
 K, STEPS, LR = 32, 10, 0.01
 UNIT = LR / 256
@@ -173,3 +179,19 @@ def test_steps_that_a_client_skipped_are_in_the_journal(tmp_path):
     run.run()
     found = {e.client: e.payload.get("steps_skipped") for e in run.journal.events(EventKind.ACCEPTED)}
     assert found == {"c00": None, "c01": 3.0}
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Momentum(), Adam(), SpsaGc(), AdaMU(), Sign()], ids=lambda own: type(own).__name__
+)
+def test_it_replays_the_run_s_optimizer_and_nobody_reaches_further_than_it_says(optimizer, tmp_path):
+    """Every scalar at the clip, all one way: the worst that a client can send."""
+    coordinates = replace(COORDINATES, optimizer=optimizer)
+    fleet = fleet_of(1)
+    fleet["c00"].train = sending(lambda frame: np.full(STEPS, 50.4))
+    theta = run_of(fleet, tmp_path, ScalarSettings(coordinates, clip=50.0), run__rounds=1).run()
+    scalars = np.full(STEPS, 50.0, dtype=np.float32)
+    right = coordinates.moved(coordinates.draw(1, "c00", STEPS), scalars, LR)
+    np.testing.assert_allclose(theta, right, rtol=1e-5)
+    assert (right != COORDINATES.moved(COORDINATES.draw(1, "c00", STEPS), scalars, LR)).any()
+    assert np.abs(theta).sum() <= LR / UNIT * STEPS * optimizer.reach(50.0, STEPS, K) * (1 + 1e-6)

@@ -79,3 +79,20 @@ def test_a_gpu_walks_there_too():
     HostWalk(here).add(found, 0.5)
     DeviceWalk(there).add(found, 0.5)
     torch.testing.assert_close(here, there.cpu(), rtol=0, atol=2e-7)
+
+
+def test_a_pool_of_larger_whole_numbers_stays_exact_too():
+    """Sums are of numbers up to `largest`, so its units are coarser."""
+
+    class Wide:
+        size, largest = K, 8
+
+        def direction(self, *about):
+            raise NotImplementedError
+
+        def combine(self, epoch, found, weights, unit, begin=0):
+            assert 8 * np.abs(found).sum() < 2**31
+            weights += np.float32(unit * 8 * found.sum())
+
+    own = coefficients()
+    np.testing.assert_allclose(Combination.of(Wide(), 0, own, 5).values(), np.full(5, 8 * own.sum()), rtol=1e-5)

@@ -4,9 +4,9 @@
                                                                                   └──> scalars: all that is sent
 
 MeZO's step (Malladi et al. 2023, arXiv 2305.17333), in place: to θ + εz, to θ − εz, and from there straight to the next
-θ, so a step passes over the weights three times. What rounding those moves leave behind is thrown away with θ at the
-end of the round: the federation's model is what the replica rebuilds from the scalars. By a `LocalRecord` θ is kept,
-and its difference sent.
+θ, so a step passes over the weights three times, whatever the optimizer of the coefficients adds up. What rounding
+those moves leave behind is thrown away with θ at the end of the round: the federation's model is what the replica
+rebuilds from the scalars. By a `LocalRecord` θ is kept, and its difference sent.
 """
 
 from __future__ import annotations

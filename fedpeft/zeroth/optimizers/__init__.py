@@ -58,12 +58,11 @@ class CoefficientOptimizer:
     def reach(self, clip: float, drawn: int, size: int) -> float:
         """How far one drawn direction can move the coefficients until the round ends, Σ_t Σ_j |Δ_{t,j}| ÷ lr, at most.
 
-        Directions are ±1, so no weight moves further than this, times lr, for every direction that was drawn.
-
-        Args:
-            clip: of a scalar's magnitude.
-            drawn: directions in the whole round.
-            size: K.
+        XX
+            Args:
+                clip: of a scalar's magnitude.
+                drawn: directions in the whole round.
+                size: K.
         """
         raise NotImplementedError
 

@@ -5,9 +5,9 @@ Spry (Panchal et al. 2024, arXiv 2405.15551) federates it:
 
     g_i = z_iᵀ ∇L(θ) / n,      i = 1 ... n
 
-A pass carries a tangent beside every value, so it costs about two forward passes, and nothing is kept for a backward
-one. The tangent of the trained weights is z in fp32: 4 bytes a weight where the other estimators need a bit. The loss
-must have a derivative; `zeroth.perturbation` means nothing. n passes a step, n scalars.
+A pass carries a tangent beside every value, so it costs more than two plain passes; nothing is kept for a backward one.
+The tangent of the trained weights is z in fp32: 4 bytes a weight where the other estimators need a bit. The loss must
+have a derivative; `zeroth.perturbation` means nothing. n passes a step, n scalars.
 """
 
 from __future__ import annotations
