@@ -72,6 +72,8 @@ ZEROTH = {
     "local__optimizer": "sgd",
     "zeroth__size": 256,
     "zeroth__refresh": 2,
+    "zeroth__blocks": 2,
+    "zeroth__sparse": 0.5,  # both sides must choose the same weights
 }
 
 
