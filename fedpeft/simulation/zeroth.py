@@ -216,7 +216,10 @@ def zeroth_notes(federation: Federation) -> list[str]:
     coordinates, settings = federation.directions.coordinates, make_settings(config)
     passes = f"{len(settings.estimator.points)} forward passes a step"
     if settings.slopes:
-        passes = f"{coordinates.directions} forward-mode passes a step, with 4 bytes a trained weight for the tangent"
+        many = "es" * (coordinates.directions > 1)
+        passes = (
+            f"{coordinates.directions} forward-mode pass{many} a step, with 4 bytes a trained weight for the tangent"
+        )
     passes += f" and {len(MULTIPLES)} to see which way is best" * settings.conservative
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     drawn = "" if coordinates.temperature is None else ", drawn by importance"
