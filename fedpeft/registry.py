@@ -45,6 +45,7 @@ Kind: TypeAlias = Literal[
     "pool",
     "estimator",
     "coefficient_optimizer",
+    "zeroth_optimizer",
 ]
 
 PEFT_TYPES = (
@@ -131,6 +132,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "adam": "fedpeft.zeroth.optimizers.adam:Adam",
         "spsa-gc": "fedpeft.zeroth.optimizers.spsa_gc:SpsaGc",
         "adamu": "fedpeft.zeroth.optimizers.adamu:AdaMU",
+    },
+    "zeroth_optimizer": {
+        "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",
+        "zo-adam": "fedpeft.training.zeroth.local.adam:ZoAdam",
+        "zo-adamu": "fedpeft.training.zeroth.local.adamu:ZoAdaMU",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -32,7 +32,7 @@ from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
-from fedpeft.registry import load, names
+from fedpeft.registry import Kind, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
@@ -76,6 +76,7 @@ class Agent:
         downlink: whose codes broadcasts are; None: the plain vector.
         memory: knows which part of θ is private; default: none is.
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
+        optimizers: the registry kind of what plans name as their optimizer.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Agent:
         downlink: Downlink | None = INT8,
         memory: ClientMemory | None = None,
         mods: Sequence[Callable[..., Any]] = (),
+        optimizers: Kind = "optimizer",
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -99,6 +101,7 @@ class Agent:
         self.downlink = downlink
         self.memory = memory or ClientMemory(Sharing(layout), np.empty(0, dtype=np.float32))
         self.mods = mods
+        self.optimizers = optimizers
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -234,7 +237,7 @@ class Agent:
                 load("objective", plan.objective)
             else:
                 raise PluginError(f'objective "{plan.objective}" is a path of the coordinator', code="client.no-plugin")
-            load("optimizer", plan.optimizer)
+            load(self.optimizers, plan.optimizer)
             if plan.auxiliary:
                 load("codec", plan.auxiliary)
             home = self.homes[client]

@@ -35,7 +35,7 @@ class RunConfig(Table):
     devices: list[DeviceTable] = Field(min_length=1)
     round: RoundTable
     local: LocalTable = LocalTable()
-    zeroth: ZerothTable | None = None  # there: train by seeds and scalars, not by gradients
+    zeroth: ZerothTable | None = None  # there: train without gradients, by seeds and scalars or by deltas
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
     codec: CodecTable = CodecTable()

@@ -1,4 +1,4 @@
-"""`[zeroth]`: training by seeds and scalars. A run file that has this table is a zeroth-order run."""
+"""`[zeroth]`: training without gradients, by seeds and scalars or by deltas. A run file that has it is zeroth-order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from fedpeft.config.run_config import RunConfig
 
 
-ONLY_SGD = '"sgd"; what the scalars do is zeroth.optimizer: sgd, momentum, sign, adam, spsa-gc or adamu'
+ONLY_SGD = (
+    '"sgd"; what the scalars do is zeroth.optimizer: sgd, momentum, sign, adam, spsa-gc or adamu; with zeroth.sends = '
+    '"delta" also "zo-adam" and "zo-adamu"'
+)
 
 
 class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
+    sends: Literal["scalars", "delta"] = "scalars"  # a number a step; or delta: of θ, with optimizers per weight
     pool: str = "hadamard"  # hadamard: replayed in one pass; independent | fresh | near-gaussian | gaussian: ZEROTH.md
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
@@ -51,18 +55,47 @@ def check_zeroth(config: RunConfig) -> None:
     table = config.zeroth
     if table is None:
         return
+    scalars = table.sends == "scalars"
+    if not scalars:
+        _check_delta(table)
     local, model = config.local, config.model
     noise = "the difference of two losses would be noise: products in few bits are rounded by about as much"
     replay = "its state is of weights, not of coefficients, and cannot be replayed from scalars"
     rules: list[tuple[bool, str, object, str, str]] = [
-        (local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, ONLY_SGD),
-        (local.weight_decay > 0, "local.weight_decay", local.weight_decay, "decay cannot be replayed in one pass", "0"),
+        (scalars and local.optimizer != "sgd", "local.optimizer", local.optimizer, replay, ONLY_SGD),
+        (
+            not scalars and local.optimizer == "adamw",
+            "local.optimizer",
+            "adamw",
+            "it steps by gradients, and there are none",
+            '"sgd", "zo-adam" or "zo-adamu"',
+        ),
+        (
+            scalars and local.weight_decay > 0,
+            "local.weight_decay",
+            local.weight_decay,
+            "decay cannot be replayed in one pass",
+            "0",
+        ),
+        (
+            table.sparse < 1 and local.weight_decay > 0,
+            "local.weight_decay",
+            local.weight_decay,
+            "with zeroth.sparse it would move the weights that are to stay",
+            "0",
+        ),
         (local.accumulate > 1, "local.accumulate", local.accumulate, "nothing is kept of a pass: it saves none", "1"),
         (local.checkpointing, "local.checkpointing", True, "nothing is kept of a pass: it saves none", "false"),
         (local.autocast != "off", "local.autocast", local.autocast, noise, '"off"'),
         (model.dtype != "fp32", "model.dtype", model.dtype, noise, '"fp32"'),
         (model.quantization != "none", "model.quantization", model.quantization, noise, '"none"'),
-        (bool(config.adapter.private), "adapter.private", config.adapter.private, "all clients share one model", "[]"),
+        (
+            scalars and bool(config.adapter.private),
+            "adapter.private",
+            config.adapter.private,
+            "all clients share one model",
+            "[]",
+        ),
         (
             config.evaluation.centralised,
             "evaluation.centralised",
@@ -78,7 +111,7 @@ def check_zeroth(config: RunConfig) -> None:
                 allowed=allowed,
                 remedy=f"set {key} so, or remove [zeroth] and train by gradients",
             )
-    if table.clip * 2.0**table.resolution > 2**18:
+    if scalars and table.clip * 2.0**table.resolution > 2**18:
         raise Contradiction(
             f"zeroth.clip = {table.clip:g} and zeroth.resolution = {table.resolution} let one step move a coefficient "
             f"by {table.clip * 2.0**table.resolution:g} units",
@@ -99,6 +132,26 @@ def check_zeroth(config: RunConfig) -> None:
             allowed="one rank for all clients, adapter.rank",
             remedy="remove devices.rank",
         )
+
+
+def _check_delta(table: ZerothTable) -> None:
+    """Refuse keys that mean nothing where no scalars are sent."""
+    default = ZerothTable.model_fields["resolution"].default
+    rules: list[tuple[str, object, object, str]] = [
+        ("optimizer.name", table.optimizer.name, "sgd", "what steps is local.optimizer"),
+        ("conservative", table.conservative, False, "its trial steps are of coefficients"),
+        ("scalars", table.scalars, "value", "nobody votes: g is the client's own, and stays with it"),
+        ("resolution", table.resolution, default, "there are no coefficients to round"),
+        ("sampling", table.sampling, "uniform", "nobody is told what others measured"),
+        ("deviations", table.deviations, 0, "there are no scalars of a round to compare"),
+    ]
+    for key, value, allowed, reason in rules:
+        if value != allowed:
+            raise Contradiction(
+                f'zeroth.{key} = {value!r} contradicts zeroth.sends = "delta": {reason}',
+                allowed=f"{allowed!r}, its default",
+                remedy=f'remove zeroth.{key}, or set zeroth.sends = "scalars"',
+            )
 
 
 def _check_scalars(table: ZerothTable) -> None:

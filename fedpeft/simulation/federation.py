@@ -40,9 +40,11 @@ from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.simulation.zeroth import (
     check_scalars,
     choose_zeroth_trainer,
+    make_directions,
     make_replica,
     make_zeroth_trainer,
 )
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.training import Task, TaskContext, Trainer, TrainingJob
@@ -76,7 +78,7 @@ class Federation:
     data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
 
     def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
-        """Evaluate θ, shape (d,), on a data set; of a zeroth-order run, coefficients."""
+        """Evaluate θ, shape (d,), on a data set; of a zeroth-order run by scalars, coefficients."""
         self.adapter.set(theta if self.replica is None else self.replica.theta(theta))
         return evaluate(
             self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size, prepared=self._prepared
@@ -88,12 +90,17 @@ class Federation:
 
     @cached_property
     def replica(self) -> Replica | None:
-        """Zeroth order: makes θ of coefficients."""
+        """Zeroth order by scalars: makes θ of coefficients."""
         return make_replica(self.config, self.initial, self.adapter.layout)
 
     @cached_property
+    def directions(self) -> Replica:
+        """Zeroth order, by scalars or by deltas: knows the directions along which clients look."""
+        return self.replica or make_directions(self.config, self.initial, self.adapter.layout)
+
+    @cached_property
     def sharing(self) -> Sharing:
-        """What is shared: θ, without what the strategy or the run file keeps private; zeroth order: coefficients."""
+        """What is shared: θ, without what the strategy or the run file keeps private; by scalars: coefficients."""
         if self.replica is not None:
             return Sharing(self.replica.coordinates.layout(self.replica.identity))
         return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))
@@ -149,14 +156,14 @@ class Federation:
             optimizer=local.optimizer,
         )
         jobs = [TrainingJob(plan, self.start, data) for data in islice(self.train.values(), 3)]
-        if self.replica is not None:
+        if self.config.zeroth is not None:
             return choose_zeroth_trainer(self, jobs)
         settings = StepSettings.of(local)
         return choose_trainer(self.config.engine.trainer, self.adapter, self.task, *jobs, settings=settings)
 
     def trainer(self, on_step: Callable[[], None] | None = None) -> Trainer:
         """A trainer for this model and task; `on_step` is called after each optimizer step of a client."""
-        if self.replica is not None:
+        if self.config.zeroth is not None:
             return make_zeroth_trainer(self, on_step)
         rows, memory = pass_limits(self.config, self.adapter.theta.device)
         return make_trainer(
@@ -244,7 +251,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_halves(config, strategy)
     check_scalars(config, strategy)
     load_codec(config)
-    load("optimizer", config.local.optimizer)
+    load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
     load("adapter", config.adapter.type)

@@ -20,6 +20,7 @@ from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
 from fedpeft.simulation.zeroth import check_scalars
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.placed import placed
 from fedpeft.training.tasks.custom import CustomTask
@@ -68,7 +69,7 @@ def own_federation(
     check_halves(config, strategy)
     check_scalars(config, strategy)
     load_codec(config)
-    load("optimizer", config.local.optimizer)
+    load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
     names = [ClientId(name) for name in sorted(clients)]

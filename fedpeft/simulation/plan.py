@@ -10,7 +10,7 @@ from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes, part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
-from fedpeft.simulation.zeroth import make_settings
+from fedpeft.simulation.zeroth import make_settings, step_looks
 from fedpeft.training.memory import forward_memory, step_memory
 from fedpeft.training.steps import StepSettings
 
@@ -49,11 +49,10 @@ def make_plan(federation: Federation) -> RunPlan:
     largest = max(federation.train.values(), key=len)
     settings = StepSettings.of(config.local)
     about = (federation.adapter, federation.task, largest, config.local.batch_size)
-    if federation.replica is None:
+    if config.zeroth is None:
         needed = step_memory(*about, settings) / 1e6
     else:
-        slopes = make_settings(config).slopes
-        needed = forward_memory(*about, federation.replica.coordinates.directions, tangents=slopes) / 1e6
+        needed = forward_memory(*about, *step_looks(config), tangents=make_settings(config).slopes) / 1e6
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)

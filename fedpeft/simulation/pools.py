@@ -81,7 +81,7 @@ def pool_notes(config: RunConfig) -> list[str]:
             f"only the {100 * table.sparse:g} % of each tensor's weights that are smallest at the start are trained; "
             "all of a tensor whose weights are of one magnitude"
         )
-    if table.pool == "gaussian":
+    if table.pool == "gaussian" and table.sends == "scalars":
         notes.append(
             "zeroth.pool = 'gaussian' is torch's generator, which is not portable: all who take part need the same "
             "version of it and a processor of the same kind; whoever draws other numbers is refused"

@@ -18,6 +18,7 @@ from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
 from fedpeft.wire.frame import FrameLimits
@@ -69,6 +70,7 @@ def make_agent(
         federation.downlink,
         ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
+        optimizer_kind(federation.config),
     )
 
 

@@ -12,6 +12,7 @@ from fedpeft.registry import build
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.pools import drawn_pool, make_pool, pool_notes
 from fedpeft.simulation.zeroth_combinations import check_combinations
+from fedpeft.simulation.zeroth_local import check_local, delta_note, held, sends_delta
 from fedpeft.strategies import Strategy
 from fedpeft.training import Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice
@@ -19,7 +20,8 @@ from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.check import examine_alone, examine_losses
 from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
-from fedpeft.training.zeroth.record import ZerothSettings
+from fedpeft.training.zeroth.local.record import LocalRecord
+from fedpeft.training.zeroth.record import Record, ZerothSettings
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.types import FloatArray, Layout
 from fedpeft.zeroth.coordinates import Coordinates
@@ -36,14 +38,17 @@ def check_scalars(config: RunConfig, strategy: Strategy) -> None:
 
     Raises:
         PluginError: the pool, the estimator or the optimizer refuses its parameters.
-        ConfigError: the strategy's client half works on gradients, or it compares what cannot be compared; a pool of so
-            many blocks cannot be; too many directions to draw them by importance; or two keys mean nothing together.
+        ConfigError: the strategy's client half works on gradients, or it compares what cannot be compared; two keys
+            mean nothing together; a pool of so many blocks cannot be; too many directions to draw them by importance.
     """
     table = config.zeroth
     if table is None:
         return
     drawn_pool(config)
     check_combinations(config, strategy, make_settings(config), make_optimizer(config))
+    if sends_delta(config):
+        check_local(config, strategy)
+        return
     if strategy.objective != "plain" or strategy.private or strategy.frozen:
         raise ConfigError(
             f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: its client half works on '
@@ -103,16 +108,20 @@ def make_optimizer(config: RunConfig) -> CoefficientOptimizer:
 
 
 def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica | None:
-    """The replica of a zeroth-order run; None of any other.
+    """The replica of a zeroth-order run by scalars; None of any other.
 
     Args:
         config: the run file.
         initial: θ_0, shape (d,).
         layout: where each tensor lies in it.
     """
+    return None if config.zeroth is None or sends_delta(config) else make_directions(config, initial, layout)
+
+
+def make_directions(config: RunConfig, initial: FloatArray, layout: Layout) -> Replica:
+    """As `make_replica`, of a zeroth-order run of either kind; one by deltas asks it for directions alone."""
     table = config.zeroth
-    if table is None:
-        return None
+    assert table is not None
     coordinates = Coordinates(
         size=table.size,
         epochs=table.epochs(config.run.rounds),
@@ -121,8 +130,8 @@ def make_replica(config: RunConfig, initial: FloatArray, layout: Layout) -> Repl
         directions=make_settings(config).estimator.directions,
         seed=config.run.seed,
         shared=table.draws == "round",
-        temperature=float(table.temperature) if table.sampling == "importance" else None,
         optimizer=make_optimizer(config),
+        temperature=float(table.temperature) if table.sampling == "importance" else None,
     )
     pool, part = make_pool(config, initial, layout)
     own = table.estimator
@@ -155,8 +164,10 @@ def choose_zeroth_trainer(federation: Federation, jobs: Sequence[TrainingJob]) -
         return TrainerChoice(False)
     if settings.slopes:
         return TrainerChoice(False, f"{alone}slopes are taken by forward-mode differentiation of one client's pass")
-    if 2 * 2 * settings.widest * weights > config.engine.memory_mb * 1_000_000:
+    _, vectors = held(config, 0)
+    if 2 * (2 * settings.widest + vectors) * weights > config.engine.memory_mb * 1_000_000:
         note = f"each would need its own {weights / 1e6:.0f} MB of trained weights for every point of a step"
+        note += f", and {vectors} times that for its optimizer" if vectors else ""
         return TrainerChoice(False, f"{alone}{note} (engine.memory_mb = {config.engine.memory_mb})")
     for job in jobs:
         answer = examine_losses(_batched(federation, None), job)
@@ -174,25 +185,35 @@ def make_zeroth_trainer(federation: Federation, on_step: Callable[[], None] | No
 
 
 def _sequential(federation: Federation, on_step: Callable[[], None] | None) -> ZerothTrainer:
-    assert federation.replica is not None
-    settings = make_settings(federation.config)
-    return ZerothTrainer(federation.adapter, federation.task, federation.replica, settings, on_step)
+    return ZerothTrainer(federation.adapter, federation.task, *_rules(federation), on_step, _records(federation))
 
 
 def _batched(federation: Federation, on_step: Callable[[], None] | None) -> BatchedZerothTrainer:
-    assert federation.replica is not None
     rows, memory = pass_limits(federation.config, federation.adapter.theta.device)
-    settings = make_settings(federation.config)
-    about = (federation.adapter, federation.task, federation.replica, settings, on_step)
-    return BatchedZerothTrainer(*about, rows=rows, memory=memory)
+    about = (federation.adapter, federation.task, *_rules(federation), on_step, _records(federation))
+    return BatchedZerothTrainer(*about, rows=rows, memory=memory, vectors=held(federation.config, 0)[1])
+
+
+def _rules(federation: Federation) -> tuple[Replica, ZerothSettings]:
+    return federation.directions, make_settings(federation.config)
+
+
+def _records(federation: Federation) -> type[Record]:
+    return LocalRecord if sends_delta(federation.config) else Record
+
+
+def step_looks(config: RunConfig) -> tuple[int, int]:
+    """Directions that a step holds, and vectors of θ's size."""
+    return held(config, make_settings(config).estimator.directions)
 
 
 def zeroth_notes(federation: Federation) -> list[str]:
     """What a person should know of a zeroth-order run before it begins."""
-    replica, table = federation.replica, federation.config.zeroth
-    if replica is None or table is None:
+    config = federation.config
+    table = config.zeroth
+    if table is None:
         return []
-    coordinates, settings = replica.coordinates, make_settings(federation.config)
+    coordinates, settings = federation.directions.coordinates, make_settings(config)
     passes = f"{len(settings.estimator.points)} forward passes a step"
     if settings.slopes:
         many = "es" * (coordinates.directions > 1)
@@ -203,9 +224,10 @@ def zeroth_notes(federation: Federation) -> list[str]:
     epochs = f", {coordinates.epochs} epochs of {coordinates.refresh} rounds" if coordinates.epochs > 1 else ""
     drawn = "" if coordinates.temperature is None else ", drawn by importance"
     words = f"no gradients: {passes}; {coordinates.size} {table.pool} directions{epochs}{drawn}"
-    notes = [f"{words}; clients send scalars and rebuild the model from coefficients"]
+    if sends_delta(config):
+        return [f"{words}; {delta_note(config, federation.sharing.shared.size)}", *pool_notes(config)]
+    notes = [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(config)]
     steps = max(federation.steps(device.name) for device in federation.config.devices)
-    notes += pool_notes(federation.config)
     return notes + _optimizer_notes(table, coordinates, steps * coordinates.directions)
 
 

@@ -36,10 +36,17 @@ def step_memory(adapter: FlatAdapter, task: Task, data: Any, batch_size: int, se
 
 
 def forward_memory(
-    adapter: FlatAdapter, task: Task, data: Any, batch_size: int, directions: int = 1, *, tangents: bool = False
+    adapter: FlatAdapter,
+    task: Task,
+    data: Any,
+    batch_size: int,
+    directions: int = 1,
+    vectors: int = 0,
+    *,
+    tangents: bool = False,
 ) -> int:
-    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, and the inputs
-    and outputs of the hungriest module, which are there at the same time.
+    """Bytes that one zeroth-order step holds: the model, one bit a trained weight for each direction, what an optimizer
+    keeps, and the inputs and outputs of the hungriest module, which are there at the same time.
 
     Args:
         adapter: the model.
@@ -47,6 +54,7 @@ def forward_memory(
         data: the client's examples; the longest are taken.
         batch_size: examples a step.
         directions: of a step.
+        vectors: of θ's size that the client's optimizer keeps.
         tangents: by forward-mode differentiation: 4 more bytes a trained weight, and activations twice.
     """
     own = {address: size for parameter in adapter.model.parameters() for address, size in storages(parameter)}
@@ -68,7 +76,7 @@ def forward_memory(
         for hook in hooks:
             hook.remove()
     beside = 4 * adapter.layout.size + most if tangents else 0
-    return int(sum(own.values()) + directions * adapter.layout.size // 8 + most + beside)
+    return int(sum(own.values()) + (directions / 8 + 4 * vectors) * adapter.layout.size + most + beside)
 
 
 class _Kept:

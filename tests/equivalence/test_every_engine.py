@@ -65,19 +65,21 @@ def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(
     assert told == [{"adapter": expected}]
 
 
+ZEROTH = {
+    "run__rounds": 3,
+    "devices": [{"name": "phone", "clients": 3}],
+    "evaluation__clients": False,
+    "local__optimizer": "sgd",
+    "zeroth__size": 256,
+    "zeroth__refresh": 2,
+    "zeroth__blocks": 2,
+    "zeroth__sparse": 0.5,  # both sides must choose the same weights
+}
+
+
 @pytest.fixture(scope="module")
 def zeroth_file(tmp_path_factory):
-    changes = {
-        "run__rounds": 3,
-        "devices": [{"name": "phone", "clients": 3}],
-        "evaluation__clients": False,
-        "local__optimizer": "sgd",
-        "zeroth__size": 256,
-        "zeroth__refresh": 2,
-        "zeroth__blocks": 2,
-        "zeroth__sparse": 0.5,  # both sides must choose the same weights
-    }
-    return write_run(tmp_path_factory.mktemp("zeroth"), **changes)
+    return write_run(tmp_path_factory.mktemp("zeroth"), **ZEROTH)
 
 
 @pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
@@ -85,4 +87,13 @@ def test_a_zeroth_order_run_rebuilds_the_same_model_on_every_engine(zeroth_file,
     """All clients prove it too: an update counts only with the fingerprint of the model that it started from."""
     expected = api.run(load_run_file(zeroth_file, {"run.name": f"local-{engine}"})).adapter_hash
     told, _ = start(zeroth_file, engine, engine)
+    assert told == [{"adapter": expected}]
+
+
+@pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
+def test_a_run_without_gradients_by_deltas_ends_in_the_same_adapter_on_every_engine(tmp_path, engine):
+    changes = {"zeroth__sends": "delta", "local__optimizer": "zo-adam"}
+    path = write_run(tmp_path, **{**ZEROTH, **changes})
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    told, _ = start(path, engine, engine)
     assert told == [{"adapter": expected}]

@@ -246,16 +246,21 @@ def test_amplitudes_outlive_a_kill(tmp_path):
 ZEROTH = {"zeroth__size": 64, "zeroth__refresh": 2, "local__optimizer": "sgd", "evaluation__centralised": False}
 
 
-@pytest.fixture(scope="module")
-def zeroth_reference(tmp_path_factory):
+DELTA = {**ZEROTH, "zeroth__sends": "delta", "local__optimizer": "zo-adamu"}
+
+
+@pytest.fixture(scope="module", params=[ZEROTH, DELTA], ids=["scalars", "delta"])
+def zeroth(request, tmp_path_factory):
+    """What such a run is told, and the folder of one that was never killed."""
     folder = tmp_path_factory.mktemp("zeroth")
-    assert run(folder, **ZEROTH) == 0
-    return folder
+    assert run(folder, **request.param) == 0
+    return request.param, folder
 
 
 @pytest.mark.parametrize("kill", ["asked:8", "accepted:3", "accepted:7", "refused:1", "committed:1", "committed:3"])
-def test_a_zeroth_order_run_killed_and_resumed_is_the_same_model(zeroth_reference, tmp_path, kill):
+def test_a_zeroth_order_run_killed_and_resumed_is_the_same_model(zeroth, tmp_path, kill):
     """Faults and all: a corrupt reply, a crash, clients that come back to a coordinator that was killed."""
-    assert run(tmp_path, kill=kill, **ZEROTH) == -9
-    assert run(tmp_path, resume=True, **ZEROTH) == 0
-    assert story(tmp_path) == story(zeroth_reference)
+    told, reference = zeroth
+    assert run(tmp_path, kill=kill, **told) == -9
+    assert run(tmp_path, resume=True, **told) == 0
+    assert story(tmp_path) == story(reference)

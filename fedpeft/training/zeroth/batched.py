@@ -36,7 +36,7 @@ class ZerothSeat(Seat):
     Args:
         order: the job's place among all jobs.
         record: of the job.
-        theta: that its coefficients make, shape (d,).
+        theta: where it starts, shape (d,).
         task: what is trained.
         prepared: `Task.prepare` for the job's start.
         device: where θ lives.
@@ -57,7 +57,7 @@ class ZerothSeat(Seat):
         if self.fault is not None:
             return TrainingResult(self.plan, fault=self.fault)
         self.record.seconds = self.seconds
-        return self.record.result()
+        return self.record.result(self.theta)
 
 
 class BatchedZerothTrainer:
@@ -69,8 +69,10 @@ class BatchedZerothTrainer:
         replica: makes θ of coefficients, and knows the directions.
         settings: of each step.
         on_step: called after each client's step, for progress.
+        records: see `ZerothTrainer`.
         rows: of an adapter layer's widest input in one pass, e.g. tokens.
-        memory: bytes for the clients' rows.
+        memory: bytes for the clients' rows and state.
+        vectors: of θ's size that a client at work holds beside θ.
     """
 
     def __init__(
@@ -80,19 +82,23 @@ class BatchedZerothTrainer:
         replica: Replica,
         settings: ZerothSettings,
         on_step: Callable[[], None] | None = None,
+        records: type[Record] = Record,
         *,
         rows: int = 4096,
         memory: int = 300_000_000,
+        vectors: int = 0,
     ) -> None:
         self.adapter = adapter
         self.task = task
         self.replica = replica
         self.settings = settings
         self.on_step = on_step
+        self.records = records
         self.points = settings.estimator.points
         vector = 4 * adapter.layout.size
-        self.seats = max(1, memory // 2 // vector)
-        self.limits = PassLimits(rows, memory, state=vector, row=2 * settings.widest * vector)
+        state = (1 + vectors) * vector
+        self.seats = max(1, memory // 2 // state)
+        self.limits = PassLimits(rows, memory, state=state, row=2 * settings.widest * vector)
         self._axis = ClientAxis(adapter)
         self._prepared = PreparedStarts(self._prepare)
 
@@ -100,7 +106,7 @@ class BatchedZerothTrainer:
         """See `Trainer.run`."""
 
         def sit(order: int, job: TrainingJob) -> ZerothSeat | TrainingResult:
-            fault = impossible(job, self.replica)
+            fault = impossible(job, self.replica, self.records.replayed)
             return self.seat(order, job) if fault is None else TrainingResult(job.plan, fault=fault)
 
         def work(seats: Sequence[ZerothSeat]) -> None:
@@ -168,8 +174,7 @@ class BatchedZerothTrainer:
         if not self.limits.known(shape):
             self.limits.measured(shape, len(group), rows, 0)
         for seat, own, mean in zip(group, scalars, means, strict=True):
-            look = seat.record.look()
-            go(walk_of(seat.theta), look.moves(seat.record.take(own, mean)))
+            seat.record.move(walk_of(seat.theta), seat.theta, seat.record.look(), own, mean)
         share = (time.perf_counter() - began) / len(group)
         for seat in group:
             seat.seconds += share
@@ -192,8 +197,8 @@ class BatchedZerothTrainer:
     def seat(self, order: int, job: TrainingJob) -> ZerothSeat:
         """A client at work, with its first batch."""
         began = time.perf_counter()
-        record = Record(job, self.replica, self.settings)
-        theta = self.replica.theta(job.start)
+        record = self.records(job, self.replica, self.settings)
+        theta = record.start()
         seat = ZerothSeat(order, record, theta, self.task, self._prepared.of(theta), self.adapter.theta.device)
         seat.fetch()
         seat.seconds = time.perf_counter() - began

@@ -17,7 +17,6 @@ from fedpeft.training.batches import signature
 from fedpeft.training.trainer import TrainingJob, batch_order
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer, ZerothSeat
 from fedpeft.training.zeroth.objective import measured
-from fedpeft.training.zeroth.record import Record
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 from fedpeft.training.zeroth.walk import walk_of
 from fedpeft.types import ClientId
@@ -82,8 +81,8 @@ def examine_alone(trainer: ZerothTrainer, job: TrainingJob) -> None:
     """
     before = trainer.adapter.get()
     try:
-        record = Record(job, trainer.replica, trainer.settings)
-        trainer.adapter.set(trainer.replica.theta(job.start))
+        record = trainer.records(job, trainer.replica, trainer.settings)
+        trainer.adapter.set(record.start())
         indices = next(batch_order(job.plan.seed, len(job.data), job.plan.batch_size, 1))
         with torch.no_grad():
             prepared = trainer.task.prepare(trainer.adapter.model)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fedpeft.errors import ClientFault
 from fedpeft.training.trainer import SCALARS, TrainingJob, TrainingResult, not_finite
 from fedpeft.training.zeroth.conservative import MULTIPLES
 from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.look import Look
+from fedpeft.training.zeroth.walk import Walk, go
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.optimizers import Course, Vector
 from fedpeft.zeroth.replica import Replica, fingerprint
@@ -44,8 +48,14 @@ MOST_SCALARS = 1 << 20
 """Of one client and round: what a plan may make a client allocate."""
 
 
-def impossible(job: TrainingJob, replica: Replica) -> ClientFault | None:
-    """Why nobody could do a job as it came from the network; None if it can be done."""
+def impossible(job: TrainingJob, replica: Replica, replayed: bool = True) -> ClientFault | None:
+    """Why nobody could do a job as it came from the network; None if it can be done.
+
+    Args:
+        job: as it came.
+        replica: of the run.
+        replayed: it starts from coefficients, not from θ.
+    """
     plan, scalars = job.plan, job.plan.steps * replica.coordinates.directions
     if scalars > MOST_SCALARS:
         return ClientFault(
@@ -54,6 +64,8 @@ def impossible(job: TrainingJob, replica: Replica) -> ClientFault | None:
             allowed=f"at most {MOST_SCALARS} directions a round",
             remedy="lower local.steps, or the queries of zeroth.estimator",
         )
+    if not replayed:
+        return None
     if replica.coordinates.epoch(plan.round) >= replica.coordinates.epochs:
         return ClientFault(
             f"client {plan.client}: round {plan.round} belongs to epoch {replica.coordinates.epoch(plan.round)} of the "
@@ -80,6 +92,9 @@ class Record:
         settings: of each step.
     """
 
+    replayed: ClassVar[bool] = True
+    """Jobs start from coefficients, and θ is rebuilt from what is sent."""
+
     def __init__(self, job: TrainingJob, replica: Replica, settings: ZerothSettings) -> None:
         self.job = job
         self.plan = job.plan
@@ -94,6 +109,10 @@ class Record:
         self._course = Course(coordinates.optimizer, coordinates.size, job.plan.learning_rate)
         self.losses: list[float] = []  # mean over the points, a step
         self._began = time.perf_counter()
+
+    def start(self) -> FloatArray:
+        """θ as the job begins, shape (d,); not to be modified."""
+        return self._replica.theta(self.job.start)
 
     @property
     def steps(self) -> int:
@@ -138,8 +157,44 @@ class Record:
         self.losses.append(loss)
         return self._course.take(self._places[these] - self._begin, scalars.astype(np.float64))
 
-    def result(self) -> TrainingResult:
-        """What came of the job; a fault if no step had a finite loss."""
+    def move(
+        self,
+        walk: Walk,
+        theta: torch.Tensor,
+        look: Look,
+        scalars: FloatArray,
+        loss: float,
+        back: Sequence[float] | None = None,
+        stands: Vector | float = 0.0,
+    ) -> None:
+        """Take a step, and move θ to where the next one looks from.
+
+        Args:
+            walk: moves θ.
+            theta: what it moves, shape (d,), fp32, contiguous.
+            look: of the step.
+            scalars: g as it is sent, shape (directions,).
+            loss: of the step; one that is not finite is counted as skipped.
+            back: how far θ stands along each of the step's directions, which is undone; None: nowhere.
+            stands: by how much θ was moved on already, in coefficients, shape (K,).
+        """
+        go(walk, look.moves(self.take(scalars, loss) - stands, back))
+
+    def result(self, theta: torch.Tensor) -> TrainingResult:
+        """What came of the job; a fault if no step had a finite loss.
+
+        Args:
+            theta: where the steps have led, shape (d,); what rounding left in it is thrown away with it.
+        """
+        ended = self._ended()
+        if ended.fault is not None:
+            return ended
+        metrics = {**ended.metrics, "replica": float(fingerprint(self._replica.digest(self.job.start)))}
+        delta = self._replica.coordinates.moved(self._places, self._scalars, self.plan.learning_rate)
+        return replace(ended, delta=delta, metrics=metrics, sent={SCALARS: self._scalars})
+
+    def _ended(self) -> TrainingResult:
+        """The job with its metrics, or with the fault of a client none of whose losses is finite."""
         plan, losses = self.plan, self.losses
         sound = [loss for loss in losses if np.isfinite(loss)]
         if not sound:
@@ -150,12 +205,10 @@ class Record:
             "loss_first": sound[0],
             "loss_last": sound[-1],
             "seconds": self.seconds or time.perf_counter() - self._began,
-            "replica": float(fingerprint(self._replica.digest(self.job.start))),
         }
         if len(sound) < len(losses):
             metrics["steps_skipped"] = float(len(losses) - len(sound))
-        delta = self._replica.coordinates.moved(self._places, self._scalars, plan.learning_rate)
-        return TrainingResult(plan, delta, metrics, sent={SCALARS: self._scalars})
+        return TrainingResult(plan, metrics=metrics)
 
     def _step(self) -> slice:
         count = self._settings.estimator.directions

@@ -6,7 +6,7 @@
 MeZO's step (Malladi et al. 2023, arXiv 2305.17333), in place: to θ + εz, to θ − εz, and from there straight to the next
 θ, so a step passes over the weights three times, whatever the optimizer of the coefficients adds up. What rounding
 those moves leave behind is thrown away with θ at the end of the round: the federation's model is what the replica
-rebuilds from the scalars.
+rebuilds from the scalars. By a `LocalRecord` θ is kept, and its difference sent.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class ZerothTrainer:
         replica: makes θ of coefficients, and knows the directions.
         settings: of each step.
         on_step: called after each step, for progress.
+        records: what becomes of a job: by `Record` scalars, by `LocalRecord` a delta of θ, whose jobs start from θ.
     """
 
     def __init__(
@@ -52,19 +53,21 @@ class ZerothTrainer:
         replica: Replica,
         settings: ZerothSettings,
         on_step: Callable[[], None] | None = None,
+        records: type[Record] = Record,
     ) -> None:
         self.adapter = adapter
         self.task = task
         self.replica = replica
         self.settings = settings
         self.on_step = on_step
+        self.records = records
         self._prepared_for: FloatArray | None = None
         self._prepared: Any = None
 
     def run(self, jobs: Sequence[TrainingJob]) -> Iterator[TrainingResult]:
         """See `Trainer.run`."""
         for job in jobs:
-            fault = impossible(job, self.replica)
+            fault = impossible(job, self.replica, self.records.replayed)
             if fault is not None:
                 yield TrainingResult(job.plan, fault=fault)
                 continue
@@ -74,8 +77,8 @@ class ZerothTrainer:
                 yield TrainingResult(job.plan, fault=fault)
 
     def _train(self, job: TrainingJob) -> TrainingResult:
-        record, plan = Record(job, self.replica, self.settings), job.plan
-        self.adapter.set(self.replica.theta(job.start))
+        record, plan = self.records(job, self.replica, self.settings), job.plan
+        self.adapter.set(record.start())
         self.adapter.train(False)
         walk, lengths = walk_of(self.adapter.theta), getattr(job.data, "lengths", None)
         try:
@@ -90,7 +93,7 @@ class ZerothTrainer:
         except Exception as error:
             error.add_note(f"while training client {plan.client}, step {record.steps + 1}, round {plan.round}")
             raise
-        return record.result()
+        return record.result(self.adapter.theta)
 
     def step(self, walk: Walk, record: Record, batch: Any, prepared: Any) -> None:
         """One step of θ on one batch; under a loss that is not finite its scalars are 0.
@@ -114,7 +117,7 @@ class ZerothTrainer:
                 losses.append(self._measure(batch, prepared))
                 at = multiple
             scalars, stands, back = scalars * np.float32(best_of(losses)), at * trial, None
-        go(walk, look.moves(record.take(scalars, loss) - stands, back))
+        record.move(walk, self.adapter.theta, look, scalars, loss, back, stands)
 
     def values(
         self, walk: Walk, look: Look, batch: Any, prepared: Any
