@@ -11,6 +11,7 @@ from tiny_text import write_run
 
 from fedpeft import api
 from fedpeft.config import load_run_file
+from fedpeft.journal import EventKind, Journal
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -97,3 +98,21 @@ def test_a_run_without_gradients_by_deltas_ends_in_the_same_adapter_on_every_eng
     expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
     told, _ = start(path, engine, engine)
     assert told == [{"adapter": expected}]
+
+
+def tuned(folder):
+    """What each client told of the adapter after steps of its own."""
+    with Journal.read(folder) as journal:
+        events = list(journal.events(EventKind.CLIENT_TUNED))
+    return {event.client: (event.payload["accuracy"], event.payload["loss"]) for event in events}
+
+
+@pytest.mark.parametrize("engine", ["flower", "superlink"])
+def test_clients_judge_what_they_have_tuned_for_themselves_alike_on_every_engine(tmp_path, engine):
+    more = {"run__rounds": 1, "devices": [{"name": "phone", "clients": 3}], "evaluation__personalised_steps": 2}
+    path = write_run(tmp_path, **more)
+    local = api.run(load_run_file(path, {"run.name": "local"}))
+    told, _ = start(path, engine, engine)
+    assert told == [{"adapter": local.adapter_hash}]
+    assert len(tuned(local.folder)) == 3
+    assert tuned(local.folder.parent / engine) == tuned(local.folder)
