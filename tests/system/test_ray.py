@@ -78,6 +78,12 @@ def test_two_nodes_end_with_the_same_adapter_also_when_one_is_lost(run_file, exp
     assert all("is gone" in reason for reason in told)
 
 
+def test_a_cluster_of_somebody_else_is_left_alone(run_file, expected, cluster, monkeypatch):
+    nodes, _ = cluster
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    assert run(run_file, "beside", engine__name="ray", engine__workers=1).adapter_hash == expected
+
+
 def test_a_cluster_of_its_own_is_started_on_loopback_and_ended(run_file, expected):
     addresses = []
 

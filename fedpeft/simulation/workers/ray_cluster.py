@@ -88,6 +88,7 @@ def connect(ray: Any, address: str, workers: int, folder: str | None = None) -> 
             ray.init(address=address, **quiet)
         else:
             ray.init(
+                address="local",  # else Ray would look for a cluster that somebody runs here
                 num_cpus=workers,
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES,
