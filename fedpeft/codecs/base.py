@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Protocol, runtime_checkable
 
 from fedpeft.errors import ClientFault
@@ -13,6 +15,15 @@ class MalformedPayload(ClientFault):
 
     def __init__(self, codec: str, message: str, allowed: str | None = None, code: str = "codec.malformed") -> None:
         super().__init__(f"malformed {codec} payload: {message}", code=code, allowed=allowed)
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """What a part of a composed codec refuses is refused by the whole one's name."""
+    try:
+        yield
+    except MalformedPayload as refusal:
+        raise MalformedPayload(name, refusal.message, allowed=refusal.allowed) from None
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ import hashlib
 
 import numpy as np
 
-from fedpeft.codecs.base import Codec, MalformedPayload
+from fedpeft.codecs.base import Codec, MalformedPayload, inside
 from fedpeft.codecs.rice import Places
 from fedpeft.randomness.keystream import keystream
 from fedpeft.types import FloatArray
@@ -60,10 +60,8 @@ class Dare:
             raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"at least {least}")
         places = self._kept(body[:_NONCE], size)
         values = np.zeros(size, dtype=np.float32)
-        try:
+        with inside(self.name):
             values[places] = self.inner.decode(body[_NONCE:], len(places))
-        except MalformedPayload as refusal:
-            raise MalformedPayload(self.name, refusal.message, allowed=refusal.allowed) from None
         return values
 
     def max_bytes(self, size: int) -> int:

@@ -6,7 +6,7 @@ or for clients that must keep nothing on disk between rounds.
 
 from __future__ import annotations
 
-from fedpeft.codecs.base import Codec, MalformedPayload
+from fedpeft.codecs.base import Codec, inside
 from fedpeft.types import FloatArray
 
 
@@ -32,7 +32,5 @@ class Forgetful:
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""
-        try:
+        with inside(self.name):
             return self.inner.decode(body, size)
-        except MalformedPayload as refusal:
-            raise MalformedPayload(self.name, refusal.message, allowed=refusal.allowed) from None

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedpeft.codecs.base import MalformedPayload
+from fedpeft.codecs.two_bytes import TwoBytes
 from fedpeft.types import FloatArray
 
 _LARGEST = 65504.0
 
 
-class Fp16:
+class Fp16(TwoBytes):
     """Relative error at most 2^-11 for values in fp16's normal range."""
 
     name: ClassVar[str] = "fp16"
@@ -24,17 +24,6 @@ class Fp16:
         """See `Codec.encode`."""
         return np.clip(values, -_LARGEST, _LARGEST).astype("<f2").tobytes()
 
-    def decode(self, body: bytes, size: int) -> FloatArray:
-        """See `Codec.decode`."""
-        if len(body) != 2 * size:
-            raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"{2 * size} bytes")
-        values = np.frombuffer(body, dtype="<f2").astype(np.float32)
-        if not np.isfinite(values).all():
-            raise MalformedPayload(self.name, "it holds NaN or infinity", allowed="finite values")
-        return values
-
-    def max_bytes(self, size: int) -> int:
-        """See `Codec.max_bytes`."""
-        return 2 * size
-
-    nominal_bytes = max_bytes
+    def widened(self, body: bytes) -> FloatArray:
+        """See `TwoBytes.widened`."""
+        return np.frombuffer(body, dtype="<f2").astype(np.float32)

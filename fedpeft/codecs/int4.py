@@ -2,9 +2,9 @@
 
     s_b = max |x_i| / 7 over block b,    q_i = ⌊x_i / s_b + u_i⌋,    x̂_i = s_b · q_i
 
-Rounded to nearest (u_i = 1/2) the relative L2 error is about 0.09 on Gaussian values. `int4(dither)` rounds
+Rounded to nearest (u_i = 1/2) the relative L2 error is about 0.11 on Gaussian values. `int4(dither)` rounds
 stochastically, u_i uniform on (0, 1): then E x̂ = x, so that the mean over many clients is right without error feedback,
-at a larger error of one client, about 0.13. The dither is read from the keystream under a key that is the hash of the
+at a larger error of one client, about 0.15. The dither is read from the keystream under a key that is the hash of the
 values: equal values give equal bytes, on every machine. 4.5 bits a value.
 
     body = scales, fp32 LE, ⌈d/64⌉ of them ‖ codes q + 8 of 4 bits, the first of two lowest, ⌈d/2⌉ bytes, 0 at the end

@@ -17,7 +17,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs.base import Codec, MalformedPayload
+from fedpeft.codecs.base import Codec, MalformedPayload, inside
 from fedpeft.randomness.directions import packed, signs
 from fedpeft.randomness.streams import derive
 from fedpeft.types import FloatArray
@@ -51,10 +51,8 @@ class Rotated:
         padded, length = self._padded(size), _length(size)
         if not body.startswith(length):
             raise MalformedPayload(self.name, "it is of another number of values", allowed=f"{size}")
-        try:
+        with inside(self.name):
             values = self.inner.decode(body[len(length) :], padded)
-        except MalformedPayload as refusal:
-            raise MalformedPayload(self.name, refusal.message, allowed=refusal.allowed) from None
         turned = _turned(values.astype(np.float64), _block(size)) * self._signs(padded)
         return _finite(turned[:size])
 

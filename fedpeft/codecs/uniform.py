@@ -16,7 +16,7 @@ import struct
 
 import numpy as np
 
-from fedpeft.codecs.base import MalformedPayload
+from fedpeft.codecs.base import MalformedPayload, inside
 from fedpeft.codecs.coders import LARGEST, Coder, Symbols
 from fedpeft.types import FloatArray
 
@@ -63,10 +63,8 @@ class Uniform:
         (delta,) = struct.unpack_from("<f", body)
         if not (math.isfinite(delta) and 0 <= delta <= _LARGEST_STEP):
             raise MalformedPayload(self.name, f"its step is {delta}", allowed=f"0 to {_LARGEST_STEP:.3g}")
-        try:
+        with inside(self.name):
             symbols: Symbols = self.coder.decode(body[4:], size)
-        except MalformedPayload as refusal:
-            raise MalformedPayload(self.name, refusal.message, allowed=refusal.allowed) from None
         return symbols.astype(np.float32) * np.float32(delta)
 
     def max_bytes(self, size: int) -> int:

@@ -9,46 +9,30 @@ seed-scalar protocol. The price is replay: a pass over the weights for each dire
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.randomness.directions import add_signs, packed
 from fedpeft.randomness.streams import derive
-from fedpeft.types import FloatArray
 from fedpeft.zeroth.direction import Direction, Signs
-from fedpeft.zeroth.pools import SPAN, Coefficients, check_size, step_of, used_of
+from fedpeft.zeroth.one_by_one import OneByOnePool, Used
 from fedpeft.zeroth.sign_stream import SignStream
 
 
-class FreshPool:
-    """See `Pool`.
+class FreshPool(OneByOnePool):
+    """See `Pool`."""
 
-    Args:
-        size: K, 1 to 65,536.
-        seed: of the run.
-
-    Raises:
-        ValueError: another size.
-    """
-
-    largest = 1
-
-    def __init__(self, size: int, seed: int) -> None:
-        check_size(size, "fresh")
-        self.size = size
-        self.seed = seed
+    name = "fresh"
 
     def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
         return Signs(None, count, SignStream(self._key(epoch, number), begin))
 
-    def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
-        """See `Pool.combine`."""
-        used = [(self._key(epoch, number), own) for number, own in used_of(coefficients)]
-        for place in range(0, len(weights) if used else 0, SPAN):
-            part = weights[place : place + SPAN]
-            total = np.zeros(len(part), dtype=np.int32)
-            for key, own in used:
-                add_signs(total, packed(key, begin + place, len(part)), own)
-            part += step_of(total, unit)
+    def total(self, epoch: int, used: Used, begin: int, count: int) -> npt.NDArray[np.int32]:
+        """See `OneByOnePool.total`."""
+        total = np.zeros(count, dtype=np.int32)
+        for number, own in used:
+            add_signs(total, packed(self._key(epoch, number), begin, count), own)
+        return total
 
     def _key(self, epoch: int, number: int) -> bytes:
         return derive(self.seed, "zeroth/fresh", epoch, number)

@@ -15,46 +15,31 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.direction import Direction, Numbers
-from fedpeft.zeroth.pools import SPAN, Coefficients, check_size, step_of, used_of
+from fedpeft.zeroth.one_by_one import OneByOnePool, Used
 
 _BLOCK = 1 << 14  # numbers of a seed
 
 
-class GaussianPool:
-    """See `Pool`; its sums are not exact, only made in a fixed order.
+class GaussianPool(OneByOnePool):
+    """See `Pool`; its sums are not exact, only made in a fixed order."""
 
-    Args:
-        size: K, 1 to 65,536.
-        seed: of the run.
-
-    Raises:
-        ValueError: another size.
-    """
-
-    largest = 1
-
-    def __init__(self, size: int, seed: int) -> None:
-        check_size(size, "gaussian")
-        self.size = size
-        self.seed = seed
+    name = "gaussian"
 
     def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
         return Numbers(partial(self._values, epoch, number, begin), count)
 
-    def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
-        """See `Pool.combine`."""
-        used = used_of(coefficients)
-        for place in range(0, len(weights) if used else 0, SPAN):
-            part = weights[place : place + SPAN]
-            total = np.zeros(len(part), dtype=np.float64)
-            for number, own in used:
-                total += own * self._values(epoch, number, begin + place, 0, len(part)).astype(np.float64)
-            part += step_of(total, unit)
+    def total(self, epoch: int, used: Used, begin: int, count: int) -> npt.NDArray[np.float64]:
+        """See `OneByOnePool.total`."""
+        total = np.zeros(count, dtype=np.float64)
+        for number, own in used:
+            total += own * self._values(epoch, number, begin, 0, count).astype(np.float64)
+        return total
 
     def _values(self, epoch: int, number: int, first: int, begin: int, count: int) -> FloatArray:
         """z at places `first + begin` on, shape (count,)."""

@@ -18,43 +18,29 @@ from fedpeft.randomness.directions import words
 from fedpeft.randomness.streams import derive
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.direction import Direction, Numbers
-from fedpeft.zeroth.pools import SPAN, Coefficients, check_size, step_of, used_of
+from fedpeft.zeroth.one_by_one import OneByOnePool, Used
 
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.int8)
 _TWICE = (_ONES[:, None] + _ONES[None, :] - 8).astype(np.int8).reshape(-1)  # 2z of every word
 
 
-class NearGaussianPool:
-    """See `Pool`.
+class NearGaussianPool(OneByOnePool):
+    """See `Pool`."""
 
-    Args:
-        size: K, 1 to 65,536.
-        seed: of the run.
-
-    Raises:
-        ValueError: another size.
-    """
-
-    largest = 8  # sums are of 2z
-
-    def __init__(self, size: int, seed: int) -> None:
-        check_size(size, "near-gaussian")
-        self.size = size
-        self.seed = seed
+    name = "near-gaussian"
+    largest = 8
+    parts = 2  # sums are of 2z
 
     def direction(self, epoch: int, number: int, begin: int, count: int) -> Direction:
         """See `Pool.direction`."""
         return Numbers(partial(_values, self._key(epoch, number), begin), count)
 
-    def combine(self, epoch: int, coefficients: Coefficients, weights: FloatArray, unit: float, begin: int = 0) -> None:
-        """See `Pool.combine`."""
-        used = [(self._key(epoch, number), own) for number, own in used_of(coefficients)]
-        for place in range(0, len(weights) if used else 0, SPAN):
-            part = weights[place : place + SPAN]
-            total, moved = np.zeros(len(part), dtype=np.int32), np.empty(len(part), dtype=np.int32)
-            for key, own in used:
-                total += np.multiply(_twice(key, begin + place, len(part)), own, out=moved, dtype=np.int32)
-            part += step_of(total, unit / 2)
+    def total(self, epoch: int, used: Used, begin: int, count: int) -> npt.NDArray[np.int32]:
+        """See `OneByOnePool.total`."""
+        total, moved = np.zeros(count, dtype=np.int32), np.empty(count, dtype=np.int32)
+        for number, own in used:
+            total += np.multiply(_twice(self._key(epoch, number), begin, count), own, out=moved, dtype=np.int32)
+        return total
 
     def _key(self, epoch: int, number: int) -> bytes:
         return derive(self.seed, "zeroth/near-gaussian", epoch, number)

@@ -10,6 +10,7 @@ one client's own; what lasts over rounds is the strategy's (`fedavgm`, `fedadam`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ Vector = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
-class CoefficientOptimizer:
+class CoefficientOptimizer(ABC):
     """The contract of an optimizer, with what most of them share (registry kind `coefficient_optimizer`).
 
     An optimizer has no state of its own: `begin` makes one, `step` returns the next. A toy that halves every step:
@@ -45,6 +46,7 @@ class CoefficientOptimizer:
         """The state before the first step; K = `size`."""
         return None
 
+    @abstractmethod
     def step(self, state: Any, gradient: Vector, rate: float) -> tuple[Vector, Any]:
         """Δ_t, shape (K,), and the next state; neither argument is changed.
 
@@ -53,18 +55,16 @@ class CoefficientOptimizer:
             gradient: G_t, shape (K,).
             rate: lr. Δ is proportional to it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def reach(self, clip: float, drawn: int, size: int) -> float:
         """How far one drawn direction can move the coefficients until the round ends, Σ_t Σ_j |Δ_{t,j}| ÷ lr, at most.
 
-        XX
-            Args:
-                clip: of a scalar's magnitude.
-                drawn: directions in the whole round.
-                size: K.
+        Args:
+            clip: of a scalar's magnitude.
+            drawn: directions in the whole round.
+            size: K.
         """
-        raise NotImplementedError
 
     def ahead(self, state: Any) -> Vector | None:
         """How far before the coefficients the next step looks from, shape (K,); None: from where they are."""

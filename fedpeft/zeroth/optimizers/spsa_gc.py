@@ -10,24 +10,12 @@ One drawn direction moves no weight by more than lr · clip / (1 − β), as wit
 
 from __future__ import annotations
 
-import numpy as np
+from fedpeft.zeroth.optimizers import Vector
+from fedpeft.zeroth.optimizers.momentum import Momentum
 
-from fedpeft.zeroth.optimizers import CoefficientOptimizer, Vector, share_of
 
-
-class SpsaGc(CoefficientOptimizer):
-    """See `CoefficientOptimizer`.
-
-    Args:
-        beta: β, from 0 to below 1.
-    """
-
-    def __init__(self, beta: float = 0.9) -> None:
-        self.beta = share_of("beta", beta)
-
-    def begin(self, size: int) -> Vector:
-        """m_0."""
-        return np.zeros(size)
+class SpsaGc(Momentum):
+    """See `CoefficientOptimizer`; β and the bound are those of `Momentum`."""
 
     def step(self, state: Vector, gradient: Vector, rate: float) -> tuple[Vector, Vector]:
         """See `CoefficientOptimizer.step`."""
@@ -37,7 +25,3 @@ class SpsaGc(CoefficientOptimizer):
     def ahead(self, state: Vector) -> Vector:
         """β m_t."""
         return self.beta * state
-
-    def reach(self, clip: float, drawn: int, size: int) -> float:
-        """See `CoefficientOptimizer.reach`."""
-        return clip / (1 - self.beta)
