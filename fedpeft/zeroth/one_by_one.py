@@ -27,7 +27,7 @@ class OneByOnePool(ABC):
     """
 
     name: ClassVar[str]
-    largest: ClassVar[int] = 1
+    largest: int = 1
     parts: ClassVar[int] = 1
     """`total` counts in such a part of z."""
 

@@ -121,8 +121,12 @@ def _one(weights: int, repeats: int) -> list[Figure]:
         tensor.add_(room.normal_(generator=generator), alpha=1e-7)
 
     contenders: dict[str, Callable[[], object]] = {ONE_RANDN: by_randn}
-    pools: dict[str, Pool] = {HADAMARD: HadamardPool(K, 1), INDEPENDENT: IndependentPool(K, 1)}
-    pools |= {FRESH: FreshPool(K, 1), NEAR: NearGaussianPool(K, 1)}
+    pools: dict[str, Pool] = {
+        HADAMARD: HadamardPool(K, 1),
+        INDEPENDENT: IndependentPool(K, 1),
+        FRESH: FreshPool(K, 1),
+        NEAR: NearGaussianPool(K, 1),
+    }
     for name, pool in pools.items():
         contenders[f"{ONE}: {name}"] = partial(_move, theta, pool)
     samples = interleaved(contenders, repeats=repeats)
