@@ -47,4 +47,4 @@ def test_natural_instructions_has_a_task_for_each_client(monkeypatch):
         assert 2 <= len(choices) <= 6
     first = corpus.clients["c000"].train
     assert {corpus.label_names[label] for label in first.choices[0]} == {"Business", "Sci/Tech", "Sports", "World"}
-    assert first.texts[0].startswith("In this task, you are given a news article.")
+    assert " In this task, you are given a news article." in first.texts[0]  # behind the article
