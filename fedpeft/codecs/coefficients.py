@@ -120,6 +120,11 @@ class CoefficientDownlink:
         about = _ABOUT.pack(epochs, len(rest), chain(own), digest)
         return b"".join((self.tag(new), bytes((_CHECKPOINT,)), about, rest, packed))
 
+    def checkpoint_of(self, codes: WholeNumbers) -> bytes:
+        """The name h_e of the checkpoint in the place of the first coefficients, 32 bytes; b"" where they are there."""
+        values = codes.values[self.first :]
+        return past_of(values, self.size or len(values))[1]
+
     def tag(self, codes: WholeNumbers) -> bytes:
         """What tells these coefficients from others, 8 bytes; a checkpoint's name counts as what it stands for."""
         values, known = codes.values[self.first :], codes.values[: self.first]
