@@ -4,7 +4,7 @@
     u = 2δ for δ >= 0, else −2δ − 1;  δ = n(θ_e) − n(θ_0) mod 2^32, signed;  n numbers the fp32 values in their order
 
 Two values that are near each other have near numbers, so the planes of high bytes are mostly 0: what moved by a
-millionth of a weight's size costs 1.3 bytes, by a thousandth 2.5, and what did not move nothing, in place of 4
+millionth of a weight's size costs 1.0 byte, by a hundredth 2.6, and what did not move nothing, in place of 4
 (`fedpeft bench catch_up`). Pieces bound the memory on both sides: 16 MB beside the two vectors.
 """
 
