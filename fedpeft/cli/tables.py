@@ -14,8 +14,8 @@ from fedpeft.cli.look import plain_table
 from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
-from fedpeft.report.history import RoundRow
 from fedpeft.report.forms import FORM_HEAD, FormCount
+from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (

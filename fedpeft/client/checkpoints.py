@@ -10,6 +10,7 @@ from fedpeft.client.store import ClientStore
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.errors import ClientFault
 from fedpeft.types import ClientId, FloatArray
+from fedpeft.zeroth.room import kept
 
 KEPT = 2
 """Checkpoints that stay in memory for the next client or round: those that were used last."""
@@ -51,7 +52,8 @@ class Checkpoints:
             return None
         theta = self._known.get(name) if codes.theta is None else codes.theta
         if theta is None:
-            theta = store.checkpoint(name)
+            found = store.checkpoint(name)
+            theta = None if found is None else kept(found)
         if theta is None or self.downlink.initial is None or theta.shape != self.downlink.initial.shape:
             raise ClientFault(
                 f"client {client} no longer holds checkpoint {name.hex()[:16]}, or something else under its name",

@@ -18,6 +18,7 @@ import zstandard
 
 from fedpeft.codecs.base import MalformedPayload
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.room import room
 
 PIECE = 1 << 20
 """Weights told together."""
@@ -44,7 +45,7 @@ def unpack(raw: bytes, base: FloatArray) -> FloatArray:
     Raises:
         MalformedPayload: no encoder writes this.
     """
-    new, at = np.empty(len(base), dtype=np.float32), 0
+    new, at = room(len(base)), 0
     for place in range(0, len(base), PIECE):
         own = base[place : place + PIECE]
         if len(raw) < at + 4:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from html import escape
 
 from fedpeft.journal.headline import ACCURACY
-from fedpeft.report.history import History, Incident
 from fedpeft.report.forms import FORM_HEAD
+from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (

@@ -48,6 +48,7 @@ class Broadcasts:
         self._codes: dict[int, Any] = {}
         self._forget()
         self._bodies: dict[int, bytes] = {}
+        self._told: dict[tuple[int, int], Told] = {}
 
     def publish(self, version: int, theta: FloatArray, held: Iterable[int], out: Collection[int] = ()) -> None:
         """Make θ, shape (d,), the current version; forget versions that no client holds.
@@ -61,7 +62,7 @@ class Broadcasts:
         before = self._codes.get(self.version)
         self.version = version
         self._theta = theta
-        self._bodies = {}
+        self._bodies, self._told = {}, {}
         if self.downlink is not None and version > 0:
             self._codes[version] = self.downlink.quantise(theta - self.initial)
         if self.checkpoints is not None:
@@ -81,15 +82,20 @@ class Broadcasts:
             past: epochs for whose coefficients it holds a checkpoint.
         """
         base = self.base_for(held)
-        if self.checkpoints is None:
+        if (base, past) not in self._told:
+            self._told[base, past] = self._tell(base, past)
+        return self._told[base, past]
+
+    def _tell(self, base: int, past: int) -> Told:
+        new, checkpoints = self._codes.get(self.version), self.checkpoints
+        if checkpoints is None or new is None:
             return Told(base, self.body(base), "changes" if base else "everything")
-        new = self._codes[self.version]
-        if past and not (base and self.checkpoints.agree(new, self._codes[base], past)):
+        if past and not (base and checkpoints.agree(new, self._codes[base], past)):
             base, past = 0, 0
         body = self.body(base)
-        checkpoint = self.checkpoints.body(new, len(body))
+        checkpoint = checkpoints.body(new, len(body))
         if checkpoint is not None:
-            return Told(base, checkpoint, "checkpoint", self.checkpoints.sealed)
+            return Told(base, checkpoint, "checkpoint", checkpoints.sealed)
         return Told(base, body, "changes" if base else "everything", past)
 
     def body(self, base: int) -> bytes:
@@ -117,7 +123,7 @@ class Broadcasts:
         """Go back to a committed version."""
         self.version = version
         self._theta = theta
-        self._bodies = {}
+        self._bodies, self._told = {}, {}
         self._forget()
         sealed = int(state[_SEALED][0]) if _SEALED in state else 0
         if self.checkpoints is not None:

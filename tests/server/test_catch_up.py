@@ -101,7 +101,6 @@ def test_who_holds_a_checkpoint_of_what_moved_after_all_is_told_everything():
         run.round(number)
     first = run.broadcasts.told(0)
     assert (first.form, first.base, first.past) == ("checkpoint", 0, 3)
-    held, _ = run.model(first, zero)
     run.round(8, also=[3])  # of epoch 0
     again = run.broadcasts.told(7, past=3)
     assert (again.form, again.base, again.past) == ("everything", 0, 0)
@@ -117,7 +116,12 @@ def test_who_holds_a_checkpoint_of_what_moved_after_all_is_told_everything():
 
 @pytest.mark.parametrize(
     ("changes", "form"),
-    [({}, "checkpoint"), ({"worth": 0.1}, "everything"), ({"worth": 50.0}, "checkpoint"), ({"most": 300}, "everything")],
+    [
+        ({}, "checkpoint"),
+        ({"worth": 0.1}, "everything"),
+        ({"worth": 50.0}, "checkpoint"),
+        ({"most": 300}, "everything"),
+    ],
 )
 def test_it_is_sent_where_it_is_worth_its_bytes_and_fits_a_frame(changes, form):
     run = Run(**changes)

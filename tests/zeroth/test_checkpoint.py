@@ -92,7 +92,9 @@ def test_parts_of_the_weights_and_blocks():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["theta", "after", "begun"]), st.integers(0, 4), st.integers(1, 3)), max_size=8))
+@given(
+    st.lists(st.tuples(st.sampled_from(["theta", "after", "begun"]), st.integers(0, 4), st.integers(1, 3)), max_size=8)
+)
 def test_what_was_asked_before_changes_no_bit(asked):
     walked = replica()
     for what, seed, epochs in asked:
@@ -123,7 +125,9 @@ def test_the_next_epoch_costs_one_pass():
 def test_an_unknown_checkpoint_is_refused_by_name():
     own = replica()
     own.begin_from(by_checkpoint(some(1), 2), START)
-    with pytest.raises(ValueError, match=f"checkpoint {chain(some(2).astype(int).reshape(E, K)[:2]).hex()[:16]}, which"):
+    with pytest.raises(
+        ValueError, match=f"checkpoint {chain(some(2).astype(int).reshape(E, K)[:2]).hex()[:16]}, which"
+    ):
         own.theta(by_checkpoint(some(2), 2))
 
 
