@@ -93,7 +93,7 @@ class Broadcasts:
         if past and not (base and checkpoints.agree(new, self._codes[base], past)):
             base, past = 0, 0
         body = self.body(base)
-        checkpoint = checkpoints.body(new, len(body))
+        checkpoint = checkpoints.body(new, self._codes[base], len(body))
         if checkpoint is not None:
             return Told(base, checkpoint, "checkpoint", checkpoints.sealed)
         return Told(base, body, "changes" if base else "everything", past)

@@ -86,20 +86,24 @@ class Checkpoints:
         """Whether the coefficients of the first epochs are the same."""
         return self._alike(new, base) >= epochs
 
-    def body(self, new: WholeNumbers, coefficients: int) -> bytes | None:
+    def body(self, new: WholeNumbers, base: WholeNumbers, coefficients: int) -> bytes | None:
         """The checkpoint of the current version; None where it is not worth its bytes.
 
         It is looked for where the coefficients take more than a byte for each weight that has moved: θ_e never takes
-        much less, and nobody waits for what will not be sent.
+        much less, and nobody waits for what will not be sent. Where it is worth more than its bytes, that is for the
+        passes that it saves: to a client that has all sealed epochs it is worth its bytes at most.
 
         Args:
             new: the current version.
+            base: what the client holds.
             coefficients: bytes of the other form.
         """
-        own = self.settings.coordinates
-        allowed = min(self.settings.worth * coefficients, self.settings.most + 1)
+        own, worth = self.settings.coordinates, self.settings.worth
         if self.sealed * own.size < LEAST:
             return None
+        if self.agree(new, base, self.sealed):
+            worth = min(worth, 1.0)
+        allowed = min(worth * coefficients, self.settings.most + 1)
         closed = new.values[own.first : own.begin(self.sealed)].tobytes()
         if self._packed[0] != closed:
             theta = self.settings.after(self.downlink.dequantise(new), self.sealed)

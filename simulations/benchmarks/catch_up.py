@@ -70,7 +70,7 @@ def _fleet(cohort: int, steps: int, away: tuple[int, ...]) -> Iterator[Figure]:
             continue
         since = f"{number - 1} rounds away"
         coefficients = len(downlink.encode_difference(new, nothing))
-        checkpoint = len(coordinator.body(new, coefficients) or b"")
+        checkpoint = len(coordinator.body(new, nothing, coefficients) or b"")
         yield Figure.of(f"{since}, coefficients", coefficients, "B", group=group)
         bound = Goal(4.1 * WEIGHTS + 2 * K)
         yield Figure.of(f"{since}, checkpoint", checkpoint, "B", group=group, goals=[bound])

@@ -141,6 +141,16 @@ def test_worth_more_than_its_bytes_it_comes_earlier():
     assert earliest[4.0] < earliest[1.0]
 
 
+def test_who_has_the_old_epochs_is_not_sent_one_for_the_passes():
+    run = Run(worth=1e6)
+    for number in range(1, 10):
+        run.round(number)
+    assert run.broadcasts.told(0).form == "checkpoint"
+    assert run.broadcasts.told(4).form == "checkpoint"
+    assert run.broadcasts.told(8).form == "changes"
+    assert run.broadcasts.told(8, past=2).form == "changes"
+
+
 def test_a_coordinator_that_was_killed_tells_the_same():
     run = Run()
     for number in range(1, 8):
