@@ -20,7 +20,7 @@ from fedpeft.types import FloatArray
 K, REFRESH, WEIGHTS = 4096, 5, 36_864
 LEARNING_RATE, SLOPE, RESOLUTION = 4e-3, 1.5, 8  # of a step, the size of g, units in a rate: 2^8
 FLEETS = ((8, 200), (32, 200), (8, 20))  # clients a round, steps of each
-AWAY = (5, 20, 100, 500)
+AWAY = (10, 20, 100, 500)
 NOISE = 0.05  # of the weights that do not begin as 0
 MOVED = (1e-6, 1e-4, 1e-2)  # of a weight's size
 PIECE = 1 << 20
@@ -59,16 +59,16 @@ def _fleet(cohort: int, steps: int, away: tuple[int, ...]) -> Iterator[Figure]:
     coordinator = Checkpoints(CheckpointSettings(coordinates, replica.initial, replica.after, np.inf, 10**12))
     downlink, draw = CoefficientDownlink(K), np.random.default_rng(0)
     new = nothing = downlink.zero(coordinates.length)
-    for number in range(1, max(away) + 2):  # a checkpoint needs the round after the last one of its epoch
+    for number in range(1, max(away) + 1):
         values, before = new.values.copy(), new
         places = coordinates.begin(coordinates.epoch(number)) + draw.integers(0, K, cohort * steps)
         size = SLOPE * 2**RESOLUTION / cohort
         np.add.at(values, places, np.rint(draw.normal(0, size, cohort * steps)).astype(np.int32))
         new = WholeNumbers(values)
         coordinator.publish(number, new, before, ())
-        if number - 1 not in away:
+        if number not in away:
             continue
-        since = f"{number - 1} rounds away"
+        since = f"{number} rounds away"
         coefficients = len(downlink.encode_difference(new, nothing))
         checkpoint = len(coordinator.body(new, nothing, coefficients) or b"")
         yield Figure.of(f"{since}, coefficients", coefficients, "B", group=group)
