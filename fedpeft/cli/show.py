@@ -19,7 +19,7 @@ def show(
 ) -> None:
     """Show a run's result, rounds and incidents; works while it is going on."""
     folder = find_run(run)
-    from fedpeft.cli.tables import participation_table, print_result, rounds_table
+    from fedpeft.cli.tables import forms_table, participation_table, print_result, rounds_table
     from fedpeft.journal import Journal
     from fedpeft.report.history import describe, read_history
     from fedpeft.report.summary import stored_plan, summarise
@@ -35,6 +35,7 @@ def show(
             "evaluated": [dataclasses.asdict(item) for item in history.evaluated],
             "incidents": [dataclasses.asdict(item) for item in history.incidents],
             "participation": [dataclasses.asdict(item) for item in history.participation],
+            "forms": [dataclasses.asdict(item) for item in history.forms],
         }
         if events:
             document["events"] = [dataclasses.asdict(event) for event in all_events]
@@ -50,6 +51,8 @@ def show(
         out.print(f"{where}{who}{incident.kind}: {incident.text}", style="yellow", soft_wrap=True)
     if history.participation:
         out.print("", participation_table(history.participation), sep="\n")
+    if history.forms:
+        out.print("", forms_table(history.forms), sep="\n")
     print_result(out, result)
     if events:
         for event in all_events:

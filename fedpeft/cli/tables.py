@@ -14,6 +14,7 @@ from fedpeft.cli.look import plain_table
 from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
+from fedpeft.report.forms import FORM_HEAD, FormCount
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
 from fedpeft.report.summary import RunPlan, RunResult
@@ -173,6 +174,14 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
             f"{row.seconds:.1f}",
             *(ages if stale else []),
         )
+    return table
+
+
+def forms_table(forms: Sequence[FormCount]) -> RenderableType:
+    """One line a form in which zeroth-order clients were sent the model."""
+    table = plain_table(*FORM_HEAD)
+    for one in forms:
+        table.add_row(*map(Text, one.cells()))
     return table
 
 

@@ -21,11 +21,13 @@ import numpy as np
 
 from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.sharing import Sharing
+from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
+from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback import compensate
@@ -37,6 +39,7 @@ from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
 from fedpeft.wire.sections import Section
+from fedpeft.zeroth.checkpoint import CHECKPOINT
 
 INT8 = Int8Downlink()
 NO_SECTIONS: tuple[Section, ...] = ()
@@ -77,6 +80,7 @@ class Agent:
         memory: knows which part of θ is private; default: none is.
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
         optimizers: the registry kind of what plans name as their optimizer.
+        begin_from: of a zeroth-order run: told coefficients and the checkpoint that they name, before `evaluate`.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Agent:
         memory: ClientMemory | None = None,
         mods: Sequence[Callable[..., Any]] = (),
         optimizers: Kind = "optimizer",
+        begin_from: Callable[[FloatArray, FloatArray], None] | None = None,
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -102,6 +107,9 @@ class Agent:
         self.memory = memory or ClientMemory(Sharing(layout), np.empty(0, dtype=np.float32))
         self.mods = mods
         self.optimizers = optimizers
+        self.checkpoints: Checkpoints | None = None
+        if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
+            self.checkpoints = Checkpoints(downlink, begin_from)
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -163,10 +171,14 @@ class Agent:
             return _reply(frame, FrameKind.HELLO_REPLY, info=info)
         if frame.kind is FrameKind.EVALUATE:
             if frame.plan is None:
-                theta = self.memory.whole(self._start(client, frame), home.store, frame.memory)
+                start, checkpoint = self._start(client, frame)
+                theta = self.memory.whole(start, home.store, frame.memory)
             else:  # after steps of the client's own, which stay here
                 work, delta, _ = self._trained(client, ahead)
+                checkpoint = work.job.received.get(CHECKPOINT)
                 theta = truncate(work.job.start, self.memory.sharing.whole, frame.plan.rank) + delta
+            if self.checkpoints is not None and checkpoint is not None:
+                self.checkpoints.begin_from(theta, checkpoint)
             found = self.evaluate(theta, home.test)
             metrics = metrics_of(found, home.train, home.test)
             return _reply(frame, FrameKind.EVALUATION, weight=float(found.examples), metrics=metrics)
@@ -241,16 +253,23 @@ class Agent:
             if plan.auxiliary:
                 load("codec", plan.auxiliary)
             home = self.homes[client]
-            return self.memory.open(plan, self._start(client, frame), home.train, home.store, frame.sections)
+            start, checkpoint = self._start(client, frame)
+            work = self.memory.open(plan, start, home.train, home.store, frame.sections)
+            if checkpoint is None:
+                return work
+            return replace(work, job=replace(work.job, received={**work.job.received, CHECKPOINT: checkpoint}))
         except PluginError as error:
             raise ClientFault(
                 f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
             ) from error
 
-    def _start(self, client: ClientId, frame: Frame) -> FloatArray:
-        """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
+    def _start(self, client: ClientId, frame: Frame) -> tuple[FloatArray, FloatArray | None]:
+        """θ of the version that the frame brings, shape (d,), and the checkpoint that it names (zeroth order).
+
+        The version is kept on disk.
+        """
         if self.downlink is None:
-            return self.starts.plain(frame.body)
+            return self.starts.plain(frame.body), None
         store = self.homes[client].store
         base = self.starts.zero if frame.base == 0 else store.broadcast(frame.base)
         if base is None:
@@ -261,9 +280,10 @@ class Agent:
             if frame.base == 0:  # both sides derive it: the body itself is wrong
                 raise
             raise _base_lost(f"client {client} holds something else as broadcast {frame.base}") from error
+        checkpoint = None if self.checkpoints is None else self.checkpoints.of(codes, base, client, store)
         if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
-        return start
+        return start, checkpoint
 
 
 def _base_lost(message: str) -> ClientFault:

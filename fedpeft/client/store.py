@@ -1,5 +1,5 @@
 """A client's state on its own disk: the broadcasts it holds, the residual of its codec, and what it remembers beside it
-(of a client half, of a private part), each under its version.
+(of a client half, of a private part), each under its version; in a zeroth-order run also the θ_e that broadcasts name.
 
 The coordinator names in every frame what it counts on; everything else goes. A file is written whole or not at all, so
 a crash leaves the version that the coordinator will name next. A file that is damaged is as good as lost: the client
@@ -22,6 +22,7 @@ from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.paths import write_atomically
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.checkpoint import digest_of
 
 _VECTOR = "vector."
 """Before the names of a memory's vectors, which are a plug-in's."""
@@ -68,6 +69,24 @@ class ClientStore:
         """Broadcasts held, oldest first."""
         self._held.pop("broadcast", None)
         return tuple(sorted(self._numbers("broadcast")))
+
+    def checkpoint(self, name: bytes) -> FloatArray | None:
+        """θ_e, shape (d',), of the checkpoint of that name, 32 bytes; None when there is none, or it is damaged."""
+        arrays = self._read("checkpoint", _number(name)) or {}
+        if not {"theta", "name", "sha256"} <= arrays.keys() or arrays["theta"].dtype != np.float32:
+            return None
+        theta: FloatArray = arrays["theta"]
+        sound = arrays["name"].tobytes() == name and arrays["sha256"].tobytes() == digest_of(theta)
+        return theta if sound else None
+
+    def keep_checkpoint(self, name: bytes, theta: FloatArray, also: Collection[bytes]) -> None:
+        """Keep a checkpoint, before the broadcast that names it, and forget all others but those in `also`."""
+        about = {"name": np.frombuffer(name, np.uint8), "sha256": np.frombuffer(digest_of(theta), np.uint8)}
+        self._write("checkpoint", _number(name), {"theta": theta, **about}, {_number(other) for other in also})
+
+    def forget_checkpoints(self, but: Collection[bytes]) -> None:
+        """Forget all checkpoints but those of these names."""
+        self._forget("checkpoint", {_number(name) for name in but})
 
     def residual(self, round_number: int) -> FloatArray | None:
         """The residual left by a round, shape (d,); None when there is none."""
@@ -145,3 +164,8 @@ class ClientStore:
             return arrays
         except (OSError, SafetensorError, ValueError):
             return None
+
+
+def _number(name: bytes) -> int:
+    """Under which number a checkpoint lies: the first 6 bytes of its name."""
+    return int.from_bytes(name[:6], "big")

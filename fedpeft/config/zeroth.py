@@ -40,6 +40,7 @@ class ZerothTable(Table):
     clip: float = Field(1000.0, gt=0)  # of a scalar's magnitude, on both sides
     deviations: float = Field(0.0, ge=0)  # scalars are bounded at the round's median ± so many MADs; 0: they are not
     resolution: Annotated[int, Field(ge=0, le=20)] = 8  # coefficients are whole multiples of rate · 2^-resolution
+    checkpoint: float = Field(1.0, ge=0)  # θ_e is sent for old coefficients below so many times their bytes; 0: never
 
     def epochs(self, rounds: int) -> int:
         """Epochs of a run of so many rounds."""
@@ -143,6 +144,7 @@ def _check_delta(table: ZerothTable) -> None:
         ("scalars", table.scalars, "value", "nobody votes: g is the client's own, and stays with it"),
         ("resolution", table.resolution, default, "there are no coefficients to round"),
         ("sampling", table.sampling, "uniform", "nobody is told what others measured"),
+        ("checkpoint", table.checkpoint, 1.0, "θ itself is what is sent"),
         ("deviations", table.deviations, 0, "there are no scalars of a round to compare"),
     ]
     for key, value, allowed, reason in rules:

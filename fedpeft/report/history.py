@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedpeft.journal import Event, EventKind, Spread, measured
+from fedpeft.report.forms import FormCount, form_counts
 from fedpeft.report.participation import Participation, participation
 from fedpeft.report.summary import BYTE_KEYS
 from fedpeft.types import ClientId
@@ -84,6 +85,7 @@ class History:
     incidents: list[Incident] = field(default_factory=list)
     devices: dict[ClientId, str] = field(default_factory=dict)
     participation: tuple[Participation, ...] = ()
+    forms: tuple[FormCount, ...] = ()  # of what zeroth-order clients were sent of the model
     spreads: dict[int, dict[str, Spread]] = field(default_factory=dict)  # round -> metric -> over the clients
     sessions: int = 0
 
@@ -104,7 +106,7 @@ def read_history(events: Sequence[Event]) -> History:
 
     Updates of an attempt that was not committed are left out: they are in no adapter.
     """
-    history = History(participation=participation(events))
+    history = History(participation=participation(events), forms=form_counts(events))
     pending: list[Reply] = []
     for event in events:
         payload = event.payload

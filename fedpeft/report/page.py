@@ -134,7 +134,7 @@ def _body(
             "How old the updates of a round are: commits since they were asked for.",
         )
         heard = sections.participation_table(history)
-        yield f"<section><h2>Devices</h2>{heard}{devices}{stale}</section>"
+        yield f"<section><h2>Devices</h2>{heard}{sections.forms_table(history)}{devices}{stale}</section>"
     yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"
     if plan is not None:
         yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from fedpeft.journal.headline import ACCURACY
+from fedpeft.report.forms import FORM_HEAD
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
 from fedpeft.report.summary import RunPlan, RunResult
@@ -134,6 +135,15 @@ def participation_table(history: History) -> str:
         "average and the longest."
     )
     return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
+
+
+def forms_table(history: History) -> str:
+    """What zeroth-order clients were sent of the model, by form; empty for any other run."""
+    if not history.forms:
+        return ""
+    note = "Whole frames, plans included. A checkpoint is sent where it is shorter than the old coefficients."
+    rows = [one.cells() for one in history.forms]
+    return table(FORM_HEAD, rows, numbers=range(1, len(FORM_HEAD))) + f'<p class="soft">{note}</p>'
 
 
 def plan_section(plan: RunPlan) -> str:

@@ -8,7 +8,7 @@ the same bit by bit, and since each b_t is quantised from θ_t itself, no error 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.fp32 import Fp32
+from fedpeft.server.catch_up import Checkpoints, Told
 from fedpeft.types import FloatArray
+
+_SEALED = "sealed"
 
 
 class Broadcasts:
@@ -26,37 +29,74 @@ class Broadcasts:
         initial: θ_0, shape (d,); version 0.
         downlink: makes versioned codes; None: the plain vector in fp32, no versions.
         window: versions kept at most, so that memory does not grow with the number of clients.
+        checkpoints: of a zeroth-order run whose model is rebuilt here; None: nobody is sent one.
     """
 
-    def __init__(self, initial: FloatArray, downlink: Downlink | None, window: int = 16) -> None:
+    def __init__(
+        self,
+        initial: FloatArray,
+        downlink: Downlink | None,
+        window: int = 16,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.initial = initial
         self.downlink = downlink
         self.window = window
+        self.checkpoints = checkpoints
         self.version = 0
         self._theta = initial
         self._codes: dict[int, Any] = {}
         self._forget()
         self._bodies: dict[int, bytes] = {}
+        self._told: dict[tuple[int, int], Told] = {}
 
-    def publish(self, version: int, theta: FloatArray, held: Iterable[int]) -> None:
+    def publish(self, version: int, theta: FloatArray, held: Iterable[int], out: Collection[int] = ()) -> None:
         """Make θ, shape (d,), the current version; forget versions that no client holds.
 
         Args:
             version: the round that ended in θ.
             theta: the committed adapter.
-            held: versions that clients acknowledged.
+            held: versions that clients acknowledged, or will hold.
+            out: those of them from which an answer is still out.
         """
+        before = self._codes.get(self.version)
         self.version = version
         self._theta = theta
-        self._bodies = {}
+        self._bodies, self._told = {}, {}
         if self.downlink is not None and version > 0:
             self._codes[version] = self.downlink.quantise(theta - self.initial)
+        if self.checkpoints is not None:
+            self.checkpoints.publish(version, self._codes[version], before, out)
         recent = sorted({*held, version} & self._codes.keys(), reverse=True)[: self.window]
         self._codes = {kept: self._codes[kept] for kept in {0, *recent} & self._codes.keys()}
 
     def base_for(self, held: int) -> int:
         """The version that a client's delta will refer to: the one it holds, or 0 when that is no longer kept."""
         return held if self.downlink is not None and held in self._codes else 0
+
+    def told(self, held: int, past: int = 0) -> Told:
+        """What a client is sent of the current version, in the shortest form.
+
+        Args:
+            held: the version that it holds; 0: none.
+            past: epochs for whose coefficients it holds a checkpoint.
+        """
+        base = self.base_for(held)
+        if (base, past) not in self._told:
+            self._told[base, past] = self._tell(base, past)
+        return self._told[base, past]
+
+    def _tell(self, base: int, past: int) -> Told:
+        new, checkpoints = self._codes.get(self.version), self.checkpoints
+        if checkpoints is None or new is None:
+            return Told(base, self.body(base), "changes" if base else "everything")
+        if past and not (base and checkpoints.agree(new, self._codes[base], past)):
+            base, past = 0, 0
+        body = self.body(base)
+        checkpoint = checkpoints.body(new, self._codes[base], len(body))
+        if checkpoint is not None:
+            return Told(base, checkpoint, "checkpoint", checkpoints.sealed)
+        return Told(base, body, "changes" if base else "everything", past)
 
     def body(self, base: int) -> bytes:
         """The current version as a difference from `base`."""
@@ -68,8 +108,11 @@ class Broadcasts:
         return self._bodies[base]
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The kept codes, for the snapshot: the downlink's arrays of version V as `NAME.V`."""
+        """The kept codes, for the snapshot: the downlink's arrays of version V as `NAME.V`; and `sealed`, how many
+        epochs are, where some are."""
         arrays: dict[str, npt.NDArray[np.generic]] = {}
+        if self.checkpoints is not None and self.checkpoints.sealed:
+            arrays[_SEALED] = np.array([self.checkpoints.sealed])
         for version, codes in self._codes.items():
             if version > 0 and self.downlink is not None:
                 own = self.downlink.arrays(codes)
@@ -80,10 +123,15 @@ class Broadcasts:
         """Go back to a committed version."""
         self.version = version
         self._theta = theta
-        self._bodies = {}
+        self._bodies, self._told = {}, {}
         self._forget()
+        sealed = int(state[_SEALED][0]) if _SEALED in state else 0
+        if self.checkpoints is not None:
+            self.checkpoints.sealed = sealed
         kept: dict[int, dict[str, npt.NDArray[np.generic]]] = {}
         for name, array in state.items():
+            if name == _SEALED:
+                continue
             kind, _, number = name.rpartition(".")
             kept.setdefault(int(number), {})[kind] = array
         for held, arrays in kept.items():

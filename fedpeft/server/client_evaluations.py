@@ -62,12 +62,12 @@ class ClientEvaluations:
         if (number, group) in self._told:
             return
         answers = self._answers.setdefault((number, kind), {})
-        frames = []
+        frames, told = [], {}
         for info in self._panel():
             if info.client not in answers:
                 holding = state.roster.holding(info.client)
-                base = state.broadcasts.base_for(holding.version)
-                frames.append((info, base, state.broadcasts.body(base), holding.feedback))
+                told[info.client] = own = state.broadcasts.told(holding.version, holding.past)
+                frames.append((info, own.base, own.body, holding.feedback))
         plans = {info.client: self._plan(info, number) for info, *_ in frames} if group == "tuned" else None
         with state.journal.together():
             for reply in state.post.exchange_evaluate(
@@ -79,7 +79,8 @@ class ClientEvaluations:
                     answers[reply.client] = payload
                     state.journal.record(kind, round=number, client=reply.client, **payload)
                     holding = state.roster.holding(reply.client)  # it keeps what it was sent
-                    state.roster.learn(reply.client, replace(holding, version=state.broadcasts.version))
+                    kept = replace(holding, version=state.broadcasts.version, past=told[reply.client].past)
+                    state.roster.learn(reply.client, kept)
         self._summarise(number, group, list(self._answers.pop((number, kind)).values()))
 
     def _panel(self) -> list[ClientInfo]:

@@ -27,6 +27,7 @@ from fedpeft.journal import EventKind, Journal
 from fedpeft.server import snapshot
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.buffered import BufferedRound
+from fedpeft.server.catch_up import Checkpoints
 from fedpeft.server.cohort import CohortRound
 from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
@@ -77,7 +78,8 @@ class Coordinator:
         self.journal = journal
         self.roster = Roster()
         self.inflight = InFlight()
-        self.broadcasts = Broadcasts(settings.initial, settings.downlink)
+        checkpoints = None if settings.checkpoints is None else Checkpoints(settings.checkpoints)
+        self.broadcasts = Broadcasts(settings.initial, settings.downlink, checkpoints=checkpoints)
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
@@ -213,7 +215,8 @@ class Coordinator:
 
     def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:
         self.roster.commit()
-        self.broadcasts.publish(number, theta, self.roster.held_versions() | self.inflight.versions())
+        out = self.inflight.versions()
+        self.broadcasts.publish(number, theta, self.roster.held_versions() | out, out)
         self.journal.commit(
             number,
             snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),

@@ -19,6 +19,7 @@ class Asked:
     attempt: int
     sent_at: float  # seconds, the coordinator's clock
     plan: Plan | None = None  # what a client was told to train
+    past: int = 0  # epochs for whose coefficients it then holds a checkpoint
 
 
 class InFlight:

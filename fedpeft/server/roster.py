@@ -15,6 +15,7 @@ class Holding:
 
     version: int = 0  # the last broadcast that it acknowledged
     feedback: int = -1  # the round whose residual counts: the last one folded in; -1 = none
+    past: int = 0  # zeroth order: epochs for whose coefficients that version has a checkpoint
 
 
 class Roster:
@@ -39,7 +40,7 @@ class Roster:
         self._in_order = False
         holding = self._holdings.get(info.client, Holding())
         if holding.version and holding.version not in info.versions:
-            self._holdings[info.client] = replace(holding, version=0)
+            self._holdings[info.client] = replace(holding, version=0, past=0)
 
     def available(self, busy: Iterable[ClientId]) -> list[ClientInfo]:
         """Clients that may be asked, in id order."""
@@ -68,7 +69,7 @@ class Roster:
 
     def lost_base(self, client: ClientId) -> None:
         """The client has lost the broadcast that it held: its next one is based on version 0. Its residual stays."""
-        self._holdings[client] = replace(self.holding(client), version=0)
+        self._holdings[client] = replace(self.holding(client), version=0, past=0)
         self._learned.pop(client, None)
 
     def held_versions(self) -> set[int]:
@@ -76,12 +77,13 @@ class Roster:
         return {holding.version for holding in self._holdings.values()}
 
     def state(self) -> dict[str, Any]:
-        """For the snapshot: client -> [version, feedback]."""
-        return {client: [holding.version, holding.feedback] for client, holding in sorted(self._holdings.items())}
+        """For the snapshot: client -> [version, feedback], and past where it is not 0."""
+        return {
+            client: [holding.version, holding.feedback, *([holding.past] if holding.past else [])]
+            for client, holding in sorted(self._holdings.items())
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a committed state."""
-        self._holdings = {
-            ClientId(client): Holding(int(version), int(feedback)) for client, (version, feedback) in state.items()
-        }
+        self._holdings = {ClientId(client): Holding(*map(int, numbers)) for client, numbers in state.items()}
         self._learned = {}

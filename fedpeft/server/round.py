@@ -15,6 +15,7 @@ from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.server.auxiliary import Auxiliary
+from fedpeft.server.catch_up import Told
 from fedpeft.server.inflight import Asked
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
@@ -123,17 +124,27 @@ class Round(ABC):
     def _send(self, chosen: Sequence[ClientInfo]) -> None:
         """Send each its plan, with the current broadcast."""
         now = self.state.clock.now()
-        frames = [(info, self._frame(info)) for info in chosen]
-        for (info, frame), (message, size) in zip(frames, self.state.post.send("train", frames), strict=True):
+        told = [self._told(info) for info in chosen]
+        frames = [(info, self._frame(info, own)) for info, own in zip(chosen, told, strict=True)]
+        sent = self.state.post.send("train", frames)
+        for (info, frame), own, (message, size) in zip(frames, told, sent, strict=True):
             if message is None:
                 self._record(EventKind.FAILED, info.client, reason="the message could not be sent")
                 self.faults.append(f"client {info.client}: the message could not be sent")
                 continue
-            self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now, frame.plan))
+            asked = Asked(info.client, "train", self.number, self.attempt, now, frame.plan, own.past)
+            self.state.inflight.add(message, asked)
             steps = frame.plan.steps if frame.plan else 0
-            self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
+            form = {} if self.state.settings.scalars is None else {"form": own.form}
+            about = {"bytes": size, "version": frame.version, "base": frame.base, "steps": steps, **form}
+            self._record(EventKind.ASKED, info.client, **about)
 
-    def _frame(self, info: ClientInfo) -> Frame:
+    def _told(self, info: ClientInfo) -> Told:
+        """What a client is sent of the current version."""
+        holding = self.state.roster.holding(info.client)
+        return self.state.broadcasts.told(holding.version, holding.past)
+
+    def _frame(self, info: ClientInfo, told: Told) -> Frame:
         config, local = self.state.config, self.state.config.local
         holding = self.state.roster.holding(info.client)
         version = self.state.broadcasts.version
@@ -156,16 +167,15 @@ class Round(ABC):
             layout=self.state.settings.layout.digest,
             auxiliary=self.auxiliary.asked_for,
         )
-        base = self.state.broadcasts.base_for(holding.version)
         return Frame(
             FrameKind.TRAIN,
             config.run.name,
             self.number,
             self.attempt,
             info.client,
-            body=self.state.broadcasts.body(base),
+            body=told.body,
             version=version,
-            base=base,
+            base=told.base,
             plan=self.state.strategy.plan(plan, info),
             sections=self.auxiliary.sections(),
         )
@@ -199,7 +209,8 @@ class Round(ABC):
         weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * self._discount(age))
-        self.state.roster.learn(asked.client, Holding(self.state.broadcasts.version - age, asked.round))
+        holding = Holding(self.state.broadcasts.version - age, asked.round, asked.past)
+        self.state.roster.learn(asked.client, holding)
         self.heard.add(asked.client)
         self.ages.append(age)
         self.accepted += self._counts(age)

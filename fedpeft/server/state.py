@@ -10,6 +10,7 @@ from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
 from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.post import Post
 from fedpeft.server.reading import Reading, ScalarSettings
@@ -32,6 +33,7 @@ class Settings:
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
+    checkpoints: CheckpointSettings | None = None  # zeroth order: how θ_e is sent; None: never
 
 
 FLUSH_S = 0.1

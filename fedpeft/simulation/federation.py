@@ -126,7 +126,8 @@ class Federation:
     def downlink(self) -> Downlink | None:
         """Whose codes broadcasts are; None: the plain vector."""
         if self.replica is not None:
-            return CoefficientDownlink()
+            coordinates = self.replica.coordinates
+            return CoefficientDownlink(coordinates.size, coordinates.first, self.replica.initial)
         return Int8Downlink() if self.config.codec.down == "int8" else None
 
     def whole(self, shared: FloatArray) -> FloatArray:

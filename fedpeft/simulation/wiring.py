@@ -15,6 +15,7 @@ from fedpeft.evaluation import Evaluation
 from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
+from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
@@ -71,6 +72,7 @@ def make_agent(
         ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
         optimizer_kind(federation.config),
+        None if federation.replica is None else federation.replica.begin_from,
     )
 
 
@@ -109,6 +111,7 @@ def make_coordinator(
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
             scalars=scalar_settings(federation),
+            checkpoints=checkpoint_settings(federation),
         ),
         transport,
         clock,
@@ -125,6 +128,15 @@ def scalar_settings(federation: Federation) -> ScalarSettings | None:
         return None
     clip = 1.0 if table.scalars == "sign" else table.clip
     return ScalarSettings(replica.coordinates, clip, replica.digest, table.deviations)
+
+
+def checkpoint_settings(federation: Federation) -> CheckpointSettings | None:
+    """How the coordinator of a zeroth-order run with several epochs sends θ_e; None where it does not."""
+    replica, table = federation.replica, federation.config.zeroth
+    if replica is None or table is None or table.refresh == 0 or table.checkpoint == 0:
+        return None
+    most = frame_limits(federation.config).max_body_bytes
+    return CheckpointSettings(replica.coordinates, replica.initial, replica.after, table.checkpoint, most)
 
 
 def counted_evaluation(

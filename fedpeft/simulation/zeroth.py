@@ -9,6 +9,7 @@ from fedpeft.config import RunConfig, ZerothTable
 from fedpeft.config.table import PluginTable
 from fedpeft.errors import ConfigError
 from fedpeft.registry import build
+from fedpeft.report.units import bytes_text
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.pools import drawn_pool, make_pool, pool_notes
 from fedpeft.simulation.zeroth_combinations import check_combinations
@@ -227,6 +228,9 @@ def zeroth_notes(federation: Federation) -> list[str]:
     if sends_delta(config):
         return [f"{words}; {delta_note(config, federation.sharing.shared.size)}", *pool_notes(config)]
     notes = [f"{words}; clients send scalars and rebuild the model from coefficients", *pool_notes(config)]
+    if table.refresh and table.checkpoint:
+        most = bytes_text(4 * federation.adapter.layout.size)
+        notes.append(f"a client that lacks many epochs is sent a checkpoint of them, about {most} at most, if shorter")
     steps = max(federation.steps(device.name) for device in federation.config.devices)
     return notes + _optimizer_notes(table, coordinates, steps * coordinates.directions)
 

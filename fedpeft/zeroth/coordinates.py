@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import FloatArray, Layout, Plan, TensorSpec
 from fedpeft.zeroth import importance
+from fedpeft.zeroth.checkpoint import BEYOND, past_of
 from fedpeft.zeroth.optimizers import CoefficientOptimizer
 from fedpeft.zeroth.optimizers.sgd import Sgd
 from fedpeft.zeroth.pools import check_range
@@ -114,11 +115,17 @@ class Coordinates:
     def check(self, coefficients: FloatArray) -> None:
         """Refuse coefficients, shape (s,), of which no replica could be made exactly.
 
+        Epochs that the name of a checkpoint stands for have none.
+
         Raises:
             ValueError: one is beyond 2^24, or an epoch's magnitudes add up to 2^31, for numbers up to `largest`; or an
                 importance is none.
         """
-        sizes = np.abs(np.rint(coefficients)).astype(np.float64)
+        whole = np.rint(coefficients)
+        sizes = np.abs(whole).astype(np.float64)
+        if BEYOND <= sizes.max(initial=0.0) < 2 * BEYOND:
+            past, _ = past_of(whole[self.first :].astype(np.int64), self.size)
+            sizes[self.first : self.begin(past)] = 0
         largest = float(sizes.max(initial=0.0))
         if not largest <= LARGEST:  # NaN too
             raise ValueError(f"a coefficient is {largest:g}: at most {LARGEST} is exact")

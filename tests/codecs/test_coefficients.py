@@ -89,7 +89,7 @@ def test_any_bytes_are_coefficients_or_refused(data):
 
 
 def test_a_bomb_is_refused_by_its_claim():
-    tag = DOWNLINK.zero(100).tag()
+    tag = DOWNLINK.tag(DOWNLINK.zero(100))
     bomb = tag + bytes((128 | 1 << 2,)) + zstandard.ZstdCompressor().compress(bytes(1 << 26))
     with pytest.raises(MalformedPayload, match="it claims 67108864 bytes"):
         DOWNLINK.decode_difference(bomb, DOWNLINK.zero(100))

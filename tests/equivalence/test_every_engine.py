@@ -80,7 +80,8 @@ ZEROTH = {
 
 @pytest.fixture(scope="module")
 def zeroth_file(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("zeroth"), **ZEROTH)
+    often = {"run__rounds": 5, "zeroth__refresh": 1, "zeroth__checkpoint": 1000.0}  # to who missed an epoch
+    return write_run(tmp_path_factory.mktemp("zeroth"), **{**ZEROTH, **often})
 
 
 @pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
@@ -89,6 +90,8 @@ def test_a_zeroth_order_run_rebuilds_the_same_model_on_every_engine(zeroth_file,
     expected = api.run(load_run_file(zeroth_file, {"run.name": f"local-{engine}"})).adapter_hash
     told, _ = start(zeroth_file, engine, engine)
     assert told == [{"adapter": expected}]
+    with Journal.read(load_run_file(zeroth_file).folder.with_name(engine)) as journal:
+        assert "checkpoint" in {event.payload["form"] for event in journal.events(EventKind.ASKED)}
 
 
 @pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])

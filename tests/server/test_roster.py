@@ -32,6 +32,15 @@ def test_what_many_clients_say_alike_is_kept_once():
     assert (first.device, first.codecs) == ("phone", ("int8", "int4"))
 
 
+def test_a_checkpoint_is_remembered_and_lost_with_its_broadcast():
+    roster = Roster()
+    roster.restore({"c00": [4, 3, 2], "c01": [4, 3]})
+    assert roster.holding(ClientId("c00")) == Holding(4, 3, past=2)
+    assert roster.state() == {"c00": [4, 3, 2], "c01": [4, 3]}
+    roster.lost_base(ClientId("c00"))
+    assert roster.holding(ClientId("c00")) == Holding(0, 3)
+
+
 def test_a_client_that_lost_its_broadcast_is_known_to_hold_none():
     roster = Roster()
     roster.restore({"c00": [4, 3]})

@@ -18,6 +18,7 @@ from fedpeft.training.zeroth.estimators import Estimator
 from fedpeft.training.zeroth.look import Look
 from fedpeft.training.zeroth.walk import Walk, go
 from fedpeft.types import FloatArray
+from fedpeft.zeroth.checkpoint import CHECKPOINT, past_of
 from fedpeft.zeroth.optimizers import Course, Vector
 from fedpeft.zeroth.replica import Replica, fingerprint
 
@@ -76,11 +77,27 @@ def impossible(job: TrainingJob, replica: Replica, replayed: bool = True) -> Cli
         )
     try:
         replica.coordinates.check(job.start)
+        _check_checkpoint(job, replica)
     except ValueError as error:
         return ClientFault(
             f"client {plan.client}: version {plan.version}: {error}", code="training.coefficients", allowed="exact sums"
         )
     return None
+
+
+def _check_checkpoint(job: TrainingJob, replica: Replica) -> None:
+    """Whether the checkpoint that the start names came with the job, and ends before its round's epoch.
+
+    Raises:
+        ValueError: it did not.
+    """
+    coordinates = replica.coordinates
+    epochs, name = past_of(np.rint(job.start[coordinates.first :]).astype(np.int64), coordinates.size)
+    theta = job.received.get(CHECKPOINT)
+    if epochs > coordinates.epoch(job.plan.round):
+        raise ValueError(f"it names a checkpoint of {epochs} epochs, and its round's is still open")
+    if name and (theta is None or theta.shape != replica.initial.shape):
+        raise ValueError(f"it names checkpoint {name.hex()[:16]}, which did not come with it")
 
 
 class Record:
@@ -112,6 +129,7 @@ class Record:
 
     def start(self) -> FloatArray:
         """θ as the job begins, shape (d,); not to be modified."""
+        self._begin_from()
         return self._replica.theta(self.job.start)
 
     @property
@@ -189,9 +207,16 @@ class Record:
         ended = self._ended()
         if ended.fault is not None:
             return ended
+        self._begin_from()
         metrics = {**ended.metrics, "replica": float(fingerprint(self._replica.digest(self.job.start)))}
         delta = self._replica.coordinates.moved(self._places, self._scalars, self.plan.learning_rate)
         return replace(ended, delta=delta, metrics=metrics, sent={SCALARS: self._scalars})
+
+    def _begin_from(self) -> None:
+        """Tell the replica which θ_e the start names: it holds one at a time."""
+        theta = self.job.received.get(CHECKPOINT)
+        if theta is not None:
+            self._replica.begin_from(self.job.start, theta)
 
     def _ended(self) -> TrainingResult:
         """The job with its metrics, or with the fault of a client none of whose losses is finite."""
