@@ -3,7 +3,9 @@
 Version t is the adapter after round t. What clients hold, b_t, is not θ_t but its decoded broadcast; deltas refer to
 b_t. A client is sent the difference between the codes of b_t and those of the version it already holds; base 0, the
 seeded initial adapter that nobody sends, serves whoever is new or too far behind. Whatever the base, b_t comes out
-the same bit by bit, and since each b_t is quantised from θ_t itself, no error accumulates.
+the same bit by bit. No error accumulates: each b_t is quantised from θ_t itself, or, with a `SteppingDownlink`, is a
+step from b_{t−1} towards θ_t. Steps of the last versions are kept, and a client is sent those that it missed, or the
+difference of codes, from what it holds or from base 0: whatever is shortest.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs.downlink import Downlink
+from fedpeft.codecs.downlink import Downlink, SteppingDownlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.types import FloatArray
+
+_STEP = "step"
+"""How the names of the snapshot's arrays begin that are no codes."""
 
 
 class Broadcasts:
@@ -25,16 +30,18 @@ class Broadcasts:
     Args:
         initial: θ_0, shape (d,); version 0.
         downlink: makes versioned codes; None: the plain vector in fp32, no versions.
-        window: versions kept at most, so that memory does not grow with the number of clients.
+        window: versions, and steps, kept at most, so that memory does not grow with the number of clients.
     """
 
     def __init__(self, initial: FloatArray, downlink: Downlink | None, window: int = 16) -> None:
         self.initial = initial
         self.downlink = downlink
+        self._stepping = downlink if isinstance(downlink, SteppingDownlink) else None
         self.window = window
         self.version = 0
         self._theta = initial
         self._codes: dict[int, Any] = {}
+        self._steps: dict[int, bytes]  # version -> what leads to it from the one before
         self._forget()
         self._bodies: dict[int, bytes] = {}
 
@@ -46,30 +53,54 @@ class Broadcasts:
             theta: the committed adapter.
             held: versions that clients acknowledged.
         """
-        self.version = version
+        last, self.version = self.version, version
         self._theta = theta
         self._bodies = {}
-        if self.downlink is not None and version > 0:
+        if self._stepping is not None and version > 0:
+            step, self._codes[version] = self._stepping.step(theta - self.initial, self._codes[last])
+            if step is not None:
+                self._steps[version] = step
+            self._steps = {told: step for told, step in self._steps.items() if told > version - self.window}
+        elif self.downlink is not None and version > 0:
             self._codes[version] = self.downlink.quantise(theta - self.initial)
         recent = sorted({*held, version} & self._codes.keys(), reverse=True)[: self.window]
         self._codes = {kept: self._codes[kept] for kept in {0, *recent} & self._codes.keys()}
 
     def base_for(self, held: int) -> int:
-        """The version that a client's delta will refer to: the one it holds, or 0 when that is no longer kept."""
-        return held if self.downlink is not None and held in self._codes else 0
+        """The version that a body refers to: what a client holds, or 0 if that is not kept, or 0 takes fewer bytes."""
+        if self.downlink is None or held not in self._codes:
+            return 0
+        if self._stepping is not None and len(self.body(0)) < len(self.body(held)):
+            return 0
+        return held
 
     def body(self, base: int) -> bytes:
         """The current version as a difference from `base`."""
         if base not in self._bodies:
             if self.downlink is None:
                 self._bodies[base] = Fp32().encode(self._theta)
+            elif self._stepping is not None:
+                steps = self._steps_from(base)
+                self._bodies[base] = self._stepping.encode(self._codes[self.version], self._codes[base], steps)
             else:
                 self._bodies[base] = self.downlink.encode_difference(self._codes[self.version], self._codes[base])
         return self._bodies[base]
 
+    @property
+    def owed(self) -> float | None:
+        """‖θ_t − b_t‖ / ‖θ_t − θ_0‖: what clients lack of the current version; None where versions are no steps."""
+        if self._stepping is None or self.version == 0:
+            return None
+        moved = (self._theta - self.initial).astype(np.float64)
+        lacking = moved - self._stepping.dequantise(self._codes[self.version])
+        length = float(np.sqrt(np.sum(np.square(moved))))
+        return float(np.sqrt(np.sum(np.square(lacking)))) / length if length else 0.0
+
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The kept codes, for the snapshot: the downlink's arrays of version V as `NAME.V`."""
-        arrays: dict[str, npt.NDArray[np.generic]] = {}
+        """What is kept, for the snapshot: the downlink's arrays of version V as `NAME.V`, its step as `step.V`."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            f"{_STEP}.{version}": np.frombuffer(step, dtype=np.uint8) for version, step in self._steps.items()
+        }
         for version, codes in self._codes.items():
             if version > 0 and self.downlink is not None:
                 own = self.downlink.arrays(codes)
@@ -87,9 +118,19 @@ class Broadcasts:
             kind, _, number = name.rpartition(".")
             kept.setdefault(int(number), {})[kind] = array
         for held, arrays in kept.items():
+            if _STEP in arrays:
+                self._steps[held] = arrays.pop(_STEP).tobytes()
+            if not arrays:
+                continue
             codes = self.downlink.of_arrays(arrays, self.initial.size) if self.downlink is not None else None
             if codes is not None:  # else its clients are given base 0
                 self._codes[held] = codes
 
+    def _steps_from(self, base: int) -> list[bytes] | None:
+        """The steps from `base` to the current version, in order; None if one of them is not there."""
+        wanted = range(base + 1, self.version + 1)
+        return [self._steps[told] for told in wanted] if all(told in self._steps for told in wanted) else None
+
     def _forget(self) -> None:
+        self._steps = {}
         self._codes = {} if self.downlink is None else {0: self.downlink.zero(self.initial.size)}

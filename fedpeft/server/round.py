@@ -130,8 +130,8 @@ class Round(ABC):
                 self.faults.append(f"client {info.client}: the message could not be sent")
                 continue
             self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now, frame.plan))
-            steps = frame.plan.steps if frame.plan else 0
-            self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
+            told = {"bytes": size, "version": frame.version, "base": frame.base} | self._codec(frame.plan)
+            self._record(EventKind.ASKED, info.client, steps=frame.plan.steps if frame.plan else 0, **told)
 
     def _frame(self, info: ClientInfo) -> Frame:
         config, local = self.state.config, self.state.config.local
@@ -150,7 +150,7 @@ class Round(ABC):
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
             rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
-            codec=config.codec.up,
+            codec=self.state.codec_of(info.device),
             version=version,
             feedback=holding.feedback,
             layout=self.state.settings.layout.digest,
@@ -215,6 +215,7 @@ class Round(ABC):
             age=age,
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
+            **self._codec(asked.plan),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
         )
@@ -224,6 +225,10 @@ class Round(ABC):
         reasons = list(dict.fromkeys(self.faults))
         more = [f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else []
         return "; ".join(reasons[:REASONS] + more) or "no client was available"
+
+    def _codec(self, plan: Plan | None) -> dict[str, str]:
+        """What an event tells of a plan's codec: nothing where it is the run's."""
+        return {"codec": plan.codec} if plan is not None and plan.codec != self.state.config.codec.up else {}
 
     def _record(self, kind: EventKind, client: ClientId | None, **payload: Any) -> None:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)
