@@ -14,6 +14,7 @@ from fedpeft.cli.look import plain_table
 from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
+from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
 from fedpeft.report.summary import RunPlan, RunResult
@@ -182,6 +183,18 @@ def participation_table(classes: Sequence[Participation]) -> RenderableType:
     for one in classes:
         table.add_row(*map(Text, one.cells()))
     return table
+
+
+def bytes_tables(found: BytesBy) -> RenderableType:
+    """Frames by class of devices and codec, and by kind of message; each table behind an empty line."""
+    shown: list[RenderableType] = []
+    for head, rows, about in ((CLASS_HEAD, found.classes, found.about), (KIND_HEAD, found.kinds, "")):
+        if rows:
+            table = plain_table(*head)
+            for row in rows:
+                table.add_row(*map(Text, row.cells()))
+            shown += ["", table, *([Text(about, style="dim")] if about else [])]
+    return Group(*shown)
 
 
 def runs_table(runs: Sequence[RunSummary]) -> RenderableType:

@@ -112,6 +112,23 @@ def mean_update_bytes(federation: Federation) -> int:
     return round(total / config.clients)
 
 
+def codec_notes(federation: Federation) -> list[str]:
+    """What a person should know of the codecs before the run."""
+    config, size = federation.config, federation.sharing.shared.size
+    down, whole = config.codec.down, Int8().nominal_bytes(size)
+    notes = [
+        f"device class {table.name} sends its updates by {table.codec}, not by {config.codec.up}"
+        for table in config.devices
+        if table.codec not in (None, config.codec.up)
+    ]
+    if isinstance(federation.downlink, FeedbackDownlink) and _nominal(down, size) >= whole:
+        notes.append(
+            f'codec.down = "{down}" takes no fewer bits than the codes in which broadcasts are kept: '
+            'they will be those of codec.down = "int8"'
+        )
+    return notes
+
+
 def _nominal(codec: str, size: int) -> int:
     bytes_of: Codec = build("codec", codec, {})
     return bytes_of.nominal_bytes(size)

@@ -6,7 +6,7 @@ from fedpeft.adapters.configure import unused
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
-from fedpeft.simulation.codecs import broadcast_bytes, mean_update_bytes
+from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import part_notes
 from fedpeft.simulation.placing import pass_limits
@@ -68,7 +68,7 @@ def make_plan(federation: Federation) -> RunPlan:
         for table in config.devices
         if table.memory_mb < needed
     ]
-    notes += evaluation_notes(federation) + part_notes(federation)
+    notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation)
     return RunPlan(
         name=config.run.name,
         description=federation.description,

@@ -1,4 +1,4 @@
-"""A reply is read by the codec that its own plan named: by class of device, or whatever a strategy puts into the plan."""
+"""A reply is read by the codec that its own plan named: that of its class of devices, or what a strategy chose."""
 
 from __future__ import annotations
 

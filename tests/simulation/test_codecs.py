@@ -48,8 +48,10 @@ def test_what_is_no_codec_is_one_error_with_a_remedy(options, error, words):
 
 
 def test_scalars_go_down_as_they_are():
-    with pytest.raises(ConfigError, match='contradicts zeroth.sends = "scalars"'):
-        check_codecs(config_of(codec__down="sign", zeroth__size=64, local__optimizer="sgd", evaluation__centralised=False))
+    with pytest.raises(ConfigError, match=r'contradicts zeroth\.sends = "scalars"'):
+        check_codecs(
+            config_of(codec__down="sign", zeroth__size=64, local__optimizer="sgd", evaluation__centralised=False)
+        )
 
 
 def test_which_downlink():
