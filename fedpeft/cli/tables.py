@@ -25,6 +25,7 @@ from fedpeft.report.units import (
     metric_interval,
     metric_label,
     metric_text,
+    percent_text,
     ratio_text,
     seconds_text,
 )
@@ -158,10 +159,10 @@ def files(result: RunResult) -> RenderableType:
 
 
 def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float | None]) -> RenderableType:
-    """One line a commit; `values` of the headline metric, by round."""
-    stale = any(row.staleness_max for row in rows)
+    """One line a commit; `values` of the headline metric, by round. Owed: how much of what was learned clients lack."""
+    stale, owed = any(row.staleness_max for row in rows), any(row.owed is not None for row in rows)
     head = ("round", "replies", metric_label(metric), "up", "down", "seconds")
-    table = plain_table(*head, *(["staleness", "longest"] if stale else []))
+    table = plain_table(*head, *(["staleness", "longest"] if stale else []), *(["owed"] if owed else []))
     for row in rows:
         ages = [MISSING if row.staleness_mean is None else f"{row.staleness_mean:.2f}"]
         ages.append(MISSING if row.staleness_max is None else str(row.staleness_max))
@@ -173,6 +174,7 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
             bytes_text(row.moved["frame_down"]),
             f"{row.seconds:.1f}",
             *(ages if stale else []),
+            *([MISSING if row.owed is None else percent_text(row.owed)] if owed else []),
         )
     return table
 
