@@ -124,7 +124,7 @@ class _Counted:
             if direction == "down":
                 row.asked, row.down = row.asked + 1, row.down + count
             else:
-                row.replies, row.up = row.replies + 1, row.up + count
+                row.replies, row.up = row.replies + (count > 0), row.up + count
         self._open.clear()
 
     def _row(self, client: ClientId) -> tuple[str, str]:

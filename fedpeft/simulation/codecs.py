@@ -11,7 +11,7 @@ from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.codecs.int8 import Int8
 from fedpeft.config import RunConfig
-from fedpeft.errors import ConfigError
+from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_codecs(config: RunConfig) -> None:
     load_codec("codec.up", config.codec.up)
     for table in config.devices:
         if table.codec is not None:
-            load_codec(f'class "{table.name}": devices.codec', table.codec)
+            load_codec(f'devices.codec of class "{table.name}"', table.codec)
     down = config.codec.down
     if down in WITHOUT_STEPS:
         return
@@ -59,7 +59,12 @@ def load_codec(key: str, name: str) -> Codec:
         PluginError: there is none of that name.
         ConfigError: what the name stands for is not a Codec.
     """
-    codec = build("codec", name, {})
+    try:
+        codec = build("codec", name, {})
+    except PluginError as error:
+        raise PluginError(
+            f"{key}: {error.message}", code=error.code, allowed=error.allowed, remedy=error.remedy
+        ) from error
     if not isinstance(codec, Codec):
         raise ConfigError(
             f'{key} = "{name}" is a {type(codec).__name__}, not a Codec',
