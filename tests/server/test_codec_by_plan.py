@@ -1,4 +1,4 @@
-"""A reply is read by the codec that its own plan named: that of its class of devices, or what a strategy chose."""
+"""A reply is read by the codec that its own plan named: that of its class of devices, or what was chosen for it."""
 
 from __future__ import annotations
 
