@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.clock import VirtualClock
+from fedpeft.simulation.codecs import make_downlink
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.types import (
     ClientId,
@@ -154,7 +154,7 @@ class FakeFleet:
 
 
 def fleet_config(clients: int, **options: Any) -> RunConfig:
-    """A run file for `clients` clients; `options` with `__` for the dot."""
+    """A run file for `clients` clients; `options` with `__` for the dot, or a whole table."""
     tables: dict[str, Any] = {
         "run": {"name": "fake", "rounds": 3, "seed": 1},
         "model": {"source": "none"},
@@ -165,7 +165,10 @@ def fleet_config(clients: int, **options: Any) -> RunConfig:
     }
     for key, value in options.items():
         section, _, name = key.partition("__")
-        tables.setdefault(section, {})[name] = value
+        if name:
+            tables.setdefault(section, {})[name] = value
+        else:
+            tables[section] = value
     return parse_config(tables, origin="test")
 
 
@@ -194,7 +197,8 @@ class FakeRun:
                 layout=layout(fleet.size),
                 initial=self.initial,
                 poll_s=0.25,
-                downlink=Int8Downlink() if self.config.codec.down == "int8" else None,
+                downlink=make_downlink(self.config.codec.down),
+                codecs={table.name: table.codec for table in self.config.devices if table.codec is not None},
                 scalars=scalars,
             ),
             fleet,

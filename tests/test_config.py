@@ -79,7 +79,6 @@ NAME = "letters, digits, '.', '_' and '-', first a letter or a digit, at most 10
         ({"round.deadline_s": math.inf}, "wrong-value", "round.deadline_s = inf", NUMBER, "correct round.deadline_s"),
         ({"round.late_discount": 2}, "wrong-value", "round.late_discount = 2", "> 0 and <= 1", "correct round.late"),
         ({"round.late": "fol"}, "wrong-value", "round.late = 'fol'", '"drop", "fold"', 'did you mean "fold"?'),
-        ({"codec.down": "fp16"}, "wrong-value", "codec.down = 'fp16'", '"int8", "fp32"', "did you mean"),
         ({"engine.wire": 1}, "wrong-value", "engine.wire = 1", "true or false", "correct engine.wire"),
         (
             {"adapter.target_modules": 3},

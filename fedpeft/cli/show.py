@@ -19,13 +19,15 @@ def show(
 ) -> None:
     """Show a run's result, rounds and incidents; works while it is going on."""
     folder = find_run(run)
-    from fedpeft.cli.tables import forms_table, participation_table, print_result, rounds_table
+    from fedpeft.cli.tables import bytes_tables, forms_table, participation_table, print_result, rounds_table
     from fedpeft.journal import Journal
+    from fedpeft.report.bytes_by import bytes_by
     from fedpeft.report.history import describe, read_history
-    from fedpeft.report.summary import stored_plan, summarise
+    from fedpeft.report.summary import stored_config, stored_plan, summarise
 
     with Journal.read(folder) as journal:
         result, plan, all_events = summarise(journal), stored_plan(journal), list(journal.events())
+        moved = bytes_by(all_events, stored_config(journal))
     history = read_history(all_events)
     if format is Format.JSON:
         document = {
@@ -36,6 +38,7 @@ def show(
             "incidents": [dataclasses.asdict(item) for item in history.incidents],
             "participation": [dataclasses.asdict(item) for item in history.participation],
             "forms": [dataclasses.asdict(item) for item in history.forms],
+            "bytes_by": dataclasses.asdict(moved),
         }
         if events:
             document["events"] = [dataclasses.asdict(event) for event in all_events]
@@ -53,6 +56,8 @@ def show(
         out.print("", participation_table(history.participation), sep="\n")
     if history.forms:
         out.print("", forms_table(history.forms), sep="\n")
+    if moved.classes:
+        out.print(bytes_tables(moved))
     print_result(out, result)
     if events:
         for event in all_events:

@@ -14,6 +14,7 @@ from fedpeft.cli.look import plain_table
 from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
+from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD, FormCount
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
@@ -25,6 +26,7 @@ from fedpeft.report.units import (
     metric_interval,
     metric_label,
     metric_text,
+    percent_text,
     ratio_text,
     seconds_text,
 )
@@ -158,10 +160,10 @@ def files(result: RunResult) -> RenderableType:
 
 
 def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float | None]) -> RenderableType:
-    """One line a commit; `values` of the headline metric, by round."""
-    stale = any(row.staleness_max for row in rows)
+    """One line a commit; `values` of the headline metric, by round. Owed: how much of what was learned clients lack."""
+    stale, owed = any(row.staleness_max for row in rows), any(row.owed is not None for row in rows)
     head = ("round", "replies", metric_label(metric), "up", "down", "seconds")
-    table = plain_table(*head, *(["staleness", "longest"] if stale else []))
+    table = plain_table(*head, *(["staleness", "longest"] if stale else []), *(["owed"] if owed else []))
     for row in rows:
         ages = [MISSING if row.staleness_mean is None else f"{row.staleness_mean:.2f}"]
         ages.append(MISSING if row.staleness_max is None else str(row.staleness_max))
@@ -173,6 +175,7 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
             bytes_text(row.moved["frame_down"]),
             f"{row.seconds:.1f}",
             *(ages if stale else []),
+            *([MISSING if row.owed is None else percent_text(row.owed)] if owed else []),
         )
     return table
 
@@ -191,6 +194,18 @@ def participation_table(classes: Sequence[Participation]) -> RenderableType:
     for one in classes:
         table.add_row(*map(Text, one.cells()))
     return table
+
+
+def bytes_tables(found: BytesBy) -> RenderableType:
+    """Frames by class of devices and codec, and by kind of message; each table behind an empty line."""
+    shown: list[RenderableType] = []
+    for head, rows, about in ((CLASS_HEAD, found.classes, found.about), (KIND_HEAD, found.kinds, "")):
+        if rows:
+            table = plain_table(*head)
+            for row in rows:
+                table.add_row(*map(Text, row.cells()))
+            shown += ["", table, *([Text(about, style="dim")] if about else [])]
+    return Group(*shown)
 
 
 def runs_table(runs: Sequence[RunSummary]) -> RenderableType:

@@ -50,6 +50,10 @@ class Codes:
         """SHA-256 of codes and exponents, hex: equal codes, and so equal states, have equal digests."""
         return hashlib.sha256(self.codes.tobytes() + self.exponents.tobytes()).hexdigest()
 
+    def tag(self) -> bytes:
+        """The start of the digest, 8 bytes: what a body says of the codes that it leads to."""
+        return bytes.fromhex(self.digest())[:_DIGEST]
+
 
 class WrongBase(MalformedPayload):
     """A difference that does not lead to the codes that were sent: the base is not the one it was made for."""
@@ -87,7 +91,7 @@ def dequantise(codes: Codes) -> FloatArray:
 def encode_difference(new: Codes, base: Codes) -> bytes:
     """What a client that holds `base` needs to get `new`."""
     difference = np.concatenate([new.codes - base.codes, new.exponents - base.exponents])  # int8 wraps modulo 256
-    return _tag(new) + zstandard.ZstdCompressor(level=_LEVEL).compress(difference.tobytes())
+    return new.tag() + zstandard.ZstdCompressor(level=_LEVEL).compress(difference.tobytes())
 
 
 def decode_difference(body: bytes, base: Codes) -> Codes:
@@ -114,7 +118,7 @@ def decode_difference(body: bytes, base: Codes) -> Codes:
         raise MalformedPayload("broadcast", f"not one whole zstd frame: {error}") from None
     difference = np.frombuffer(raw, dtype=np.int8)
     new = Codes(base.codes + difference[:size], base.exponents + difference[size:])
-    if _tag(new) != tag:
+    if new.tag() != tag:
         raise WrongBase
     if (new.codes == -128).any() or (new.exponents < _LOWEST).any() or (new.exponents > _HIGHEST).any():
         raise MalformedPayload("broadcast", "codes or exponents out of range", allowed="what `quantise` writes")
@@ -143,7 +147,3 @@ class Int8Downlink:
         if any(arrays[name].shape != shape or arrays[name].dtype != np.int8 for name, shape in shapes.items()):
             return None
         return Codes(*(arrays[name].astype(np.int8, copy=False) for name in shapes))
-
-
-def _tag(codes: Codes) -> bytes:
-    return bytes.fromhex(codes.digest())[:_DIGEST]

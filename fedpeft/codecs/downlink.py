@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,3 +44,20 @@ class Downlink(Protocol):
 
     def of_arrays(self, arrays: dict[str, npt.NDArray[np.generic]], size: int) -> Any | None:
         """What `arrays` gave; None if it did not give these."""
+
+
+@runtime_checkable
+class SteppingDownlink(Downlink, Protocol):
+    """A downlink whose versions are made from one another: version t by a step from version t − 1. Optional."""
+
+    def step(self, values: FloatArray, last: Any) -> tuple[bytes | None, Any]:
+        """The step from the codes `last` towards θ_t − θ_0, shape (d,), fp32 and finite; and where it leads.
+
+        None for a version that is made from θ_t alone, because a step would not be worth it.
+        """
+
+    def encode(self, new: Any, base: Any, steps: Sequence[bytes] | None) -> bytes:
+        """What a client that holds `base` needs to get `new`: the steps between them, in order, or what is shorter.
+
+        `steps` is None where one of them is not there. `decode_difference` reads it.
+        """

@@ -21,6 +21,7 @@ class DeviceTable(Table):
     down_mbps: float = Field(50.0, gt=0)  # downlink
     memory_mb: Positive = 4096
     steps: Positive | None = None  # optimizer steps a round; default: local.steps
+    codec: str | None = None  # any codec, of the updates of this class; default: codec.up
     rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank
 
 

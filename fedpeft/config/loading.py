@@ -87,6 +87,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("strategy", "name"),
         ("codec", "up"),
         ("codec", "auxiliary"),
+        ("codec", "down"),
         ("local", "optimizer"),
         ("zeroth", "pool"),
         ("adapter", "type"),
@@ -96,6 +97,9 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     ):
         if table[section] is not None:
             table[section][key] = _absolute(table[section][key], folder)
+    for device in table["devices"]:
+        if device["codec"] is not None:
+            device["codec"] = _absolute(device["codec"], folder)
     plugins = [table["local"]["schedule"]]
     if table["zeroth"] is not None:
         plugins += [table["zeroth"]["estimator"], table["zeroth"]["optimizer"]]

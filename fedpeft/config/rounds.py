@@ -65,9 +65,9 @@ class LocalTable(Table):
 class CodecTable(Table):
     """`[codec]`: how deltas become bytes."""
 
-    up: str = "int8"  # any codec
+    up: str = "int8"  # any codec; a device class may have its own
     auxiliary: str = "int8"  # any codec, for the vectors that a strategy sends beside θ and gets beside the delta
-    down: Literal["int8", "fp32"] = "int8"  # versioned block-wise int8 codes, or the plain vector
+    down: str = "int8"  # versioned codes; "fp32": the plain vector; any other codec: what clients lack, in few bits
 
 
 class LimitsTable(Table):

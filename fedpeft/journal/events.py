@@ -36,8 +36,10 @@ class EventKind(StrEnum):
     clients_evaluated  r--    clients or tuned: metric -> its spread over the clients that answered (see `Spread`)
     stopped            r--    reason, best_round: no further round is begun
     round_opened       ra-    cohort (client ids; empty in an asynchronous round, which asks as it goes)
-    asked              rac    bytes, version (the broadcast), base (what its delta refers to), steps
-    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked)
+    asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
+                              codec (of the update, where it is not codec.up)
+    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
+                              codec (where it is not codec.up)
     refused            rac    code, reason, bytes
     failed             rac    reason: no reply, e.g. a transport error or a device that dropped out
     late               rac    rule ("drop" or "fold"), age (rounds), bytes
@@ -46,9 +48,11 @@ class EventKind(StrEnum):
     committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds,
                               learning_rate (null in round 0);
                               staleness_mean, staleness_max (age of what was folded in, if anything was);
+                              owed (of a downlink by steps: ‖θ − broadcast‖ / ‖θ − θ_0‖);
                               outlying (client ids; zeroth order: most of their scalars were far from all others')
     exported           ---    path
-    run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for)
+    run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for); what moved
+                              since the last commit, as in committed; by_kind (hello, train, evaluate -> [up, down])
     =================  =====  ==================================================================================
     """
 

@@ -61,6 +61,7 @@ class RoundRow:
     moved: Mapping[str, int]  # bytes by the names in BYTE_KEYS, since the commit before; the last: to the run's end
     staleness_mean: float | None = None  # commits between asking and folding, over its updates; None: none, or not told
     staleness_max: int | None = None
+    owed: float | None = None  # ‖θ − broadcast‖ / ‖θ − θ_0‖ after it; None: the downlink is not by steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +198,5 @@ def _row(event: Event) -> RoundRow:
         {key: payload.get(key, 0) for key in BYTE_KEYS},
         payload.get("staleness_mean"),
         payload.get("staleness_max"),
+        payload.get("owed"),
     )

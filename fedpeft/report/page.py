@@ -10,6 +10,7 @@ from fedpeft.journal import EventKind, Journal
 from fedpeft.journal.headline import ACCURACY
 from fedpeft.paths import write_atomically
 from fedpeft.report import client_tables, plots, sections
+from fedpeft.report.bytes_by import BytesBy, bytes_by
 from fedpeft.report.client_plots import clients_plot
 from fedpeft.report.clock_plots import clock_plot, staleness_plot
 from fedpeft.report.figure import Figure
@@ -17,7 +18,7 @@ from fedpeft.report.history import History, read_history
 from fedpeft.report.metric_plots import metric_plot, metrics_of, spread_plot
 from fedpeft.report.offline import offline_page, plot_box
 from fedpeft.report.split_plot import split_caption, split_plot
-from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
+from fedpeft.report.summary import RunPlan, RunResult, stored_config, stored_plan, summarise
 from fedpeft.report.units import metric_label
 
 FILE = "report.html"
@@ -56,7 +57,8 @@ def _page(journal: Journal) -> str:
     result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
     figures: dict[str, Figure] = {}
-    body = "\n".join(_body(result, plan, history, journal.config_toml, version, figures))
+    sorted_bytes = bytes_by(events, stored_config(journal))
+    body = "\n".join(_body(result, plan, history, sorted_bytes, journal.config_toml, version, figures))
     return offline_page(result.name, body, figures)
 
 
@@ -64,6 +66,7 @@ def _body(
     result: RunResult,
     plan: RunPlan | None,
     history: History,
+    sorted_bytes: BytesBy,
     config_toml: str,
     version: str,
     figures: dict[str, Figure],
@@ -98,6 +101,7 @@ def _body(
         yield f'<section><h2>Learning</h2><div class="pair">{learning}</div></section>'
     yield "<section><h2>Bytes</h2>"
     yield sections.traffic_table(result)
+    yield sections.bytes_tables(sorted_bytes)
     yield (
         '<div class="pair">'
         + figure(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from fedpeft.journal.headline import ACCURACY
+from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
@@ -110,6 +111,17 @@ def traffic_table(result: RunResult) -> str:
     if full:
         rows.append(["fp32 FedAvg, whole model", bytes_text(full), bytes_text(full), bytes_text(2 * full), "1×"])
     return table(["", "up", "down", "both", "against fp32 FedAvg"], rows, numbers={1, 2, 3, 4})
+
+
+def bytes_tables(found: BytesBy) -> str:
+    """Frames by class of devices and codec, and by kind of message."""
+    shown = ""
+    if found.classes:
+        shown += table(CLASS_HEAD, [row.cells() for row in found.classes], numbers={2, 3, 4, 5, 6})
+        shown += f'<p class="soft">{escape(found.about)}</p>'
+    if found.kinds:
+        shown += table(KIND_HEAD, [row.cells() for row in found.kinds], numbers={1, 2, 3})
+    return shown
 
 
 def incidents_table(history: History) -> str:

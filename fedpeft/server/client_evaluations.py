@@ -105,7 +105,7 @@ class ClientEvaluations:
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
             rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
-            codec=config.codec.up,
+            codec=self.state.codec_of(info.device),
             version=self.state.broadcasts.version,
             feedback=self.state.roster.holding(info.client).feedback,
             layout=self.state.settings.layout.digest,

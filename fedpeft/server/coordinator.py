@@ -100,9 +100,7 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
-            reading=DeltaReading(config.codec.up, settings.layout.size)
-            if settings.scalars is None
-            else ScalarReading(config.codec.up, settings.scalars),
+            reading=DeltaReading(settings.layout.size) if settings.scalars is None else ScalarReading(settings.scalars),
         )
         self.meeting = Meeting(self.state)
         self.evaluations = Evaluations(self.state, evaluate)
@@ -194,6 +192,11 @@ class Coordinator:
         found = self.strategy.outlying if isinstance(self.strategy, ScalarStrategy) else []
         return {"outlying": found} if found else {}
 
+    def _owed(self) -> dict[str, float]:
+        """What the commit tells of a lossy downlink."""
+        owed = self.broadcasts.owed
+        return {} if owed is None else {"owed": owed}
+
     def _hash(self, theta: FloatArray) -> str:
         """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
         scalars = self.settings.scalars
@@ -226,6 +229,7 @@ class Coordinator:
             seconds=gathered.seconds,
             learning_rate=self.state.learning_rate(number) if number else None,
             **gathered.staleness(),
+            **self._owed(),
             **self._outlying(),
             **self.post.moved_since_last("train"),
         )

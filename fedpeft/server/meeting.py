@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedpeft.codecs.compose import parts_of
+from fedpeft.codecs.downlink import SteppingDownlink
 from fedpeft.errors import ClientFault, RoundError
 from fedpeft.journal import EventKind
 from fedpeft.server.state import State
@@ -113,7 +114,10 @@ class Meeting:
             return f"its adapter has layout {info.layout[:12]}, the run's is {digest[:12]}"
         codecs, strategy = self.state.config.codec, self.state.strategy
         objective = strategy.objective
-        for codec in (codecs.up, codecs.auxiliary) if strategy.sends or strategy.receives else (codecs.up,):
+        needed = [self.state.codec_of(info.device)]
+        needed += [codecs.auxiliary] if strategy.sends or strategy.receives else []
+        needed += [codecs.down] if isinstance(self.state.settings.downlink, SteppingDownlink) else []
+        for codec in needed:
             lacking = [] if ".py:" in codec else [part for part in parts_of(codec) if part not in info.codecs]
             if lacking:
                 whole = "" if lacking == [codec] else f', of "{codec}"'

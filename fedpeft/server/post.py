@@ -167,15 +167,24 @@ class Post:
             yield reply
 
     def moved_since_last(self, *kinds: MessageKind) -> dict[str, Any]:
-        """Bytes of messages of these kinds since the last call that named them, at the frame and at Flower's wire."""
-        moved = {}
+        """Bytes of messages of these kinds since the last call that named them, at the frame and at Flower's wire.
+
+        Of several kinds, `by_kind` tells those of each in frames: [up, down].
+        """
+        moved: dict[str, Any] = {}
+        by_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
         for name, traffic in (("frame", self.traffic), ("wire", self.transport.traffic)):
             for direction in ("up", "down"):
-                keys = [f"{kind}.{direction}" for kind in kinds]
-                total = sum(traffic.bytes.get(key, 0) - self._told.get((name, key), 0) for key in keys)
-                self._told.update({(name, key): traffic.bytes.get(key, 0) for key in keys})
+                total = 0
+                for kind in kinds:
+                    key = f"{kind}.{direction}"
+                    new = traffic.bytes.get(key, 0) - self._told.get((name, key), 0)
+                    self._told[name, key] = traffic.bytes.get(key, 0)
+                    total += new
+                    if name == "frame":
+                        by_kind[kind].append(new)
                 moved[f"{name}_{direction}"] = total
-        return moved
+        return moved | ({"by_kind": by_kind} if len(kinds) > 1 else {})
 
     def _exchange(
         self,

@@ -1,4 +1,4 @@
-"""How an update is read out of a reply: as a delta, or as the scalars of a zeroth-order client.
+"""How an update is read out of a reply, by the codec that its plan named: as a delta, or as a client's scalars.
 
 Scalars come without their directions: which ones a client moved along follows from its plan, on both sides.
 """
@@ -41,31 +41,44 @@ class Reading(Protocol):
         """
 
 
+class PlannedCodecs:
+    """The codecs that plans name. Each is built once: looking at its signature for each reply adds up."""
+
+    def __init__(self) -> None:
+        self._codecs: dict[str, Codec] = {}
+
+    def of(self, asked: Asked) -> tuple[str, Codec]:
+        """The codec of a reply, and its name."""
+        assert asked.plan is not None
+        name = asked.plan.codec
+        if name not in self._codecs:
+            self._codecs[name] = build("codec", name, {})
+        return name, self._codecs[name]
+
+
 class DeltaReading:
-    """A delta of the shared vector; where the codec allows, it stays in codes until somebody reads it.
+    """A delta of the shared vector; where its codec allows, it stays in codes until somebody reads it.
 
     Args:
-        codec: its name.
         size: of the shared vector.
     """
 
-    def __init__(self, codec: str, size: int) -> None:
-        self.name = codec
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
-        self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
+        self.codecs = PlannedCodecs()
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
-        check_body(frame, asked.client, self.name, self.codec, self.size)
+        name, codec = self.codecs.of(asked)
+        check_body(frame, asked.client, name, codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
-        with decoding(asked.client, self.name, f"its {len(frame.body)} bytes"):
-            if self.coded is not None:
-                return Update.of_codes(asked.client, asked.round, self.coded.view(frame.body, self.size), *about)
-            return Update(asked.client, asked.round, self.codec.decode(frame.body, self.size), *about)
+        with decoding(asked.client, name, f"its {len(frame.body)} bytes"):
+            if isinstance(codec, CodedCodec):
+                return Update.of_codes(asked.client, asked.round, codec.view(frame.body, self.size), *about)
+            return Update(asked.client, asked.round, codec.decode(frame.body, self.size), *about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +101,15 @@ class ScalarUpdate(Update):
 
 
 class ScalarReading:
-    """Scalars, as what they add to the coefficients.
+    """Scalars, as what they add to the coefficients. Any codec serves, of a vector as long as there are scalars.
 
     Args:
-        codec: its name; any codec serves, of a vector as long as there are scalars.
         settings: of the run.
     """
 
-    def __init__(self, codec: str, settings: ScalarSettings) -> None:
-        self.name = codec
+    def __init__(self, settings: ScalarSettings) -> None:
         self.settings = settings
-        self.codec: Codec = build("codec", codec, {})
+        self.codecs = PlannedCodecs()
         self._fingerprints: dict[int, int] = {}  # version -> of the model that it makes
         self._importances: dict[int, FloatArray] = {}  # version -> what its clients draw by
 
@@ -117,9 +128,10 @@ class ScalarReading:
         assert plan is not None
         self._check_replica(frame, client, plan.version)
         places = self.settings.coordinates.drawn(plan, self._importances[plan.version])
-        check_body(frame, client, self.name, self.codec, len(places))
-        with decoding(client, self.name, f"its {len(frame.body)} bytes"):
-            scalars = self.codec.decode(frame.body, len(places))
+        name, codec = self.codecs.of(asked)
+        check_body(frame, client, name, codec, len(places))
+        with decoding(client, name, f"its {len(frame.body)} bytes"):
+            scalars = codec.decode(frame.body, len(places))
         self._check_sizes(scalars, client)
         clipped = np.clip(scalars, -self.settings.clip, self.settings.clip)
         delta = self.settings.coordinates.moved(places, clipped, plan.learning_rate)

@@ -134,10 +134,9 @@ class Round(ABC):
                 continue
             asked = Asked(info.client, "train", self.number, self.attempt, now, frame.plan, own.past)
             self.state.inflight.add(message, asked)
-            steps = frame.plan.steps if frame.plan else 0
             form = {} if self.state.settings.scalars is None else {"form": own.form}
-            about = {"bytes": size, "version": frame.version, "base": frame.base, "steps": steps, **form}
-            self._record(EventKind.ASKED, info.client, **about)
+            about = {"bytes": size, "version": frame.version, "base": frame.base, **form, **self._codec(frame.plan)}
+            self._record(EventKind.ASKED, info.client, steps=frame.plan.steps if frame.plan else 0, **about)
 
     def _told(self, info: ClientInfo) -> Told:
         """What a client is sent of the current version."""
@@ -161,7 +160,7 @@ class Round(ABC):
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
             rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
-            codec=config.codec.up,
+            codec=self.state.codec_of(info.device),
             version=version,
             feedback=holding.feedback,
             layout=self.state.settings.layout.digest,
@@ -226,6 +225,7 @@ class Round(ABC):
             age=age,
             loss_first=frame.metrics.get("loss_first"),
             loss_last=frame.metrics.get("loss_last"),
+            **self._codec(asked.plan),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
         )
@@ -235,6 +235,10 @@ class Round(ABC):
         reasons = list(dict.fromkeys(self.faults))
         more = [f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else []
         return "; ".join(reasons[:REASONS] + more) or "no client was available"
+
+    def _codec(self, plan: Plan | None) -> dict[str, str]:
+        """What an event tells of a plan's codec: nothing where it is the run's."""
+        return {"codec": plan.codec} if plan is not None and plan.codec != self.state.config.codec.up else {}
 
     def _record(self, kind: EventKind, client: ClientId | None, **payload: Any) -> None:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)

@@ -28,6 +28,7 @@ class Settings:
     initial: FloatArray  # θ_0, shape (d,)
     steps: dict[str, int] = field(default_factory=dict)  # device class -> optimizer steps, where it differs
     ranks: dict[str, int] = field(default_factory=dict)  # device class -> LoRA rank, where it is smaller
+    codecs: dict[str, str] = field(default_factory=dict)  # device class -> codec of its updates, where it differs
     poll_s: float = 0.5  # between looks at the transport
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
@@ -61,6 +62,10 @@ class State:
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""
         return self.settings.steps.get(device, self.config.local.steps)
+
+    def codec_of(self, device: str) -> str:
+        """The codec of the updates of a client of this device class, unless its plan names another."""
+        return self.settings.codecs.get(device, self.config.codec.up)
 
     def learning_rate(self, number: int) -> float:
         """Of the clients in round `number`."""

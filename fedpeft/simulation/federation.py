@@ -17,8 +17,6 @@ import numpy as np
 from fedpeft.adapters import FlatAdapter, load_base
 from fedpeft.adapters.device import choose_device
 from fedpeft.adapters.sharing import Sharing
-from fedpeft.codecs import Codec
-from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
@@ -33,6 +31,7 @@ from fedpeft.registry import build, load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
+from fedpeft.simulation.codecs import check_codecs, make_downlink
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.parts import check_halves, private_parts, trained
@@ -122,13 +121,13 @@ class Federation:
         """What each client keeps to itself, shape (p,), as it begins."""
         return np.empty(0, dtype=np.float32) if self.replica is not None else self.sharing.private_of(self.initial)
 
-    @property
+    @cached_property
     def downlink(self) -> Downlink | None:
         """Whose codes broadcasts are; None: the plain vector."""
         if self.replica is not None:
             coordinates = self.replica.coordinates
             return CoefficientDownlink(coordinates.size, coordinates.first, self.replica.initial)
-        return Int8Downlink() if self.config.codec.down == "int8" else None
+        return make_downlink(self.config.codec.down)
 
     def whole(self, shared: FloatArray) -> FloatArray:
         """θ, shape (d,), of its shared part, shape (s,): what is private is as it began."""
@@ -251,7 +250,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_asynchronous(config, strategy)
     check_halves(config, strategy)
     check_scalars(config, strategy)
-    load_codec(config)
+    check_codecs(config)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
@@ -264,24 +263,6 @@ def check_plugins(config: RunConfig) -> Strategy:
         load_mods(config.client.mods)
     Faults(config.faults, client_ids(config.clients))
     return strategy
-
-
-def load_codec(config: RunConfig) -> Codec:
-    """The codec of the updates.
-
-    Raises:
-        PluginError: there is none of that name.
-        ConfigError: what the name stands for is not a Codec.
-    """
-    codec = build("codec", config.codec.up, {})
-    if not isinstance(codec, Codec):
-        raise ConfigError(
-            f'codec.up = "{config.codec.up}" is a {type(codec).__name__}, not a Codec',
-            code="config.not-a-codec",
-            allowed="a class with the attributes of fedpeft.codecs.Codec",
-            remedy="add what it lacks, or name another class",
-        )
-    return codec
 
 
 def load_strategy(config: RunConfig) -> Strategy:
@@ -317,4 +298,4 @@ def evaluation_sample(examples: int, wanted: int, seed: int) -> list[int]:
     return sorted(Stream(derive(seed, "evaluation-sample")).sample(examples, wanted))
 
 
-__all__ = ["Federation", "assemble", "check_plugins", "evaluation_sample", "load_codec", "load_strategy", "test_sample"]
+__all__ = ["Federation", "assemble", "check_plugins", "evaluation_sample", "load_strategy", "test_sample"]

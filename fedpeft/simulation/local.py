@@ -7,16 +7,17 @@ those of a deployment. The agent's trainer is in this process, in several, or on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 from fedpeft.errors import ClientFault
 from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.clock import VirtualClock
+from fedpeft.simulation.codecs import update_bytes
 from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
-from fedpeft.simulation.parts import message_bytes
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -58,7 +59,7 @@ def _run(
     devices = federation.devices
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
-    up_bytes, _ = message_bytes(federation)
+    up_bytes = cache(partial(update_bytes, federation))
     agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
@@ -70,7 +71,7 @@ def _run(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=up_bytes if kind == "train" else 0,
+            bytes_up=up_bytes(frame.plan.codec) if kind == "train" and frame.plan else 0,
             steps=frame.plan.steps if frame.plan else batches,
             seed=config.run.seed,
             round_number=frame.round,

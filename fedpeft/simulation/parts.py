@@ -73,19 +73,6 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
         )
 
 
-def message_bytes(federation: Federation) -> tuple[int, int]:
-    """Nominal bytes of an update and of a broadcast, with what goes beside them."""
-    codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
-    if federation.replica is not None:
-        coordinates = federation.replica.coordinates
-        scalars = federation.config.local.steps * coordinates.directions
-        return build("codec", codecs.up, {}).nominal_bytes(scalars), 2 * (coordinates.first + coordinates.size)
-    beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
-    up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
-    down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside
-    return up, down
-
-
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing

@@ -6,8 +6,9 @@ from fedpeft.adapters.configure import unused
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
+from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
 from fedpeft.simulation.federation import Federation
-from fedpeft.simulation.parts import message_bytes, part_notes
+from fedpeft.simulation.parts import part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
 from fedpeft.simulation.zeroth import make_settings, step_looks
@@ -67,8 +68,7 @@ def make_plan(federation: Federation) -> RunPlan:
         for table in config.devices
         if table.memory_mb < needed
     ]
-    notes += evaluation_notes(federation) + part_notes(federation)
-    update_bytes, broadcast_bytes = message_bytes(federation)
+    notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation)
     return RunPlan(
         name=config.run.name,
         description=federation.description,
@@ -83,8 +83,8 @@ def make_plan(federation: Federation) -> RunPlan:
         buffer=config.round.updates if config.round.mode == "async" else 0,
         base_parameters=federation.base_parameters,
         trainable_parameters=size,
-        update_bytes=update_bytes,
-        broadcast_bytes=broadcast_bytes,
+        update_bytes=mean_update_bytes(federation),
+        broadcast_bytes=broadcast_bytes(federation),
         full_model_bytes=4 * federation.base_parameters,
         example_passes=federation.example_passes(),
         labels=federation.labels,

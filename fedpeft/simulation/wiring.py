@@ -106,6 +106,7 @@ def make_coordinator(
             initial=federation.shared_initial,
             steps={table.name: federation.steps(table.name) for table in config.devices},
             ranks={table.name: table.rank for table in config.devices if table.rank is not None},
+            codecs={table.name: table.codec for table in config.devices if table.codec is not None},
             poll_s=poll_s,
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),

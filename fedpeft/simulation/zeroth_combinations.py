@@ -28,7 +28,9 @@ def check_combinations(
     assert table is not None
     named = f'zeroth.optimizer.name = "{table.optimizer.name}"'
     estimator = f'zeroth.estimator.name = "{table.estimator.name}"'
-    one_bit = 'zeroth.scalars = "sign"' if table.scalars == "sign" else 'codec.up = "sign"'
+    codecs = {f'devices.codec = "sign" of class "{device.name}"': device.codec for device in config.devices}
+    told = {'zeroth.scalars = "sign"': table.scalars, 'codec.up = "sign"': config.codec.up, **codecs}
+    one_bit = next((key for key, value in told.items() if value == "sign"), "")
     rules: list[tuple[bool, str, str, str]] = [
         (
             settings.slopes and table.objective != "loss",
@@ -37,7 +39,7 @@ def check_combinations(
             "change one of them",
         ),
         (
-            table.conservative and (table.scalars == "sign" or config.codec.up == "sign"),
+            table.conservative and bool(one_bit),
             f"zeroth.conservative = true contradicts {one_bit}: one bit cannot say that a client stayed where it was",
             'zeroth.scalars = "value" and a codec of values, e.g. codec.up = "fp16"',
             "change one of them",

@@ -66,6 +66,18 @@ def test_superlink_killed_in_every_part_ends_in_the_same_adapter_as_one_process(
     assert told == [{"adapter": expected}]
 
 
+@pytest.mark.parametrize("engine", ["ray", "flower", "superlink"])
+def test_codecs_both_ways_and_of_a_class_killed_and_resumed_end_in_the_same_adapter(tmp_path, engine):
+    """Steps downwards, owed by the coordinator; signs upwards, owed by each client; both live on after the kill."""
+    devices = [{"name": "phone", "clients": 2}, {"name": "watch", "clients": 1, "codec": "topk(0.5)+sign"}]
+    codecs = {"codec__up": "int4(dither)", "codec__down": "sign"}
+    path = write_run(tmp_path, run__rounds=4, devices=devices, evaluation__clients=False, **codecs)
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    killed(path, engine, engine, "--kill", "committed:3")  # round 2, after rounds 0 and 1
+    told, _ = start(path, engine, engine, "--resume")
+    assert told == [{"adapter": expected}]
+
+
 ZEROTH = {
     "run__rounds": 3,
     "devices": [{"name": "phone", "clients": 3}],

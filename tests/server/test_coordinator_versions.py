@@ -7,7 +7,9 @@ import pytest
 from fake_fleet import FakeFleet, FakeRun, refuse
 
 from fedpeft.codecs.broadcast import Codes, Int8Downlink, decode_difference, dequantise, quantise, zero_codes
+from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.journal import EventKind
+from fedpeft.registry import build
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.roster import Holding, Roster
 from fedpeft.types import ClientInfo, NodeId
@@ -159,12 +161,67 @@ def test_restored_broadcasts_send_the_same_bytes():
     assert [other.body(base) for base in (0, 1, 2, 3)] == [one.body(base) for base in (0, 1, 2, 3)]
 
 
+def stepping(codec="sign", size=5000, count=6, window=16, held=lambda version: range(version)):
+    """Broadcasts of an adapter that moves on, and what clients of each version hold."""
+    downlink = FeedbackDownlink(build("codec", codec, {}))
+    rng, initial = np.random.default_rng(2), np.ones(size, dtype=np.float32)
+    broadcasts, theta, known = Broadcasts(initial, downlink, window), initial, {0: zero_codes(size)}
+    for version in range(1, count + 1):
+        theta = theta + (rng.standard_normal(size) / version).astype(np.float32)
+        broadcasts.publish(version, theta, held=held(version))
+        known[version] = downlink.decode_difference(broadcasts.body(version - 1), known[version - 1])
+    return broadcasts, theta, known
+
+
+@pytest.mark.parametrize("codec", ["sign", "topk(0.1)+sign", "uniform(1.2)+zstd", "int4(dither)"])
+def test_by_steps_every_base_gives_the_same_bits_too(codec):
+    broadcasts, theta, known = stepping(codec)
+    for base in range(7):
+        got = broadcasts.downlink.decode_difference(broadcasts.body(base), known[base])
+        assert same(got, known[6])
+    owed = np.linalg.norm(theta - 1 - dequantise(known[6])) / np.linalg.norm(theta - 1)
+    assert broadcasts.owed == pytest.approx(owed, rel=1e-4)
+    assert 0 < owed < 1
+
+
+def test_steps_are_sent_while_they_are_shorter():
+    """Of `sign`, one bit a value: a client one version behind is sent one, two steps behind two, ..., then codes."""
+    broadcasts, _, _ = stepping()
+    one = len(broadcasts.body(5))
+    assert one < 5000 / 8 + 40
+    assert len(broadcasts.body(4)) == pytest.approx(2 * one, abs=40)
+    assert len(broadcasts.body(0)) < 5000 + 100
+    assert broadcasts.base_for(5) == 5
+    assert broadcasts.base_for(99) == 0
+
+
+def test_who_is_too_far_behind_is_sent_what_is_shortest():
+    broadcasts, _, _ = stepping(codec="uniform(0.5)+zstd", count=12, window=4, held=lambda version: {1, version - 1})
+    lengths = {base: len(broadcasts.body(base)) for base in (0, 1, 11)}
+    assert lengths[11] < lengths[0]
+    assert broadcasts.base_for(11) == 11
+    assert broadcasts.base_for(1) == (1 if lengths[1] <= lengths[0] else 0)
+    steps = [name for name in broadcasts.state() if name.startswith("step.")]
+    assert sorted(steps) == ["step.10", "step.11", "step.12", "step.9"]
+
+
+def test_restored_steps_send_the_same_bytes_and_go_on_alike():
+    one, theta, _ = stepping()
+    other = Broadcasts(one.initial, one.downlink)
+    other.restore(6, theta, one.state())
+    for broadcasts in (one, other):
+        broadcasts.publish(7, theta + np.float32(0.25), held=range(7))
+    assert [other.body(base) for base in range(8)] == [one.body(base) for base in range(8)]
+    assert other.owed == one.owed
+
+
 def test_the_plain_downlink_knows_no_versions():
     theta = np.arange(10, dtype=np.float32)
     broadcasts = Broadcasts(np.zeros(10, dtype=np.float32), None)
     broadcasts.publish(4, theta, held={2, 3})
     assert broadcasts.base_for(3) == 0
     assert broadcasts.body(0) == theta.tobytes()
+    assert broadcasts.owed is None
     assert broadcasts.state() == {}
 
 

@@ -181,7 +181,7 @@ def test_scalars_of_a_closed_epoch_are_no_longer_counted():
 
 
 def test_what_no_plan_can_name_any_more_is_forgotten():
-    reading = ScalarReading("fp32", ScalarSettings(IMPORTANCE.coordinates, CLIP, digest=lambda vector: "ab" * 32))
+    reading = ScalarReading(ScalarSettings(IMPORTANCE.coordinates, CLIP, digest=lambda vector: "ab" * 32))
     for version in range(50):
         reading.published(version, np.full(IMPORTANCE.coordinates.length, version, dtype=np.float32), {3, version - 1})
     assert set(reading._importances) == set(reading._fingerprints) == {3, 48, 49}

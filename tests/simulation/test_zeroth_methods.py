@@ -198,6 +198,10 @@ REFUSED = {
         {"zeroth__conservative": True, "codec__up": "sign"},
         'zeroth.conservative = true contradicts codec.up = "sign"',
     ),
+    "conservative codec of a class": (
+        {"zeroth__conservative": True, "devices": [{"name": "phone", "clients": 4, "codec": "sign"}]},
+        'zeroth.conservative = true contradicts devices.codec = "sign" of class "phone"',
+    ),
     "conservative momentum": (
         {"zeroth__conservative": True, "zeroth__optimizer": {"name": "momentum"}},
         'contradicts zeroth.optimizer.name = "momentum": it moves on',

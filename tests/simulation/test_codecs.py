@@ -1,0 +1,121 @@
+"""The codecs that a run file names: checked before anything slow is loaded, and counted for the plan."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fake_fleet import fleet_config
+from tiny import run_tiny, tiny_arguments
+
+from fedpeft.codecs.broadcast import Int8Downlink
+from fedpeft.codecs.feedback_downlink import FeedbackDownlink
+from fedpeft.errors import ConfigError, FedpeftError, PluginError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.simulation.codecs import check_codecs, make_downlink
+
+DEVICES = [{"name": "tablet", "clients": 2}, {"name": "phone", "clients": 1}]
+
+
+def config_of(**options):
+    return fleet_config(3, **options)
+
+
+def with_codec(codec):
+    return [DEVICES[0], {**DEVICES[1], "codec": codec}]
+
+
+@pytest.mark.parametrize("name", ["int8", "fp32", "fp16", "uniform(1.0)+zstd", "topk(0.1)+sign", "int4(dither)"])
+def test_any_codec_serves_downwards_and_for_a_class(name):
+    check_codecs(config_of(codec__down=name, devices=with_codec(name)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"codec__up": "topk+sign"}, PluginError, "topk"),
+        ({"codec__down": "int9"}, PluginError, 'codec.down: codec "int9" is not known'),
+        ({"codec__down": "forget+int4"}, ConfigError, 'codec.down = "forget+int4" is without error feedback'),
+        ({"codec__down": "dare(0.5)+fp16"}, ConfigError, "drift away from the adapter"),
+        ({"devices": with_codec("topk(2)+sign")}, PluginError, 'devices.codec of class "phone": stage "topk" refused'),
+        ({"devices": with_codec("rotate")}, PluginError, "rotate"),
+        ({"codec__down": "pathlib:Path"}, ConfigError, 'codec.down = "pathlib:Path" is a PosixPath, not a Codec'),
+        ({"devices": with_codec("pathlib:Path")}, ConfigError, 'devices.codec of class "phone" = "pathlib:Path"'),
+    ],
+)
+def test_what_is_no_codec_is_one_error_with_a_remedy(options, error, words):
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        check_codecs(config_of(**options))
+    assert caught.value.remedy
+
+
+def test_scalars_go_down_as_they_are():
+    with pytest.raises(ConfigError, match=r'contradicts zeroth\.sends = "scalars"'):
+        check_codecs(
+            config_of(codec__down="sign", zeroth__size=64, local__optimizer="sgd", evaluation__centralised=False)
+        )
+
+
+def test_which_downlink():
+    assert make_downlink("fp32") is None
+    assert type(make_downlink("int8")) is Int8Downlink
+    assert isinstance(make_downlink("sign"), FeedbackDownlink)
+
+
+def told(folder, kind, key):
+    with Journal.read(folder) as journal:
+        return [event.payload.get(key) for event in journal.events(kind)]
+
+
+def test_a_run_by_any_codec_both_ways_goes_on_bit_by_bit(tmp_path):
+    """Steps and versions are in the snapshot: stopped after each commit and resumed, it ends in the same adapter."""
+    from tiny import Stop, stop_at
+
+    options = {"codec__up": "topk(0.5)+sign", "codec__down": "sign", "rounds": 5}
+    whole = run_tiny(tmp_path / "whole", **options)
+    for place in range(1, 4):
+        with pytest.raises(Stop):
+            run_tiny(tmp_path / "parts", observers=[stop_at(EventKind.COMMITTED, 2)], resume=place > 1, **options)
+    parts = run_tiny(tmp_path / "parts", resume=True, **options)
+    assert parts.adapter_hash == whole.adapter_hash
+    owed = told(whole.folder, EventKind.COMMITTED, "owed")
+    assert owed[0] is None
+    assert all(0 < share < 1 for share in owed[1:])
+
+
+def test_a_class_of_its_own_codec_sends_by_it(tmp_path):
+    devices = [{"name": "tablet", "clients": 2}, {"name": "phone", "clients": 3, "codec": "topk(0.1)+sign"}]
+    result = run_tiny(tmp_path, devices=devices, ask=5, rounds=2)
+    with Journal.read(result.folder) as journal:
+        events = list(journal.events())
+    classes = {event.client: event.payload["device"] for event in events if event.kind is EventKind.HELLO}
+    for kind in (EventKind.ASKED, EventKind.ACCEPTED):
+        of_kind = [event for event in events if event.kind is kind]
+        assert len(of_kind) == 10
+        for event in of_kind:
+            wanted = "topk(0.1)+sign" if classes[event.client] == "phone" else None
+            assert event.payload.get("codec") == wanted
+    sizes = {classes[e.client]: e.payload["bytes"] for e in events if e.kind is EventKind.ACCEPTED}
+    assert sizes["phone"] < sizes["tablet"]
+
+
+def test_clients_that_start_from_versions_of_unlike_age_are_sent_what_they_missed(tmp_path):
+    """Asynchronous: a slow class comes back after many commits."""
+    devices = [
+        {"name": "tablet", "clients": 3, "step_seconds": 0.1},
+        {"name": "speaker", "clients": 2, "step_seconds": 2.0, "codec": "sign"},
+    ]
+    options = {"round__mode": "async", "round__buffer": 2, "codec__down": "topk(0.3)+sign", "devices": devices}
+    result = run_tiny(tmp_path, rounds=12, ask=5, **options)
+    assert not result.refused
+    with Journal.read(result.folder) as journal:
+        gaps = {e.payload["version"] - e.payload["base"] for e in journal.events(EventKind.ASKED)}
+    assert len(gaps) > 2
+    assert run_tiny(tmp_path / "again", rounds=12, ask=5, **options).adapter_hash == result.adapter_hash
+
+
+def test_it_is_refused_before_the_model_is_touched(tmp_path):
+    from fedpeft import simulate
+
+    with pytest.raises(FedpeftError, match="without error feedback"):
+        simulate(**tiny_arguments(tmp_path, codec__down="forget+sign"))
