@@ -25,6 +25,7 @@ from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
+from fedpeft.codecs import Codec, fitted
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
@@ -32,7 +33,7 @@ from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
-from fedpeft.registry import Kind, load, names
+from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
@@ -182,7 +183,7 @@ class Agent:
     def _train(self, client: ClientId, ahead: _Ahead) -> Frame:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
-        store, codec = self.homes[client].store, load("codec", plan.codec)()
+        store, codec = self.homes[client].store, self._codec(plan, of_deltas=result.scalars is None)
         if result.scalars is not None:
             # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
             body, sections = codec.encode(result.scalars), NO_SECTIONS
@@ -202,6 +203,14 @@ class Agent:
             metrics={**result.metrics, "memory_lost": 1.0} if work.lost else result.metrics,
             sections=sections,
         )
+
+    def _codec(self, plan: Plan, of_deltas: bool) -> Codec:
+        """What encodes the update: vectors of the layout, or scalars."""
+        try:
+            codec: Codec = build("codec", plan.codec, {})
+            return fitted(codec, self.layout) if of_deltas else codec
+        except PluginError as error:
+            raise _lacks(plan.client, error) from error
 
     def _trained(self, client: ClientId, ahead: _Ahead) -> tuple[Work, FloatArray, TrainingResult]:
         """The training that a frame's plan asks for: the work, its delta, shape (d,), and all that came of it."""
@@ -243,9 +252,7 @@ class Agent:
             home = self.homes[client]
             return self.memory.open(plan, self._start(client, frame), home.train, home.store, frame.sections)
         except PluginError as error:
-            raise ClientFault(
-                f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
-            ) from error
+            raise _lacks(client, error) from error
 
     def _start(self, client: ClientId, frame: Frame) -> FloatArray:
         """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
@@ -264,6 +271,10 @@ class Agent:
         if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
         return start
+
+
+def _lacks(client: ClientId, error: PluginError) -> ClientFault:
+    return ClientFault(f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy)
 
 
 def _base_lost(message: str) -> ClientFault:

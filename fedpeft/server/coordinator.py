@@ -98,7 +98,7 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
-            reading=DeltaReading(config.codec.up, settings.layout.size)
+            reading=DeltaReading(config.codec.up, settings.layout)
             if settings.scalars is None
             else ScalarReading(config.codec.up, settings.scalars),
         )

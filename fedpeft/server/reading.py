@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs import CodedCodec
+from fedpeft.codecs import CodedCodec, fitted
 from fedpeft.codecs.base import Codec
 from fedpeft.errors import ClientFault
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
 from fedpeft.server.post import decoding
-from fedpeft.types import ClientId, FloatArray, Update
+from fedpeft.types import ClientId, FloatArray, Layout, Update
 from fedpeft.wire.frame import Frame
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.replica import fingerprint
@@ -46,13 +46,14 @@ class DeltaReading:
 
     Args:
         codec: its name.
-        size: of the shared vector.
+        layout: of the shared vector.
     """
 
-    def __init__(self, codec: str, size: int) -> None:
+    def __init__(self, codec: str, layout: Layout) -> None:
         self.name = codec
-        self.size = size
-        self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
+        self.size = layout.size
+        # Once: looking at its signature for each reply adds up.
+        self.codec: Codec = fitted(build("codec", codec, {}), layout)
         self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:

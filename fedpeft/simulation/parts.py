@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.freeze import freeze
+from fedpeft.codecs import fitted
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
@@ -75,13 +76,14 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
 
 def message_bytes(federation: Federation) -> tuple[int, int]:
     """Nominal bytes of an update and of a broadcast, with what goes beside them."""
-    codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
+    codecs, strategy, layout = federation.config.codec, federation.strategy, federation.sharing.shared
+    size = layout.size
     if federation.replica is not None:
         coordinates = federation.replica.coordinates
         scalars = federation.config.local.steps * coordinates.directions
         return build("codec", codecs.up, {}).nominal_bytes(scalars), 2 * (coordinates.first + coordinates.size)
-    beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
-    up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
+    beside = fitted(build("codec", codecs.auxiliary, {}), layout).nominal_bytes(size)
+    up = fitted(build("codec", codecs.up, {}), layout).nominal_bytes(size) + len(strategy.receives) * beside
     down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside
     return up, down
 

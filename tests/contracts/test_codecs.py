@@ -1,6 +1,7 @@
 """What every codec promises. To put one under this contract, add a line to `CODECS`.
 
 A name is one that a run file could give: built in, or `path/file.py:Class` relative to the root of the repository.
+With `tensors` a codec is fitted to a layout of several tensors, as in a run; else it sees a vector and no more.
 `error` bounds ‖decode(encode(x)) − x‖₂ / ‖x‖₂ on Gaussian values of any ordinary scale.
 """
 
@@ -14,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpeft.codecs import Codec, CodedCodec, MalformedPayload
+from fedpeft.codecs import Codec, CodedCodec, LayoutCodec, MalformedPayload, fitted
+from fedpeft.codecs.base import through as both
 from fedpeft.codecs.feedback import compensate
 from fedpeft.registry import BUILTIN, build
+from fedpeft.types import Layout, TensorSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,9 +32,47 @@ class Entry:
     grows: float = 2**-10  # by how much of itself the largest value may grow
     mixes: bool = False  # what comes out at a place depends on values at others
     drifts: bool = False  # what was decoded once need not go through unharmed: its scale is not that of the first time
+    tensors: bool = False  # fitted to tensors
 
     def build(self):
-        return build("codec", self.name, {}, relative_to=ROOT)
+        made = build("codec", self.name, {}, relative_to=ROOT)
+        return FittedAnew(made) if self.tensors else made
+
+
+class FittedAnew:
+    """A codec that is fitted to the layout of whatever length it meets."""
+
+    def __init__(self, codec):
+        assert isinstance(codec, LayoutCodec)
+        self.name, self.codec = codec.name, codec
+        self.owes = getattr(codec, "owes", True)
+
+    def encode(self, values):
+        return self.of(values.size).encode(values)
+
+    def decode(self, body, size):
+        return self.of(size).decode(body, size)
+
+    def max_bytes(self, size):
+        return self.of(size).max_bytes(size)
+
+    def nominal_bytes(self, size):
+        return self.of(size).nominal_bytes(size)
+
+    def of(self, size):
+        return fitted(self.codec, layout_of(size))
+
+
+def layout_of(size):
+    """Matrices, a vector and a tensor of one value, of so many values in all."""
+    shapes = [(1,)] if size > 3 else []
+    shapes += [(size // 3 // 8, 8), (8, size // 3 // 16, 2)] if size > 96 else []
+    shapes.append((size - sum(int(np.prod(shape)) for shape in shapes),))
+    tensors, offset = [], 0
+    for number, shape in enumerate(shapes):
+        tensors.append(TensorSpec(f"tensor{number}", shape, offset))
+        offset += tensors[-1].size
+    return Layout(tuple(tensors), size, "")
 
 
 CODECS = [
@@ -54,6 +95,18 @@ CODECS = [
     Entry("rotate+uniform(2)+ans", error=0.6, mixes=True, drifts=True),
     Entry("forget+sign", error=0.65),
     Entry("dare(0.5)+fp16", error=1.1, least=1e-2, grows=1.01, drifts=True),
+    Entry("sign(64)", error=0.65),
+    Entry("topk(0.1)+sign(64)", error=0.8),
+    Entry("bitdelta", error=0.65),
+    Entry("bitdelta", error=0.65, tensors=True),
+    Entry("forget+bitdelta", error=0.65, tensors=True),
+    Entry("lowrank(2)+int8", error=7e-3),
+    Entry("lowrank(2)+int8", error=0.75, mixes=True, drifts=True, tensors=True),
+    Entry("sketch(0.5)+int8", error=0.8, mixes=True, drifts=True),
+    Entry("lgreco(0.1)+zstd", error=0.1, mixes=True, drifts=True),
+    Entry("lgreco(0.3)+ans", error=0.3, mixes=True, drifts=True, tensors=True),
+    Entry("lgreco(error=0.05)+zstd", error=0.05, mixes=True, drifts=True, tensors=True),
+    Entry("lgreco(bits=8.7)+zstd", error=0.35, mixes=True, drifts=True),
 ]
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 1000]
@@ -62,7 +115,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = hnp.arrays(np.float32, st.integers(1, 200), elements=FINITE)
 
 
-@pytest.fixture(scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1])
+@pytest.fixture(scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1] + " of tensors" * entry.tensors)
 def entry(request):
     return request.param
 
