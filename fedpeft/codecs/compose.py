@@ -48,16 +48,8 @@ def composed(name: str) -> partial[Codec]:
             kinds[-1] = "stage"
         if word not in names(kinds[-1]) or (kinds[-1] == "coder" and not last):
             raise _unknown(name, word, kinds[-1])
-        if hiding and hasattr(load(kinds[-1], word), "fitted"):
-            raise PluginError(
-                f'codec "{name}": "{word}" treats each tensor by itself, and behind "{hiding}" there are none',
-                code="plugin.unknown-codec",
-                allowed=f"{word} at the front, or behind forget",
-                remedy=f'put it before "{hiding}", or do without one of them',
-            )
         if not last:
             stage = load("stage", word)
-            hiding = hiding or ("" if getattr(stage, "whole", False) else word)
             if place and getattr(stage, "first", False):
                 raise PluginError(
                     f'codec "{name}": "{word}" stands first or not at all',
@@ -66,6 +58,15 @@ def composed(name: str) -> partial[Codec]:
                     remedy=f"move it to the front: {word}+...",
                 )
             kinds.append(getattr(stage, "around", "codec"))
+        part = load(kinds[place], word)
+        if hiding and hasattr(part, "fitted"):
+            raise PluginError(
+                f'codec "{name}": "{word}" treats each tensor by itself, and behind "{hiding}" there are none',
+                code="plugin.unknown-codec",
+                allowed=f'"{word}" at the front, or behind forget only',
+                remedy=f'name another codec behind "{hiding}"',
+            )
+        hiding = hiding or ("" if getattr(part, "whole", False) else word)
     return partial(_make, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
 
 

@@ -125,7 +125,7 @@ class LGreCo(PerTensor):
         sent = [tensor for tensor, level in zip(tensors, levels, strict=True) if level]
         lengths, place = self._lengths(body, place, len(sent))
         if place + sum(lengths) != len(body):
-            raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"{place + sum(lengths)}, as it says")
+            raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"{place + sum(lengths)} bytes, as it says")
         values = np.zeros(size, dtype=np.float32)
         for tensor, level, length in zip(sent, levels.replace(b"\x00", b""), lengths, strict=True):
             with inside(self.name):
@@ -192,7 +192,7 @@ class LGreCo(PerTensor):
                 number |= (byte & 127) << shift
                 if byte < 128:
                     break
-            if byte >= 128 or (byte == 0 and number > 0):
+            if byte >= 128 or (byte == 0 and shift):
                 raise MalformedPayload(self.name, "a length that no encoder writes", allowed="LEB128 without padding")
             found.append(number)
         return found, place

@@ -6,6 +6,7 @@ With `tensors` a codec is fitted to a layout of several tensors, as in a run; el
 """
 
 import re
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from fedpeft.codecs import Codec, CodedCodec, LayoutCodec, MalformedPayload, fitted
 from fedpeft.codecs.base import through as both
 from fedpeft.codecs.feedback import compensate
+from fedpeft.errors import ClientFault
 from fedpeft.registry import BUILTIN, build
 from fedpeft.types import Layout, TensorSpec
 
@@ -254,9 +256,41 @@ def test_extension_is_refused(codec, more):
     assert refused_or_finite(codec, codec.encode(gaussian(100)) + more, 100)
 
 
-@pytest.mark.parametrize("claimed", [1, 99, 101, 10**9])
+@pytest.mark.parametrize("claimed", [1, 99, 101])
 def test_body_of_another_size_is_refused(codec, claimed):
     assert refused_or_finite(codec, codec.encode(gaussian(100)), claimed)
+
+
+@pytest.mark.parametrize("claimed", [10**9, 2**31, 2**31 + 100])
+def test_a_body_of_few_bytes_takes_no_memory_for_many_values(codec, claimed):
+    """2^31 values would be 8 GiB: whatever is wrong with a body is seen before that is asked for."""
+    body = codec.encode(gaussian(100))
+    tracemalloc.start()
+    try:
+        assert refused_or_finite(codec, body, claimed)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4_000_000
+
+
+def test_decoding_takes_memory_in_proportion(codec):
+    """At most 40 bytes a value at its peak, the result's four among them: 80 GiB for 2^31 values, not more."""
+    size = 300_000
+    body = codec.encode(gaussian(size))
+    tracemalloc.start()
+    try:
+        codec.decode(body, size)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most <= 40 * size + 1_000_000
+
+
+@pytest.mark.parametrize("value", [1.0, -2.5, 0.0, 1e-30])
+def test_one_element(entry, codec, value):
+    found = through(codec, np.float32([value]))
+    assert abs(float(found[0]) - value) <= max(entry.error, 2**-8) * abs(value) + (0 if entry.least < 1e-3 else 1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -312,7 +346,23 @@ def test_codes_are_refused_where_the_vector_is(entry, data, size):
         assert np.isfinite(codec.view(body, size).decode()).all()
 
 
+def test_knowing_both_at_once_is_as_decoding(entry, codec):
+    values = gaussian(1000)
+    body, decoded = both(codec, values)
+    assert body == codec.encode(values)
+    assert decoded.tobytes() == codec.decode(body, 1000).tobytes()
+
+
 # --- error feedback around it ---
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_before_it_is_encoded(codec, value):
+    values = gaussian(100)
+    values[7] = value
+    with pytest.raises(ClientFault, match="1 of 100 values of the delta are not finite") as caught:
+        compensate(codec, values, np.zeros(100, dtype=np.float32))
+    assert caught.value.code == "codec.not-finite"
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])
