@@ -25,7 +25,7 @@ from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
-from fedpeft.codecs import Codec, fitted
+from fedpeft.codecs import fitted
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
@@ -183,7 +183,7 @@ class Agent:
     def _train(self, client: ClientId, ahead: _Ahead) -> Frame:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
-        store, codec = self.homes[client].store, self._codec(plan, of_deltas=result.scalars is None)
+        store, codec = self.homes[client].store, build("codec", plan.codec, {})
         if result.scalars is not None:
             # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
             body, sections = codec.encode(result.scalars), NO_SECTIONS
@@ -191,7 +191,7 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
+            body, left = compensate(fitted(codec, self.layout), self.memory.sharing.shared_of(delta), residual)
             sections = self.memory.settle(work, result, store)
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
@@ -203,14 +203,6 @@ class Agent:
             metrics={**result.metrics, "memory_lost": 1.0} if work.lost else result.metrics,
             sections=sections,
         )
-
-    def _codec(self, plan: Plan, of_deltas: bool) -> Codec:
-        """What encodes the update: vectors of the layout, or scalars."""
-        try:
-            codec: Codec = build("codec", plan.codec, {})
-            return fitted(codec, self.layout) if of_deltas else codec
-        except PluginError as error:
-            raise _lacks(plan.client, error) from error
 
     def _trained(self, client: ClientId, ahead: _Ahead) -> tuple[Work, FloatArray, TrainingResult]:
         """The training that a frame's plan asks for: the work, its delta, shape (d,), and all that came of it."""
@@ -241,18 +233,20 @@ class Agent:
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
         try:
-            load("codec", plan.codec)
+            fitted(build("codec", plan.codec, {}), self.layout)  # before any work is done for nothing
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
                 load("objective", plan.objective)
             else:
                 raise PluginError(f'objective "{plan.objective}" is a path of the coordinator', code="client.no-plugin")
             load(self.optimizers, plan.optimizer)
             if plan.auxiliary:
-                load("codec", plan.auxiliary)
+                fitted(build("codec", plan.auxiliary, {}), self.layout)
             home = self.homes[client]
             return self.memory.open(plan, self._start(client, frame), home.train, home.store, frame.sections)
         except PluginError as error:
-            raise _lacks(client, error) from error
+            raise ClientFault(
+                f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
+            ) from error
 
     def _start(self, client: ClientId, frame: Frame) -> FloatArray:
         """θ of the version that the frame brings, shape (d,); the version is kept on disk."""
@@ -271,10 +265,6 @@ class Agent:
         if frame.version > 0:
             store.keep_broadcast(frame.version, codes, also={frame.base})
         return start
-
-
-def _lacks(client: ClientId, error: PluginError) -> ClientFault:
-    return ClientFault(f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy)
 
 
 def _base_lost(message: str) -> ClientFault:
