@@ -90,8 +90,8 @@ class LGreCo(PerTensor):
         least = made._least(layout.size)
         if self.bits and self._budget(layout.size) < least:
             raise PluginError(
-                f'codec "{self.name}": a budget of {self.bits:g} bits a value is {self._budget(layout.size):,} bytes for '
-                f"{layout.size:,} values in {len(layout.tensors)} tensors, too few to send one of them",
+                f'codec "{self.name}": a budget of {self.bits:g} bits a value is {self._budget(layout.size):,} bytes '
+                f"for {layout.size:,} values in {len(layout.tensors)} tensors, too few to send one of them",
                 code="codec.budget",
                 allowed=f"from {math.ceil(8e4 * least / layout.size) / 1e4:g} bits on",
                 remedy="raise bits, or give an error in its place: lgreco(0.5)",

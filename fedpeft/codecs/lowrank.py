@@ -3,8 +3,8 @@
     Q ← seeded Gaussian, (m, r);    repeat: P ← orth(M Q), Q ← Mᵀ P;    M̂ = P Qᵀ = Σ_k p_k q_kᵀ
 
 PowerSGD (Vogels et al. 2019, arXiv 1905.13727), Algorithm 1, for an M of shape (n, m). It takes one iteration and starts
-from the last round's Q; a codec remembers nothing, so it takes three from a seeded start, after which what is kept is
-within a percent or so of the best there is at that rank. r (n + m) values go for n m: `lowrank(4)+fp16`, or
+from the last round's Q; a codec remembers nothing, so it takes three from a seeded start, after which the error is
+within two percent of the least there is at that rank. r (n + m) values go for n m: `lowrank(4)+fp16`, or
 `lowrank(4)+int8`. Both factors get the same length, √‖q_k‖ each, so that one codec fits both. Tensors of one dimension,
 and matrices that would not get smaller, go as they are; of more dimensions, all but the first count as m.
 

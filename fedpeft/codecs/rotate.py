@@ -70,7 +70,6 @@ class Rotated:
         return signs(packed(self._key, 0, count), count)
 
 
-
 def _block(size: int) -> int:
     """The block of a vector: B, or the next power of two of a shorter one."""
     return min(BLOCK, 1 << max(0, size - 1).bit_length())

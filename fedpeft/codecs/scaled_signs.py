@@ -1,7 +1,7 @@
 """What codecs of one bit a value share: signs, and a scale for each group of values, their mean magnitude.
 
-    body = scales, fp32 LE, one a group ‖ bits, 8 a byte, the first value lowest: 1 for +s (and for a zero), 0 for −s
-           ‖ a 1 that ends them
+body = scales, fp32 LE, one a group ‖ bits, 8 a byte, the first value lowest: 1 for +s (and for a zero), 0 for −s
+       ‖ a 1 that ends them
 """
 
 from __future__ import annotations

@@ -72,5 +72,5 @@ def test_blocks_of_signs_have_scales_of_their_own():
 
 @pytest.mark.parametrize("block", ["7", "8.5", "-64", "70000", "nan"])
 def test_a_block_that_is_none_is_refused(block):
-    with pytest.raises(PluginError, match="block = .* must be a whole number"):
+    with pytest.raises(PluginError, match=r"block = .* must be a whole number"):
         build("codec", f"sign({block})", {})

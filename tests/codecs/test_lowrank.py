@@ -40,7 +40,9 @@ def test_a_matrix_of_that_rank_comes_back_as_the_inner_codec_lets_it():
     body = codec.encode(values)
     assert len(body) == 4 + 4 * 3 * 100
     assert relative(codec.decode(body, 2400), values) < 1e-6
-    assert relative(codec_of("lowrank(3)+int8", (40, 60)).decode(_through("lowrank(3)+int8", values), 2400), values) < 0.02
+    assert (
+        relative(codec_of("lowrank(3)+int8", (40, 60)).decode(_through("lowrank(3)+int8", values), 2400), values) < 0.02
+    )
 
 
 def _through(name, values):
@@ -104,5 +106,5 @@ def test_another_length_is_refused_by_the_whole_name():
 
 @pytest.mark.parametrize("rank", ["0", "1.5", "-1", "2000", "nan"])
 def test_a_rank_that_is_none_is_refused(rank):
-    with pytest.raises(PluginError, match="rank = .* must be a whole number from 1 to 1024"):
+    with pytest.raises(PluginError, match=r"rank = .* must be a whole number from 1 to 1024"):
         build("codec", f"lowrank({rank})+int8", {})

@@ -58,5 +58,5 @@ def test_one_value_has_a_bucket_of_its_own():
 
 @pytest.mark.parametrize("share", ["0", "1.1", "nan", "-0.1"])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(PluginError, match="share = .* must be from 0.001 to 1"):
+    with pytest.raises(PluginError, match=r"share = .* must be from 0.001 to 1"):
         codec(share)

@@ -117,7 +117,9 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = hnp.arrays(np.float32, st.integers(1, 200), elements=FINITE)
 
 
-@pytest.fixture(scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1] + " of tensors" * entry.tensors)
+@pytest.fixture(
+    scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1] + " of tensors" * entry.tensors
+)
 def entry(request):
     return request.param
 
