@@ -2,14 +2,14 @@
 
     Q ← seeded Gaussian, (m, r);    repeat: P ← orth(M Q), Q ← Mᵀ P;    M̂ = P Qᵀ = Σ_k p_k q_kᵀ
 
-PowerSGD (Vogels et al. 2019, arXiv 1905.13727), Algorithm 1, for an M of shape (n, m). It takes one iteration and starts
-from the last round's Q; a codec remembers nothing, so it takes three from a seeded start, after which the error is
-within two percent of the least there is at that rank. r (n + m) values go for n m: `lowrank(4)+fp16`, or
-`lowrank(4)+int8`. Both factors get the same length, √‖q_k‖ each, so that one codec fits both. Tensors of one dimension,
-and matrices that would not get smaller, go as they are; of more dimensions, all but the first count as m.
+PowerSGD (Vogels et al. 2019, arXiv 1905.13727), Algorithm 1, for an M of shape (n, m). There one iteration starts from
+the last round's Q; a codec remembers nothing, so it takes three from a seeded start, after which the error is within
+two percent of the least at that rank. r (n + m) values go for n m: `lowrank(4)+int8`. Both factors of a direction get
+the same length, √‖q_k‖, so that one codec fits both. Tensors of one dimension, and matrices that would not get smaller,
+go as they are; of more dimensions, all but the first count as m.
 
-It is made for matrices of few directions: SGD's deltas of large weights. On Gaussian values, which LoRA's factors after
-AdamW nearly are, r directions hold about r (√n + √m)² / (n m) of the squared norm and no more.
+A client's delta of a few steps is of few directions in many of its matrices, LoRA's A above all; a Gaussian matrix has
+none: r directions hold about r (√n + √m)² / (n m) of its squared norm. `lgreco` tells which is which.
 
     body = d mod 2^32, u32 LE ‖ inner codec of, tensor by tensor: P (n r values) ‖ Q (m r values), or the tensor itself
 
