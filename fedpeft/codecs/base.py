@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from fedpeft.errors import ClientFault
 from fedpeft.types import Coded, FloatArray, Layout
@@ -57,7 +57,9 @@ class Codec(Protocol):
     (5, [2.0, -2.0, 2.0])
     """
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """What a run file calls it, with its values."""
 
     def encode(self, values: FloatArray) -> bytes:
         """The bytes of a finite fp32 vector, shape (d,); `values` is not changed."""

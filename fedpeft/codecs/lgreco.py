@@ -13,7 +13,7 @@ A round's choice travels with it:
     body = d mod 2^32, u32 LE ‖ level of each tensor, u8: its place in `ladder` (0: it is not sent)
            ‖ bytes of each tensor that is sent, LEB128 ‖ their bodies
 
-Encoding runs some twenty codecs over everything; decoding only those that were chosen.
+Encoding runs sixteen codecs over everything; decoding only those that were chosen.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ class LGreCo(PerTensor):
             PluginError: the budget is too small to send even one of the tensors.
         """
         made = super().fitted(layout)
-        least = made._least(layout.size)
-        if self.bits and self._budget(layout.size) < least:
+        if self.bits and self._budget(layout.size) < (least := made._least(layout.size)):
             raise PluginError(
                 f'codec "{self.name}": a budget of {self.bits:g} bits a value is {self._budget(layout.size):,} bytes '
                 f"for {layout.size:,} values in {len(layout.tensors)} tensors, too few to send one of them",

@@ -155,7 +155,10 @@ def _smallest(found: list[tuple[float, float, str]]) -> list[Figure]:
     figures = []
     for most in ERRORS:
         bits, _, name = min(one for one in found if one[1] <= most)
-        about = {"group": "smallest for an error", "note": f"{name}, {32 / bits:.3g} times smaller than fp32"}
+        about: dict[str, Any] = {
+            "group": "smallest for an error",
+            "note": f"{name}, {32 / bits:.3g} times smaller than fp32",
+        }
         figures.append(Figure.of(f"at most {100 * most:g} %", bits, "bits a value", **about))
     return figures
 
@@ -166,7 +169,7 @@ def _nearest(found: list[tuple[float, float, str]]) -> list[Figure]:
     for rate in RATES:
         error, bits, name = min((error, bits, name) for bits, error, name in found if bits <= rate * 1.001)
         note = f"{name} with {bits:.3g}; the bound is {2**-rate:.2g}"
-        about = {"group": "smallest error at a rate", "note": note}
+        about: dict[str, Any] = {"group": "smallest error at a rate", "note": note}
         figures.append(Figure.of(f"at most {rate:g} bits", error, "relative error", **about))
     return figures
 
