@@ -29,8 +29,8 @@ CODECS = (
     *("uniform(0.3)+zstd", "uniform(0.3)+ans", "uniform(1.1)+zstd", "uniform(1.1)+ans"),
     *("topk(0.1)+fp16", "topk(0.1)+sign", "topk(0.1)+sign(64)", "topk(0.01)+sign", "sketch(0.25)+int8"),
     *("lowrank(4)+fp16", "lowrank(4)+int8", "lowrank(4)+int4", "lowrank(4)+uniform(0.3)+ans", "lowrank(1)+int4"),
-    *("lgreco(0.1)+ans", "lgreco(0.33)+ans", "lgreco(0.33)+zstd", "lgreco(0.6)+ans"),
-    *("lgreco(bits=0.25)+ans", "lgreco(bits=0.0625)+ans"),
+    *("lgreco(0.1)+ans", "lgreco(0.33)+ans", "lgreco(0.33)+zstd"),
+    *("lgreco(bits=1)+ans", "lgreco(bits=0.25)+ans", "lgreco(bits=0.0625)+ans"),
 )
 AGAINST_PEER = {"int8": 0.7, "int4": 0.7, "topk(0.1)+sign": 0.7}
 """Speed of encoding, in that of the peer."""
@@ -42,7 +42,7 @@ SMALLER = {
     "lgreco(0.1)+ans": 7.5,
 }
 """Times smaller than fp32."""
-ERRORS = (0.005, 0.1, 0.33, 0.6, 0.8)
+ERRORS = (0.005, 0.1, 0.33, 0.8)
 RATES = (0.0625, 0.25, 0.5, 1, 2, 4, 8)  # bits a value
 BOUND = "bits against the bound of its error"
 PEER, LIMIT = "zstd-3 on fp16", "limit: copy"
