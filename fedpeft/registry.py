@@ -80,6 +80,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "sign": "fedpeft.codecs.sign:Sign",
         "bf16": "fedpeft.codecs.bf16:Bf16",
         "int4": "fedpeft.codecs.int4:Int4",
+        "bitdelta": "fedpeft.codecs.bitdelta:BitDelta",
     },
     "stage": {  # of a composed codec, before the last: `rotate+int4`
         "rotate": "fedpeft.codecs.rotate:Rotated",
@@ -87,6 +88,9 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "dare": "fedpeft.codecs.dare:Dare",
         "forget": "fedpeft.codecs.forget:Forgetful",
         "uniform": "fedpeft.codecs.uniform:Uniform",
+        "lowrank": "fedpeft.codecs.lowrank:LowRank",
+        "sketch": "fedpeft.codecs.sketch:Sketch",
+        "lgreco": "fedpeft.codecs.lgreco:LGreCo",
     },
     "coder": {  # of whole numbers, behind `uniform`
         "zstd": "fedpeft.codecs.coders.zstd:Zstd",

@@ -64,7 +64,7 @@ class AgentFleet:
         self.clients = [ClientId(f"c{node:02d}") for node in range(clients)]
         self.fates = fates or {}
         self.trainer = trainer or ScriptedTrainer(size)
-        downlink = make_downlink(down)
+        downlink = make_downlink(down, layout(size))
         self.stores = {
             client: ClientStore(folder / client, size, flush=False, downlink=downlink) for client in self.clients
         }

@@ -197,7 +197,7 @@ class FakeRun:
                 layout=layout(fleet.size),
                 initial=self.initial,
                 poll_s=0.25,
-                downlink=make_downlink(self.config.codec.down),
+                downlink=make_downlink(self.config.codec.down, layout(fleet.size)),
                 codecs={table.name: table.codec for table in self.config.devices if table.codec is not None},
                 scalars=scalars,
             ),

@@ -42,6 +42,7 @@ class Figure:
         samples: repeats, in the order in which they were taken.
         goals: what it should reach.
         note: how to read it, in a few words.
+        across: a second measure of the same thing, as its name and value: a group of such figures is drawn as points.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Figure:
     samples: tuple[float, ...] = ()
     goals: tuple[Goal, ...] = ()
     note: str = ""
+    across: tuple[str, float] | None = None
 
     @classmethod
     def of(
@@ -66,6 +68,7 @@ class Figure:
         role: Role = "own",
         goals: Iterable[Goal] = (),
         note: str = "",
+        across: tuple[str, float] | None = None,
     ) -> Figure:
         """A figure from its repeats, or from a single number.
 
@@ -75,7 +78,7 @@ class Figure:
         taken = (float(samples),) if isinstance(samples, (int, float)) else tuple(map(float, samples))
         if not taken or not all(map(math.isfinite, taken)):
             raise ValueError(f"{name}: samples are {list(taken)}; at least one is needed, and all finite")
-        return cls(name, median(taken), unit, group, better, role, taken, tuple(goals), note)
+        return cls(name, median(taken), unit, group, better, role, taken, tuple(goals), note, across)
 
     @classmethod
     def missing(

@@ -11,6 +11,7 @@ from fedpeft.bench.figure import Figure, Verdict, verdicts
 from fedpeft.bench.machine import Machine
 from fedpeft.bench.plot import bars
 from fedpeft.bench.results import Measurement, Results
+from fedpeft.bench.scatter import points
 from fedpeft.bench.table import figure_rows, number_text
 from fedpeft.errors import DataError
 from fedpeft.paths import write_atomically
@@ -96,7 +97,8 @@ def _subject(item: Measurement, drawn: dict[str, Drawn]) -> Iterator[str]:
     groups = dict.fromkeys(figure.group for figure in item.figures)
     plots = ""
     for place, group in enumerate(groups):
-        plot = bars([figure for figure in item.figures if figure.group == group])
+        shown = [figure for figure in item.figures if figure.group == group]
+        plot = points(shown) if any(figure.across for figure in shown) else bars(shown)
         if plot is not None:
             name = f"{item.subject}-{place}"
             drawn[name] = plot

@@ -26,6 +26,7 @@ from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
+from fedpeft.codecs import fitted
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.compose import parts_here
@@ -34,7 +35,7 @@ from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
-from fedpeft.registry import Kind, load, names
+from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
@@ -194,7 +195,7 @@ class Agent:
     def _train(self, client: ClientId, ahead: _Ahead) -> Frame:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
-        store, codec = self.homes[client].store, load("codec", plan.codec)()
+        store, codec = self.homes[client].store, build("codec", plan.codec, {})
         if result.scalars is not None:
             # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
             body, sections = codec.encode(result.scalars), NO_SECTIONS
@@ -202,7 +203,7 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
+            body, left = compensate(fitted(codec, self.layout), self.memory.sharing.shared_of(delta), residual)
             sections = self.memory.settle(work, result, store)
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
@@ -244,14 +245,14 @@ class Agent:
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
         try:
-            load("codec", plan.codec)
+            fitted(build("codec", plan.codec, {}), self.layout)  # before any work is done for nothing
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
                 load("objective", plan.objective)
             else:
                 raise PluginError(f'objective "{plan.objective}" is a path of the coordinator', code="client.no-plugin")
             load(self.optimizers, plan.optimizer)
             if plan.auxiliary:
-                load("codec", plan.auxiliary)
+                fitted(build("codec", plan.auxiliary, {}), self.layout)
             home = self.homes[client]
             start, checkpoint = self._start(client, frame)
             work = self.memory.open(plan, start, home.train, home.store, frame.sections)

@@ -19,6 +19,7 @@ import numpy as np
 
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.client.store import ClientStore
+from fedpeft.codecs import Codec, fitted
 from fedpeft.errors import ClientFault
 from fedpeft.registry import build, load
 from fedpeft.training import TrainingJob, TrainingResult
@@ -146,7 +147,7 @@ class ClientMemory:
         return received
 
     def _decode(self, section: Section) -> FloatArray:
-        codec, size = load("codec", section.codec)(), self.sharing.shared.size
+        codec, size = self._codec(section.codec), self.sharing.shared.size
         if len(section.body) > codec.max_bytes(size):
             raise ClientFault(
                 f'the vector "{section.name}" has {len(section.body)} bytes of codec {section.codec!r}',
@@ -167,9 +168,12 @@ class ClientMemory:
                 code="client.not-finite",
                 remedy="lower local.learning_rate, or look at this client's data",
             )
-        codec = load("codec", plan.auxiliary)()
+        codec = self._codec(plan.auxiliary)
         body = codec.encode(shared)
         return Section(name, plan.auxiliary, body), codec.decode(body, size)
+
+    def _codec(self, name: str) -> Codec:
+        return fitted(load("codec", name)(), self.sharing.shared)
 
 
 __all__ = ["ClientMemory", "Work"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from fedpeft.errors import ClientFault
-from fedpeft.types import Coded, FloatArray
+from fedpeft.types import Coded, FloatArray, Layout
 
 
 class MalformedPayload(ClientFault):
@@ -24,6 +25,11 @@ def inside(name: str) -> Iterator[None]:
         yield
     except MalformedPayload as refusal:
         raise MalformedPayload(name, refusal.message, allowed=refusal.allowed) from None
+
+
+def length_of(size: int) -> bytes:
+    """d mod 2^32, u32 LE: what a body begins with if it would else be taken for one of another length."""
+    return struct.pack("<I", size & 0xFFFFFFFF)
 
 
 @runtime_checkable
@@ -51,7 +57,9 @@ class Codec(Protocol):
     (5, [2.0, -2.0, 2.0])
     """
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """What a run file calls it, with its values."""
 
     def encode(self, values: FloatArray) -> bytes:
         """The bytes of a finite fp32 vector, shape (d,); `values` is not changed."""
@@ -80,3 +88,35 @@ class CodedCodec(Codec, Protocol):
         Raises:
             MalformedPayload: see `Codec.decode`.
         """
+
+
+@runtime_checkable
+class LayoutCodec(Codec, Protocol):
+    """A codec that treats each tensor by itself. Optional: one without `fitted` sees a vector and no more.
+
+    Layouts never travel: both sides derive theirs from the model, and the hello compares digests.
+    """
+
+    def fitted(self, layout: Layout) -> Codec:
+        """This codec for vectors of that layout; as it was made, it takes any vector for one tensor.
+
+        Raises:
+            PluginError: nothing can be made of such tensors, e.g. a budget that is too small for them.
+        """
+
+
+def fitted(codec: Codec, layout: Layout) -> Codec:
+    """The codec told which tensors the vector is made of, if it asks."""
+    fit = getattr(codec, "fitted", None)  # `isinstance` of a protocol looks at all its members, each time
+    made: Codec = codec if fit is None else fit(layout)
+    return made
+
+
+def through(codec: Codec, values: FloatArray) -> tuple[bytes, FloatArray]:
+    """The body of a vector, and what it decodes to; a codec that knows both at once has a method of that name."""
+    known = getattr(codec, "through", None)
+    if known is not None:
+        both: tuple[bytes, FloatArray] = known(values)
+        return both
+    body = codec.encode(values)
+    return body, codec.decode(body, values.size)

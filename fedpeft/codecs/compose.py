@@ -1,11 +1,13 @@
 """Codecs by composition: `rotate+int4`, `topk(0.05)+sign`, `uniform(0.8)+zstd`, `int4(dither)`.
 
     name     = part + part + ...        all parts but the last are stages, each around what follows it
-    part     = word, or word(value, value, ...)
+    part     = word, or word(value, value, key=value, ...)
 
 The last part is a codec of the registry, a stage (registry kind `stage`) a class whose first argument is the codec
-inside it: or, if it says `around = "coder"`, a coder. One that says `first = True` stands at the front only. Values in
-parentheses are further arguments, in their order.
+inside it: or, if it says `around = "coder"`, a coder. One that says `first = True` stands at the front only, and one
+that says `whole = True` hands the vector on as it is. Behind any other no tensors are left to see, so a part that is
+fitted to them (see `LayoutCodec`) cannot stand there. Values in parentheses are further arguments, in their order or by
+name.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ def composed(name: str) -> partial[Codec]:
             allowed=f'e.g. "topk(0.05)+fp16", at most {_MOST} parts',
             remedy="write it so",
         )
-    told = tuple((part[1], _values(part[2])) for part in parts if part)
+    told = tuple((part[1], *_values(name, part[2])) for part in parts if part)
     kinds: list[Kind] = ["codec"]  # of each part
-    for place, (word, _) in enumerate(told):
+    hiding = ""  # the first stage that does not hand on tensors
+    for place, (word, *_) in enumerate(told):
         last = place == len(told) - 1
         if kinds[-1] == "codec" and not last:
             kinds[-1] = "stage"
@@ -55,6 +58,15 @@ def composed(name: str) -> partial[Codec]:
                     remedy=f"move it to the front: {word}+...",
                 )
             kinds.append(getattr(stage, "around", "codec"))
+        part = load(kinds[place], word)
+        if hiding and hasattr(part, "fitted"):
+            raise PluginError(
+                f'codec "{name}": "{word}" treats each tensor by itself, and behind "{hiding}" there are none',
+                code="plugin.unknown-codec",
+                allowed=f'"{word}" at the front, or behind forget only',
+                remedy=f'name another codec behind "{hiding}"',
+            )
+        hiding = hiding or ("" if getattr(part, "whole", False) else word)
     return partial(_make, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
 
 
@@ -88,23 +100,45 @@ def _unknown(name: str, word: str, kind: Kind) -> PluginError:
     )
 
 
-def _make(parts: tuple[tuple[Kind, str, tuple[Any, ...]], ...]) -> Codec:
+def _make(parts: tuple[tuple[Kind, str, tuple[Any, ...], dict[str, Any]], ...]) -> Codec:
     made = _called(*parts[-1])
-    for kind, word, values in reversed(parts[:-1]):
-        made = _called(kind, word, (made, *values))
+    for kind, word, values, named in reversed(parts[:-1]):
+        made = _called(kind, word, (made, *values), named)
     codec: Codec = made
     return codec
 
 
-def _called(kind: Kind, word: str, values: tuple[Any, ...]) -> Any:
+def _called(kind: Kind, word: str, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
     known = parameters(kind, word)
     if len(values) > len(known):
         raise ValueError(f"{word} takes {len(known)} values, not {len(values)}: {', '.join(known)}")
-    return build(kind, word, dict(zip(known, values, strict=False)))
+    told = dict(zip(known, values, strict=False))
+    twice = told.keys() & named.keys()
+    if twice:
+        raise ValueError(f"{word} is told {min(twice)} twice")
+    return build(kind, word, told | named)
 
 
-def _values(text: str | None) -> tuple[float | str, ...]:
-    return tuple(_value(part.strip()) for part in text.split(",")) if text and text.strip() else ()
+def _values(name: str, text: str | None) -> tuple[tuple[float | str, ...], dict[str, float | str]]:
+    """Values in their order, and those by name."""
+    values: list[float | str] = []
+    named: dict[str, float | str] = {}
+    for part in text.split(",") if text and text.strip() else ():
+        key, equals, value = (word.strip() for word in part.rpartition("="))
+        if (named and not equals) or key in named:
+            raise PluginError(
+                f'codec "{name}": "{part.strip()}" stands behind a value with a name'
+                if not equals
+                else f'codec "{name}": {key} is told twice',
+                code="plugin.unknown-codec",
+                allowed="values in their order, then values by name, each once",
+                remedy="write it so",
+            )
+        if equals:
+            named[key] = _value(value)
+        else:
+            values.append(_value(value))
+    return tuple(values), named
 
 
 def _value(word: str) -> float | str:

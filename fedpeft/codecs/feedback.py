@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedpeft.codecs.base import Codec
+from fedpeft.codecs.base import Codec, through
 from fedpeft.errors import ClientFault
 from fedpeft.types import FloatArray
 
@@ -42,7 +42,7 @@ def compensate(codec: Codec, delta: FloatArray, residual: FloatArray) -> tuple[b
             allowed="finite values",
             remedy="lower local.learning_rate or set local.max_grad_norm",
         )
-    body = codec.encode(corrected)
     if not getattr(codec, "owes", True):
-        return body, np.zeros_like(corrected)
-    return body, corrected - codec.decode(body, corrected.size)
+        return codec.encode(corrected), np.zeros_like(corrected)
+    body, decoded = through(codec, corrected)
+    return body, corrected - decoded

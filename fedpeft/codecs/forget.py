@@ -6,8 +6,8 @@ or for clients that must keep nothing on disk between rounds.
 
 from __future__ import annotations
 
-from fedpeft.codecs.base import Codec, inside
-from fedpeft.types import FloatArray
+from fedpeft.codecs.base import Codec, fitted, inside
+from fedpeft.types import FloatArray, Layout
 
 
 class Forgetful:
@@ -19,6 +19,7 @@ class Forgetful:
 
     first = True
     owes = False
+    whole = True
 
     def __init__(self, inner: Codec) -> None:
         self.inner = inner
@@ -34,3 +35,7 @@ class Forgetful:
         """See `Codec.decode`."""
         with inside(self.name):
             return self.inner.decode(body, size)
+
+    def fitted(self, layout: Layout) -> Forgetful:
+        """See `LayoutCodec.fitted`."""
+        return Forgetful(fitted(self.inner, layout))

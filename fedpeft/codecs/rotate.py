@@ -12,12 +12,10 @@ nothing. The last block is filled up with zeros, and a vector of fewer values th
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs.base import Codec, MalformedPayload, inside
+from fedpeft.codecs.base import Codec, MalformedPayload, inside, length_of
 from fedpeft.randomness.directions import packed, signs
 from fedpeft.randomness.streams import derive
 from fedpeft.types import FloatArray
@@ -44,11 +42,11 @@ class Rotated:
         blocks = np.zeros(self._padded(values.size), dtype=np.float64)
         blocks[: values.size] = values
         blocks *= self._signs(blocks.size)
-        return _length(values.size) + self.inner.encode(_finite(_turned(blocks, _block(values.size))))
+        return length_of(values.size) + self.inner.encode(_finite(_turned(blocks, _block(values.size))))
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""
-        padded, length = self._padded(size), _length(size)
+        padded, length = self._padded(size), length_of(size)
         if not body.startswith(length):
             raise MalformedPayload(self.name, "it is of another number of values", allowed=f"{size}")
         with inside(self.name):
@@ -70,10 +68,6 @@ class Rotated:
 
     def _signs(self, count: int) -> FloatArray:
         return signs(packed(self._key, 0, count), count)
-
-
-def _length(size: int) -> bytes:
-    return struct.pack("<I", size & 0xFFFFFFFF)
 
 
 def _block(size: int) -> int:

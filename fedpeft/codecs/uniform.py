@@ -1,6 +1,6 @@
 """A uniform step and an entropy coder: near the rate–distortion bound of Gaussian values, at any rate.
 
-    Δ = step · rms(x),    q_i = round(x_i / Δ),    x̂_i = Δ · q_i
+    Δ = min(step · rms(x), max |x_i|),    q_i = round(x_i / Δ),    x̂_i = Δ · q_i
 
 Entropy-coded scalar quantisation (Gish & Pierce 1968): above a bit or so the coded q take about a quarter of a bit a
 value more than the bound err = 2^-bits allows any code. LoRA deltas of AdamW are nearly Gaussian, so this is the codec
@@ -47,14 +47,24 @@ class Uniform:
 
     def encode(self, values: FloatArray) -> bytes:
         """See `Codec.encode`."""
+        delta, symbols = self._symbols(values)
+        return struct.pack("<f", delta) + self.coder.encode(symbols)
+
+    def through(self, values: FloatArray) -> tuple[bytes, FloatArray]:
+        """See `codecs.base.through`: coders lose nothing, so none is asked to decode."""
+        delta, symbols = self._symbols(values)
+        return struct.pack("<f", delta) + self.coder.encode(symbols), symbols.astype(np.float32) * np.float32(delta)
+
+    def _symbols(self, values: FloatArray) -> tuple[float, Symbols]:
+        """Δ and q."""
         largest = float(np.abs(values).max(initial=0))
         # In units of the largest, so that no square overflows or vanishes.
         rms = largest * float(np.sqrt(np.mean(np.square(values / largest, dtype=np.float64)))) if largest else 0.0
-        delta = float(np.float32(min(max(self.step * rms, largest / LARGEST), _LARGEST_STEP)))
+        # At most the largest: it at least arrives, also where all are of one size.
+        delta = float(np.float32(min(max(self.step * rms, largest / LARGEST), largest, _LARGEST_STEP)))
         if delta < _TINY:  # it would lose its own precision: all is sent as zeros
-            return struct.pack("<f", 0.0) + self.coder.encode(np.zeros(values.size, dtype=np.int32))
-        symbols = np.clip(np.rint(values / np.float32(delta)), -LARGEST, LARGEST).astype(np.int32)
-        return struct.pack("<f", delta) + self.coder.encode(symbols)
+            return 0.0, np.zeros(values.size, dtype=np.int32)
+        return delta, np.clip(np.rint(values / np.float32(delta)), -LARGEST, LARGEST).astype(np.int32)
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""

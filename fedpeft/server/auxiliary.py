@@ -11,12 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedpeft.aggregation.guard import l2_norm
+from fedpeft.codecs import fitted
 from fedpeft.config import RunConfig
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.registry import build
 from fedpeft.server.post import decoding
 from fedpeft.strategies import Strategy
-from fedpeft.types import ClientId, FloatArray
+from fedpeft.types import ClientId, FloatArray, Layout
 from fedpeft.wire.sections import Section
 
 
@@ -26,15 +27,15 @@ class Auxiliary:
     Args:
         strategy: what it sends and receives; its round is begun.
         config: `codec.auxiliary` and `limits.max_auxiliary_norm` count.
-        size: of every vector, s.
+        layout: of every vector, s values.
     """
 
-    def __init__(self, strategy: Strategy, config: RunConfig, size: int) -> None:
+    def __init__(self, strategy: Strategy, config: RunConfig, layout: Layout) -> None:
         self.strategy = strategy
-        self.size = size
+        self.size = layout.size
         self.codec_name = config.codec.auxiliary
         self.max_norm = config.limits.max_auxiliary_norm
-        self.codec = build("codec", self.codec_name, {})
+        self.codec = fitted(build("codec", self.codec_name, {}), layout)
         self._sections: tuple[Section, ...] | None = None
 
     @property

@@ -100,7 +100,7 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
-            reading=DeltaReading(settings.layout.size) if settings.scalars is None else ScalarReading(settings.scalars),
+            reading=DeltaReading(settings.layout) if settings.scalars is None else ScalarReading(settings.scalars),
         )
         self.meeting = Meeting(self.state)
         self.evaluations = Evaluations(self.state, evaluate)

@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.codecs import CodedCodec
+from fedpeft.codecs import CodedCodec, fitted
 from fedpeft.codecs.base import Codec
 from fedpeft.errors import ClientFault
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
 from fedpeft.server.post import decoding
-from fedpeft.types import ClientId, FloatArray, Update
+from fedpeft.types import ClientId, FloatArray, Layout, Update
 from fedpeft.wire.frame import Frame
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.replica import fingerprint
@@ -42,9 +42,14 @@ class Reading(Protocol):
 
 
 class PlannedCodecs:
-    """The codecs that plans name. Each is built once: looking at its signature for each reply adds up."""
+    """The codecs that plans name. Each is built once: looking at its signature for each reply adds up.
 
-    def __init__(self) -> None:
+    Args:
+        layout: of the vectors that they code; None: what is coded has no tensors.
+    """
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self._layout = layout
         self._codecs: dict[str, Codec] = {}
 
     def of(self, asked: Asked) -> tuple[str, Codec]:
@@ -52,7 +57,8 @@ class PlannedCodecs:
         assert asked.plan is not None
         name = asked.plan.codec
         if name not in self._codecs:
-            self._codecs[name] = build("codec", name, {})
+            codec: Codec = build("codec", name, {})
+            self._codecs[name] = codec if self._layout is None else fitted(codec, self._layout)
         return name, self._codecs[name]
 
 
@@ -60,12 +66,12 @@ class DeltaReading:
     """A delta of the shared vector; where its codec allows, it stays in codes until somebody reads it.
 
     Args:
-        size: of the shared vector.
+        layout: of the shared vector.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.codecs = PlannedCodecs()
+    def __init__(self, layout: Layout) -> None:
+        self.size = layout.size
+        self.codecs = PlannedCodecs(layout)
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""

@@ -72,7 +72,7 @@ class Round(ABC):
         self.number = number
         self.attempt = attempt
         self.shorts = shorts
-        self.auxiliary = Auxiliary(state.strategy, state.config, state.settings.layout.size)
+        self.auxiliary = Auxiliary(state.strategy, state.config, state.settings.layout)
         self.accepted = 0  # updates that count towards the round
         self.ages: list[int] = []  # of all that were folded
         self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedpeft.codecs import Codec
+from fedpeft.codecs.base import fitted
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback_downlink import FeedbackDownlink
@@ -13,6 +14,7 @@ from fedpeft.codecs.int8 import Int8
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.types import Layout
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -75,20 +77,20 @@ def load_codec(key: str, name: str) -> Codec:
     return codec
 
 
-def make_downlink(name: str) -> Downlink | None:
-    """Whose codes broadcasts of `codec.down` are; None: the plain vector."""
+def make_downlink(name: str, layout: Layout) -> Downlink | None:
+    """Whose codes broadcasts of `codec.down` are, of vectors of this layout; None: the plain vector."""
     if name in WITHOUT_STEPS:
         return Int8Downlink() if name == "int8" else None
-    return FeedbackDownlink(build("codec", name, {}))
+    return FeedbackDownlink(fitted(build("codec", name, {}), layout))
 
 
 def update_bytes(federation: Federation, codec: str) -> int:
     """Nominal bytes of an update by this codec, with what goes up beside it."""
-    codecs, strategy, size = federation.config.codec, federation.strategy, federation.sharing.shared.size
+    codecs, strategy, layout = federation.config.codec, federation.strategy, federation.sharing.shared
     if federation.replica is not None:
-        scalars = federation.config.local.steps * federation.replica.coordinates.directions
-        return _nominal(codec, scalars)
-    return _nominal(codec, size) + len(strategy.receives) * _nominal(codecs.auxiliary, size)
+        scalars: Codec = build("codec", codec, {})
+        return scalars.nominal_bytes(federation.config.local.steps * federation.replica.coordinates.directions)
+    return _nominal(codec, layout) + len(strategy.receives) * _nominal(codecs.auxiliary, layout)
 
 
 def broadcast_bytes(federation: Federation) -> int:
@@ -96,18 +98,18 @@ def broadcast_bytes(federation: Federation) -> int:
 
     A client that is asked every so many rounds is sent as many steps, or the difference of codes if that is shorter.
     """
-    config, strategy, size = federation.config, federation.strategy, federation.sharing.shared.size
+    config, strategy, layout = federation.config, federation.strategy, federation.sharing.shared
     if federation.replica is not None:
         coordinates = federation.replica.coordinates
         return 2 * (coordinates.first + coordinates.size)
-    beside = len(strategy.sends) * _nominal(config.codec.auxiliary, size)
+    beside = len(strategy.sends) * _nominal(config.codec.auxiliary, layout)
     if config.codec.down == "fp32":
-        return Fp32().nominal_bytes(size) + beside
-    whole = Int8().nominal_bytes(size)
+        return Fp32().nominal_bytes(layout.size) + beside
+    whole = Int8().nominal_bytes(layout.size)
     if config.codec.down == "int8":
         return whole + beside
     steps = config.clients / config.round.updates
-    return min(whole, round(steps * _nominal(config.codec.down, size))) + beside
+    return min(whole, round(steps * _nominal(config.codec.down, layout))) + beside
 
 
 def mean_update_bytes(federation: Federation) -> int:
@@ -119,14 +121,14 @@ def mean_update_bytes(federation: Federation) -> int:
 
 def codec_notes(federation: Federation) -> list[str]:
     """What a person should know of the codecs before the run."""
-    config, size = federation.config, federation.sharing.shared.size
-    down, whole = config.codec.down, Int8().nominal_bytes(size)
+    config, layout = federation.config, federation.sharing.shared
+    down, whole = config.codec.down, Int8().nominal_bytes(layout.size)
     notes = [
         f"device class {table.name} sends its updates by {table.codec}, not by {config.codec.up}"
         for table in config.devices
         if table.codec not in (None, config.codec.up)
     ]
-    if isinstance(federation.downlink, FeedbackDownlink) and _nominal(down, size) >= whole:
+    if isinstance(federation.downlink, FeedbackDownlink) and _nominal(down, layout) >= whole:
         notes.append(
             f'codec.down = "{down}" takes no fewer bits than the codes in which broadcasts are kept: '
             'they will be those of codec.down = "int8"'
@@ -134,6 +136,5 @@ def codec_notes(federation: Federation) -> list[str]:
     return notes
 
 
-def _nominal(codec: str, size: int) -> int:
-    bytes_of: Codec = build("codec", codec, {})
-    return bytes_of.nominal_bytes(size)
+def _nominal(codec: str, layout: Layout) -> int:
+    return fitted(build("codec", codec, {}), layout).nominal_bytes(layout.size)

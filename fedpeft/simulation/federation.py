@@ -127,7 +127,7 @@ class Federation:
         if self.replica is not None:
             coordinates = self.replica.coordinates
             return CoefficientDownlink(coordinates.size, coordinates.first, self.replica.initial)
-        return make_downlink(self.config.codec.down)
+        return make_downlink(self.config.codec.down, self.sharing.shared)
 
     def whole(self, shared: FloatArray) -> FloatArray:
         """θ, shape (d,), of its shared part, shape (s,): what is private is as it began."""

@@ -44,10 +44,11 @@ SHAPES = (Shape(8, 64), Shape(2, 64), Shape(1, 32))
 
 
 def lora(**more: Any) -> Any:
-    """Rank 8 on query and value."""
+    """Rank 8 on query and value, unless told otherwise."""
     import peft
 
-    return peft.LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(TARGETS), **more)
+    own = {"r": RANK, "lora_alpha": ALPHA, "lora_dropout": 0.0, "target_modules": list(TARGETS)}
+    return peft.LoraConfig(**own | more)
 
 
 def text_rows(clients: int, shape: Shape) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -71,11 +72,14 @@ def _library() -> Iterator[Path]:
     yield from sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
 
 
-def encoder(dtype: str = "fp32") -> tuple[FlatAdapter, LabelNames]:
-    """MiniLM, its base in "fp32" or "bf16", with its adapter on it, and the task: four labels told by their names."""
+def encoder(dtype: str = "fp32", **more: Any) -> tuple[FlatAdapter, LabelNames]:
+    """MiniLM, its base in "fp32" or "bf16", with its adapter on it, and the task: four labels told by their names.
+
+    `more` changes the adapter, e.g. `r=32`.
+    """
     base = load_base(SOURCE, dtype=dtype)
     context = TaskContext.of(base, NAMES, temperature=TEMPERATURE, max_length=512)
-    return build_adapter(base.model, lora(), seed=0), LabelNames(context)
+    return build_adapter(base.model, lora(**more), seed=0), LabelNames(context)
 
 
 def label_embeddings() -> torch.Tensor:

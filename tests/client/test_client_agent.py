@@ -177,6 +177,8 @@ REFUSED = {
     "no plan": (replace(train(), plan=None), "client.no-plan"),
     "another layout": (train(layout="ff" * 32), "client.layout"),
     "unknown codec": (train(codec="zip9"), "client.no-plugin"),
+    "a codec that is told nonsense": (train(codec="topk(7)+int8"), "client.no-plugin"),
+    "a budget too small for its tensors": (train(codec="lgreco(bits=0.01)+zstd"), "client.no-plugin"),
     "unknown objective": (train(objective="selfish"), "client.no-plugin"),
     "unknown optimizer": (train(optimizer="lbfgs"), "client.no-plugin"),
     "a base that is gone": (train(number=9, version=8, base=7), "client.base-lost"),

@@ -55,6 +55,15 @@ def test_a_composed_name_is_stages_around_a_codec():
         ("topk+fp16", "refused its parameters"),
         ("int4(fast)", 'rounding = "fast" must be nearest or dither'),
         ("int4(dither, 2)", "int4 takes 1 values, not 2"),
+        ("topk(0.1)+bitdelta", '"bitdelta" treats each tensor by itself, and behind "topk" there are none'),
+        ("rotate+lowrank(4)+fp16", '"lowrank" treats each tensor by itself, and behind "rotate" there are none'),
+        ("lowrank(4)+lgreco(0.1)+zstd", '"lgreco" treats each tensor by itself, and behind "lowrank" there are none'),
+        ("lgreco(0.1)+int8", '"int8" is a codec, and a coder belongs there'),
+        ("topk(part=0.1)+fp16", 'stage "topk" has no parameter part'),
+        ("topk(share=0.1, share=0.2)+fp16", "share is told twice"),
+        ("topk(0.1, share=0.2)+fp16", "topk is told share twice"),
+        ("lgreco(bits=1, 0.1)+zstd", '"0.1" stands behind a value with a name'),
+        ("topk(inner=0.1)+fp16", "topk is told inner twice"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name, words):
@@ -62,10 +71,31 @@ def test_a_name_that_means_nothing_is_refused(name, words):
         codec(name)
 
 
-def test_a_near_miss_is_named():
+def test_values_may_be_given_by_name():
+    assert codec("topk(share = 0.25)+int4(rounding=dither)").name == codec("topk(0.25)+int4(dither)").name
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("rotate+int44", "int4"),
+        ("bitdelt", "bitdelta"),
+        ("low-rank(4)+int8", "lowrank"),
+        ("sketh(0.1)+fp16", "sketch"),
+        ("lgrec(0.1)+ans", "lgreco"),
+        ("lgreco(0.1)+zst", "zstd"),
+    ],
+)
+def test_a_near_miss_is_named(name, meant):
     with pytest.raises(PluginError) as caught:
-        codec("rotate+int44")
-    assert "int4" in caught.value.remedy
+        codec(name)
+    assert meant in caught.value.remedy
+
+
+def test_a_value_s_near_miss_is_named():
+    with pytest.raises(PluginError, match="lgreco") as caught:
+        codec("lgreco(eror=0.1)+ans")
+    assert "error" in caught.value.remedy
 
 
 def test_the_largest_are_kept_and_of_equals_the_first():

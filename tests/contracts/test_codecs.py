@@ -1,10 +1,12 @@
 """What every codec promises. To put one under this contract, add a line to `CODECS`.
 
 A name is one that a run file could give: built in, or `path/file.py:Class` relative to the root of the repository.
+With `tensors` a codec is fitted to a layout of several tensors, as in a run; else it sees a vector and no more.
 `error` bounds ‖decode(encode(x)) − x‖₂ / ‖x‖₂ on Gaussian values of any ordinary scale.
 """
 
 import re
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedpeft.codecs import Codec, CodedCodec, MalformedPayload
+from fedpeft.codecs import Codec, CodedCodec, LayoutCodec, MalformedPayload, fitted
+from fedpeft.codecs.base import through as both
 from fedpeft.codecs.feedback import compensate
+from fedpeft.errors import ClientFault
 from fedpeft.registry import BUILTIN, build
+from fedpeft.types import Layout, TensorSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,9 +34,47 @@ class Entry:
     grows: float = 2**-10  # by how much of itself the largest value may grow
     mixes: bool = False  # what comes out at a place depends on values at others
     drifts: bool = False  # what was decoded once need not go through unharmed: its scale is not that of the first time
+    tensors: bool = False  # fitted to tensors
 
     def build(self):
-        return build("codec", self.name, {}, relative_to=ROOT)
+        made = build("codec", self.name, {}, relative_to=ROOT)
+        return FittedAnew(made) if self.tensors else made
+
+
+class FittedAnew:
+    """A codec that is fitted to the layout of whatever length it meets."""
+
+    def __init__(self, codec):
+        assert isinstance(codec, LayoutCodec)
+        self.name, self.codec = codec.name, codec
+        self.owes = getattr(codec, "owes", True)
+
+    def encode(self, values):
+        return self.of(values.size).encode(values)
+
+    def decode(self, body, size):
+        return self.of(size).decode(body, size)
+
+    def max_bytes(self, size):
+        return self.of(size).max_bytes(size)
+
+    def nominal_bytes(self, size):
+        return self.of(size).nominal_bytes(size)
+
+    def of(self, size):
+        return fitted(self.codec, layout_of(size))
+
+
+def layout_of(size):
+    """Matrices, a vector and a tensor of one value, of so many values in all."""
+    shapes = [(1,)] if size > 3 else []
+    shapes += [(size // 3 // 8, 8), (8, size // 3 // 16, 2)] if size > 96 else []
+    shapes.append((size - sum(int(np.prod(shape)) for shape in shapes),))
+    tensors, offset = [], 0
+    for number, shape in enumerate(shapes):
+        tensors.append(TensorSpec(f"tensor{number}", shape, offset))
+        offset += tensors[-1].size
+    return Layout(tuple(tensors), size, "")
 
 
 CODECS = [
@@ -54,6 +97,18 @@ CODECS = [
     Entry("rotate+uniform(2)+ans", error=0.6, mixes=True, drifts=True),
     Entry("forget+sign", error=0.65),
     Entry("dare(0.5)+fp16", error=1.1, least=1e-2, grows=1.01, drifts=True),
+    Entry("sign(64)", error=0.65),
+    Entry("topk(0.1)+sign(64)", error=0.8),
+    Entry("bitdelta", error=0.65),
+    Entry("bitdelta", error=0.65, tensors=True),
+    Entry("forget+bitdelta", error=0.65, tensors=True),
+    Entry("lowrank(2)+int8", error=7e-3),
+    Entry("lowrank(2)+int8", error=0.75, mixes=True, drifts=True, tensors=True),
+    Entry("sketch(0.5)+int8", error=0.8, mixes=True, drifts=True),
+    Entry("lgreco(0.1)+zstd", error=0.1, mixes=True, drifts=True),
+    Entry("lgreco(0.3)+ans", error=0.3, mixes=True, drifts=True, tensors=True),
+    Entry("lgreco(error=0.05)+zstd", error=0.05, mixes=True, drifts=True, tensors=True),
+    Entry("lgreco(bits=8.7)+zstd", error=0.35, mixes=True, drifts=True),
 ]
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 1000]
@@ -62,7 +117,9 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = hnp.arrays(np.float32, st.integers(1, 200), elements=FINITE)
 
 
-@pytest.fixture(scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1])
+@pytest.fixture(
+    scope="module", params=CODECS, ids=lambda entry: entry.name.rsplit(":", 1)[-1] + " of tensors" * entry.tensors
+)
 def entry(request):
     return request.param
 
@@ -201,9 +258,41 @@ def test_extension_is_refused(codec, more):
     assert refused_or_finite(codec, codec.encode(gaussian(100)) + more, 100)
 
 
-@pytest.mark.parametrize("claimed", [1, 99, 101, 10**9])
+@pytest.mark.parametrize("claimed", [1, 99, 101])
 def test_body_of_another_size_is_refused(codec, claimed):
     assert refused_or_finite(codec, codec.encode(gaussian(100)), claimed)
+
+
+@pytest.mark.parametrize("claimed", [10**9, 2**31, 2**31 + 100])
+def test_a_body_of_few_bytes_takes_no_memory_for_many_values(codec, claimed):
+    """2^31 values would be 8 GiB: whatever is wrong with a body is seen before that is asked for."""
+    body = codec.encode(gaussian(100))
+    tracemalloc.start()
+    try:
+        assert refused_or_finite(codec, body, claimed)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4_000_000
+
+
+def test_decoding_takes_memory_in_proportion(codec):
+    """At most 40 bytes a value at its peak, the result's four among them: 80 GiB for 2^31 values, not more."""
+    size = 300_000
+    body = codec.encode(gaussian(size))
+    tracemalloc.start()
+    try:
+        codec.decode(body, size)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most <= 40 * size + 1_000_000
+
+
+@pytest.mark.parametrize("value", [1.0, -2.5, 0.0, 1e-30])
+def test_one_element(entry, codec, value):
+    found = through(codec, np.float32([value]))
+    assert abs(float(found[0]) - value) <= max(entry.error, 2**-8) * abs(value) + (0 if entry.least < 1e-3 else 1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -259,7 +348,23 @@ def test_codes_are_refused_where_the_vector_is(entry, data, size):
         assert np.isfinite(codec.view(body, size).decode()).all()
 
 
+def test_knowing_both_at_once_is_as_decoding(entry, codec):
+    values = gaussian(1000)
+    body, decoded = both(codec, values)
+    assert body == codec.encode(values)
+    assert decoded.tobytes() == codec.decode(body, 1000).tobytes()
+
+
 # --- error feedback around it ---
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_before_it_is_encoded(codec, value):
+    values = gaussian(100)
+    values[7] = value
+    with pytest.raises(ClientFault, match="1 of 100 values of the delta are not finite") as caught:
+        compensate(codec, values, np.zeros(100, dtype=np.float32))
+    assert caught.value.code == "codec.not-finite"
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])

@@ -66,3 +66,15 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, kind, count, look
         run_tiny(tmp_path / "parts", strategy=FedAdam(learning_rate=0.01), observers=[stop_at(kind, count)], **options)
     parts = run_tiny(tmp_path / "parts", strategy=FedAdam(learning_rate=0.01), resume=True, **options)
     assert parts.adapter_hash == whole.adapter_hash
+
+
+@pytest.mark.parametrize("codec", ["lgreco(0.3)+zstd", "lowrank(1)+int8", "bitdelta", "sketch(0.5)+int8"])
+def test_codecs_that_see_tensors_see_the_same_ones_however_it_is_run(tmp_path, codec):
+    """What clients hold back, and what they find of few directions, is the same again after a kill, and on any wire."""
+    options = {"codec__up": codec, "run__rounds": 5}
+    whole = run_tiny(tmp_path / "whole", **options)
+    assert run_tiny(tmp_path / "unwired", engine__wire=False, **options).adapter_hash == whole.adapter_hash
+    with pytest.raises(Stop):
+        run_tiny(tmp_path / "parts", observers=[stop_at(EventKind.ACCEPTED, 7)], **options)
+    assert run_tiny(tmp_path / "parts", resume=True, **options).adapter_hash == whole.adapter_hash
+    assert run_tiny(tmp_path / "other", codec__up="fp16", run__rounds=5).adapter_hash != whole.adapter_hash

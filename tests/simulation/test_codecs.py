@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
-from fake_fleet import fleet_config
+from fake_fleet import fleet_config, layout
 from tiny import run_tiny, tiny_arguments
 
 from fedpeft.codecs.broadcast import Int8Downlink
@@ -13,6 +14,7 @@ from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.errors import ConfigError, FedpeftError, PluginError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.codecs import check_codecs, make_downlink
+from fedpeft.types import Layout, TensorSpec
 
 DEVICES = [{"name": "tablet", "clients": 2}, {"name": "phone", "clients": 1}]
 
@@ -57,9 +59,18 @@ def test_scalars_go_down_as_they_are():
 
 
 def test_which_downlink():
-    assert make_downlink("fp32") is None
-    assert type(make_downlink("int8")) is Int8Downlink
-    assert isinstance(make_downlink("sign"), FeedbackDownlink)
+    assert make_downlink("fp32", layout()) is None
+    assert type(make_downlink("int8", layout())) is Int8Downlink
+    assert isinstance(make_downlink("sign", layout()), FeedbackDownlink)
+
+
+def test_a_downlink_knows_the_tensors():
+    two = Layout((TensorSpec("a", (4,), 0), TensorSpec("b", (2, 2), 4)), 8, "2b" * 32)
+    small, large = np.full(4, 0.001, dtype=np.float32), np.full(4, 1.0, dtype=np.float32)
+    downlink = make_downlink("bitdelta", two)
+    assert isinstance(downlink, FeedbackDownlink)
+    told = downlink.codec.decode(downlink.codec.encode(np.concatenate([small, large])), 8)
+    assert np.allclose(told, [0.001] * 4 + [1.0] * 4, rtol=1e-2)  # a scale for each
 
 
 def told(folder, kind, key):

@@ -56,7 +56,7 @@ def test_one_bad_client_of_ten_in_every_round_is_as_if_it_were_not_there(tmp_pat
     assert rounds == ROUNDS if kind != "drop" else rounds[0] == 1  # a silent device is busy, and not asked each round
 
 
-@pytest.mark.parametrize("codec", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp32", "fp16", "int8", "lgreco(0.3)+zstd"])
 @pytest.mark.parametrize("kind", ["corrupt", "nan"])
 def test_damage_is_seen_whatever_the_codec(tmp_path, codec, kind):
     result = run_tiny(

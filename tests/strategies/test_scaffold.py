@@ -76,7 +76,7 @@ def own_control(folder, client):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count", "codec"),
-    [(EventKind.ACCEPTED, 5, "int8"), (EventKind.COMMITTED, 4, "fp32"), (EventKind.ASKED, 8, "int8")],
+    [(EventKind.ACCEPTED, 5, "int8"), (EventKind.COMMITTED, 4, "fp32"), (EventKind.ASKED, 8, "bitdelta")],
 )
 def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, kind, count, codec):
     options = {"rounds": 5, "ask": 3, "codec__auxiliary": codec}

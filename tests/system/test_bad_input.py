@@ -126,6 +126,22 @@ CASES = {
     "no-plugin-file": (_changed(strategy={"name": "rule.py:R"}), "plugin.no-file", "rule.py", "relative", "path", 5),
     "strategy": (_changed(strategy={"name": "fedprx"}), "plugin.unknown-strategy", "fedprx", "fedavg", '"fedprox"', 5),
     "codec": (_changed(codec__up="int9"), "plugin.unknown-codec", "int9", "fp16", '"int8"', 5),
+    "codec-value": (
+        _changed(codec__up="topk(1.5)+sign"),
+        "plugin.stage-parameter",
+        "share = 1.5 must be above 0 and at most 1",
+        "share",
+        "correct the value",
+        5,
+    ),
+    "codec-budget": (
+        _changed(codec__up="lgreco(bits=0.01)+zstd"),
+        "codec.budget",
+        "a budget of 0.01 bits a value is",
+        "bits on",
+        "raise bits",
+        5,
+    ),
     "optimizer": (_changed(local__optimizer="adam"), "plugin.unknown-optimizer", "adam", "sgd", '"adamw"', 5),
     "task": (
         _changed(model__task="label-name"),
