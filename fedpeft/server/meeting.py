@@ -111,9 +111,10 @@ class Meeting:
             return "it has no training examples"
         if info.layout != digest:
             return f"its adapter has layout {info.layout[:12]}, the run's is {digest[:12]}"
-        codecs, strategy = self.state.config.codec, self.state.strategy
+        strategy = self.state.strategy
         objective = strategy.objective
-        for codec in (codecs.up, codecs.auxiliary) if strategy.sends or strategy.receives else (codecs.up,):
+        beside = (self.state.config.codec.auxiliary,) if strategy.sends or strategy.receives else ()
+        for codec in (*self.state.codecs, *beside):
             lacking = [] if ".py:" in codec else [part for part in parts_of(codec) if part not in info.codecs]
             if lacking:
                 whole = "" if lacking == [codec] else f', of "{codec}"'

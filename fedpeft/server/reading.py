@@ -42,30 +42,38 @@ class Reading(Protocol):
 
 
 class DeltaReading:
-    """A delta of the shared vector; where the codec allows, it stays in codes until somebody reads it.
+    """A delta of the shared vector, by the codec of its client's plan; where that allows, it stays in codes until
+    somebody reads it.
 
     Args:
-        codec: its name.
         size: of the shared vector.
     """
 
-    def __init__(self, codec: str, size: int) -> None:
-        self.name = codec
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
-        self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
+        self._codecs: dict[str, tuple[Codec, CodedCodec | None]] = {}  # once each: to look at a class anew adds up
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
-        check_body(frame, asked.client, self.name, self.codec, self.size)
+        assert asked.plan is not None
+        name = asked.plan.codec
+        codec, coded = self._codec(name)
+        check_body(frame, asked.client, name, codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
-        with decoding(asked.client, self.name, f"its {len(frame.body)} bytes"):
-            if self.coded is not None:
-                return Update.of_codes(asked.client, asked.round, self.coded.view(frame.body, self.size), *about)
-            return Update(asked.client, asked.round, self.codec.decode(frame.body, self.size), *about)
+        with decoding(asked.client, name, f"its {len(frame.body)} bytes"):
+            if coded is not None:
+                return Update.of_codes(asked.client, asked.round, coded.view(frame.body, self.size), *about)
+            return Update(asked.client, asked.round, codec.decode(frame.body, self.size), *about)
+
+    def _codec(self, name: str) -> tuple[Codec, CodedCodec | None]:
+        """A codec, and the same again where it can be folded without decoding."""
+        if name not in self._codecs:
+            codec: Codec = build("codec", name, {})
+            self._codecs[name] = codec, codec if isinstance(codec, CodedCodec) else None
+        return self._codecs[name]
 
 
 @dataclass(frozen=True, slots=True)

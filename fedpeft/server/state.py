@@ -15,6 +15,7 @@ from fedpeft.server.post import Post
 from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
+from fedpeft.server.scheduling import Scheduling, SchedulingSettings
 from fedpeft.strategies import Strategy
 from fedpeft.types import ClientId, Clock, FloatArray, Layout
 
@@ -31,6 +32,7 @@ class Settings:
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
+    scheduling: SchedulingSettings | None = None  # where the run file has a scheduler
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
 
 
@@ -55,10 +57,17 @@ class State:
     inflight: InFlight
     schedule: Schedule
     reading: Reading
+    scheduling: Scheduling | None = None  # picks arms; None: everybody gets what the run file says
 
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""
         return self.settings.steps.get(device, self.config.local.steps)
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Of updates: every one that a plan may name."""
+        arms = () if self.scheduling is None else self.scheduling.settings.grid.codecs
+        return tuple(dict.fromkeys((self.config.codec.up, *arms)))
 
     def learning_rate(self, number: int) -> float:
         """Of the clients in round `number`."""

@@ -33,6 +33,7 @@ from fedpeft.registry import build, load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
+from fedpeft.simulation.arm_costs import grid_of
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.parts import check_halves, private_parts, trained
@@ -250,7 +251,8 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_asynchronous(config, strategy)
     check_halves(config, strategy)
     check_scalars(config, strategy)
-    load_codec(config)
+    load_codec(config.codec.up)
+    check_arms(config)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
@@ -265,17 +267,25 @@ def check_plugins(config: RunConfig) -> Strategy:
     return strategy
 
 
-def load_codec(config: RunConfig) -> Codec:
-    """The codec of the updates.
+def check_arms(config: RunConfig) -> None:
+    """Find the scheduler and every codec that its arms name; errors as `load_codec`, `grid_of` and `build`."""
+    if config.scheduler is not None:
+        for name in grid_of(config).codecs:
+            load_codec(name, "scheduler.arms.codec")
+        build("scheduler", config.scheduler.name, config.scheduler.params)
+
+
+def load_codec(name: str, key: str = "codec.up") -> Codec:
+    """A codec of updates, by its name under `key`.
 
     Raises:
         PluginError: there is none of that name.
         ConfigError: what the name stands for is not a Codec.
     """
-    codec = build("codec", config.codec.up, {})
+    codec = build("codec", name, {})
     if not isinstance(codec, Codec):
         raise ConfigError(
-            f'codec.up = "{config.codec.up}" is a {type(codec).__name__}, not a Codec',
+            f'{key} = "{name}" is a {type(codec).__name__}, not a Codec',
             code="config.not-a-codec",
             allowed="a class with the attributes of fedpeft.codecs.Codec",
             remedy="add what it lacks, or name another class",

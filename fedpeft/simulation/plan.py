@@ -7,12 +7,10 @@ from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import message_bytes, part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
-from fedpeft.simulation.zeroth import make_settings, step_looks
-from fedpeft.training.memory import forward_memory, step_memory
-from fedpeft.training.steps import StepSettings
 
 
 def evaluation_notes(federation: Federation) -> list[str]:
@@ -46,13 +44,7 @@ def make_plan(federation: Federation) -> RunPlan:
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():
         examples[devices[client].table.name] += len(data)
-    largest = max(federation.train.values(), key=len)
-    settings = StepSettings.of(config.local)
-    about = (federation.adapter, federation.task, largest, config.local.batch_size)
-    if config.zeroth is None:
-        needed = step_memory(*about, settings) / 1e6
-    else:
-        needed = forward_memory(*about, *step_looks(config), tangents=make_settings(config).slopes) / 1e6
+    needed = step_megabytes(federation)
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)
