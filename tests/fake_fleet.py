@@ -21,6 +21,7 @@ from fedpeft.config import RunConfig, parse_config
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
+from fedpeft.server.scheduling import SchedulingSettings
 from fedpeft.simulation.clock import VirtualClock
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.types import (
@@ -178,6 +179,7 @@ class FakeRun:
         folder: Path,
         strategy: Strategy | None = None,
         scalars: ScalarSettings | None = None,
+        scheduling: SchedulingSettings | None = None,
         **options: Any,
     ) -> None:
         self.fleet = fleet
@@ -196,6 +198,7 @@ class FakeRun:
                 poll_s=0.25,
                 downlink=Int8Downlink() if self.config.codec.down == "int8" else None,
                 scalars=scalars,
+                scheduling=scheduling,
             ),
             fleet,
             fleet.clock,

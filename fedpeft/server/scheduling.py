@@ -66,7 +66,7 @@ class Scheduling:
         self.seed = config.run.seed
         self.settings = settings
         self.journal = journal
-        self.scheduler = load_scheduler(config, settings)
+        self.scheduler = load_scheduler(config, settings.grid, settings.times)
         self.reference = Reference()
         self._out: dict[tuple[int, int, ClientId], Chosen] = {}  # by round, attempt, client
         self._seen: list[Seen] = []
@@ -207,8 +207,13 @@ class Scheduling:
         )
 
 
-def load_scheduler(config: RunConfig, settings: SchedulingSettings) -> Scheduler:
+def load_scheduler(config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes] | None) -> Scheduler:
     """The scheduler that the run file names, told of its arms.
+
+    Args:
+        config: of a run with a `[scheduler]`.
+        grid: of its arms.
+        times: of a simulated fleet, by device class; None where the clock is real.
 
     Raises:
         PluginError: there is none of that name, or it refuses its parameters.
@@ -224,7 +229,7 @@ def load_scheduler(config: RunConfig, settings: SchedulingSettings) -> Scheduler
             allowed="a class derived from fedpeft.scheduling.Scheduler",
             remedy="derive it, or name another class",
         )
-    if scheduler.needs_times and settings.times is None:
+    if scheduler.needs_times and times is None:
         raise ConfigError(
             f'scheduler.name = "{table.name}" needs the time model of a simulated fleet, and engine.name = '
             f'"{config.engine.name}" runs on a real clock',
@@ -233,7 +238,7 @@ def load_scheduler(config: RunConfig, settings: SchedulingSettings) -> Scheduler
             remedy="simulate the run, or name a scheduler that learns, e.g. ucb",
         )
     try:
-        scheduler.begin(Setting(settings.grid, table.slowness, settings.times))
+        scheduler.begin(Setting(grid, table.slowness, times))
     except FedpeftError:
         raise
     except (TypeError, ValueError) as error:

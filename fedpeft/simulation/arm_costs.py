@@ -20,7 +20,7 @@ Activations are counted at rank R, so this errs on the safe side. What pruning w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +30,7 @@ from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError
 from fedpeft.scheduling import ClassTimes, Grid
-from fedpeft.server.scheduling import SchedulingSettings
+from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import message_bytes
 from fedpeft.types import ALL_COMPONENTS
@@ -123,6 +123,27 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
         }
     needs = tuple(costs.memory_mb(arm.rank, whole) for arm in grid.arms)
     return SchedulingSettings(grid, needs, costs.full_rank, times)
+
+
+def check_arms(config: RunConfig, load_codec: Callable[[str, str], object]) -> None:
+    """Find the scheduler and every codec that its arms name, before anything slow is loaded.
+
+    Args:
+        config: of any run; one without a scheduler has nothing to check.
+        load_codec: (name, key of the run file) -> the codec; raises where there is none.
+
+    Raises:
+        PluginError: there is no such scheduler or codec.
+        ConfigError: the scheduler's parameters do not fit the arms, or an arm cannot be had.
+    """
+    if config.scheduler is None:
+        return
+    grid = grid_of(config)
+    for name in grid.codecs:
+        load_codec(name, "scheduler.arms.codec")
+    alike = (1.0,) * len(grid.arms)  # the real times need the model
+    times = {table.name: ClassTimes(table.clients, alike) for table in config.devices}
+    load_scheduler(config, grid, times if config.engine.name in VIRTUAL_CLOCK else None)
 
 
 def grid_of(config: RunConfig) -> Grid:

@@ -33,7 +33,7 @@ from fedpeft.registry import build, load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
-from fedpeft.simulation.arm_costs import grid_of
+from fedpeft.simulation.arm_costs import check_arms
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.parts import check_halves, private_parts, trained
@@ -252,7 +252,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_halves(config, strategy)
     check_scalars(config, strategy)
     load_codec(config.codec.up)
-    check_arms(config)
+    check_arms(config, load_codec)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
@@ -267,16 +267,8 @@ def check_plugins(config: RunConfig) -> Strategy:
     return strategy
 
 
-def check_arms(config: RunConfig) -> None:
-    """Find the scheduler and every codec that its arms name; errors as `load_codec`, `grid_of` and `build`."""
-    if config.scheduler is not None:
-        for name in grid_of(config).codecs:
-            load_codec(name, "scheduler.arms.codec")
-        build("scheduler", config.scheduler.name, config.scheduler.params)
-
-
 def load_codec(name: str, key: str = "codec.up") -> Codec:
-    """A codec of updates, by its name under `key`.
+    """A codec of updates, which the run file names under `key`.
 
     Raises:
         PluginError: there is none of that name.

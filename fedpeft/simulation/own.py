@@ -16,7 +16,8 @@ from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
 from fedpeft.simulation.faults import Faults
-from fedpeft.simulation.federation import Federation, check_arms, load_codec, test_sample
+from fedpeft.simulation.arm_costs import check_arms
+from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
 from fedpeft.simulation.zeroth import check_scalars
@@ -69,7 +70,7 @@ def own_federation(
     check_halves(config, strategy)
     check_scalars(config, strategy)
     load_codec(config.codec.up)
-    check_arms(config)
+    check_arms(config, load_codec)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)
