@@ -16,6 +16,8 @@ from fedpeft.report.figure import Figure
 from fedpeft.report.history import History, read_history
 from fedpeft.report.metric_plots import metric_plot, metrics_of, spread_plot
 from fedpeft.report.offline import offline_page, plot_box
+from fedpeft.report.scheduling import ScheduleHistory, schedule_history
+from fedpeft.report.scheduling_plots import arms_plot, completion_plot, regret_plot
 from fedpeft.report.split_plot import split_caption, split_plot
 from fedpeft.report.summary import RunPlan, RunResult, stored_plan, summarise
 from fedpeft.report.units import metric_label
@@ -56,7 +58,8 @@ def _page(journal: Journal) -> str:
     result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
     figures: dict[str, Figure] = {}
-    body = "\n".join(_body(result, plan, history, journal.config_toml, version, figures))
+    schedule = schedule_history(events)
+    body = "\n".join(_body(result, plan, history, schedule, journal.config_toml, version, figures))
     return offline_page(result.name, body, figures)
 
 
@@ -64,6 +67,7 @@ def _body(
     result: RunResult,
     plan: RunPlan | None,
     history: History,
+    schedule: ScheduleHistory,
     config_toml: str,
     version: str,
     figures: dict[str, Figure],
@@ -135,6 +139,16 @@ def _body(
         )
         heard = sections.participation_table(history)
         yield f"<section><h2>Devices</h2>{heard}{devices}{stale}</section>"
+    oracle = plan.oracle if plan is not None else {}
+    arms = figure("arms", arms_plot(schedule), "Which arm each client got.")
+    if arms:
+        curves = figure(
+            "regret",
+            regret_plot(schedule, oracle),
+            "Reward missed so far, each arm valued by its mean reward on devices of its class in this run.",
+        ) + figure("completion", completion_plot(schedule), "A synchronous round lasts as long as its slowest reply.")
+        heard = sections.schedule_table(schedule, oracle)
+        yield f'<section><h2>Scheduler</h2>{heard}{arms}<div class="pair">{curves}</div></section>'
     yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"
     if plan is not None:
         yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"

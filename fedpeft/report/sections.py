@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
 from fedpeft.journal.headline import ACCURACY
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
+from fedpeft.report.scheduling import ENOUGH as SEEN
+from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
+from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
@@ -134,6 +137,17 @@ def participation_table(history: History) -> str:
         "average and the longest."
     )
     return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
+
+
+def schedule_table(history: ScheduleHistory, oracle: Mapping[str, int]) -> str:
+    """What the scheduler settled on, for each class of devices."""
+    note = (
+        f"Best in hindsight: the highest mean reward among arms that the class was given {SEEN} times or more. "
+        "Oracle's: the best arm under the simulation's time model and the oracle's own assumption on gains; shown "
+        "where this run tried it."
+    )
+    rows = schedule_rows(history, oracle)
+    return table(SCHEDULE_HEAD, rows, numbers={1, 3, 5}) + f'<p class="soft">{note}</p>'
 
 
 def plan_section(plan: RunPlan) -> str:

@@ -69,6 +69,7 @@ class RunPlan:
     larger_is_better: bool | None = None  # of that metric, as the task says
     notes: tuple[str, ...] = ()
     data_split: DataSplit | None = None  # of the training examples; None where the run was given data sets of its own
+    oracle: Mapping[str, int] = field(default_factory=dict)  # device class -> its place in the grid of arms
     buffer: int = 0  # asynchronous: updates that make a round, while `ask` clients train at any time; 0: synchronous
 
     @property

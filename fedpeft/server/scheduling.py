@@ -33,6 +33,10 @@ class SchedulingSettings:
     full_rank: int = ALL_COMPONENTS  # an arm of this rank or more leaves no component out
     times: Mapping[str, ClassTimes] | None = None  # of a simulated fleet, by device class
 
+    def offered(self, memory_mb: int) -> tuple[int, ...]:
+        """Places of the arms that fit into so much memory; 0, not told: all."""
+        return tuple(place for place, need in enumerate(self.memory_mb) if not memory_mb or need <= memory_mb)
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -81,7 +85,7 @@ class Scheduling:
         """The clients that some arm fits; the others sit out, each named in the journal once."""
         fits = []
         for info in available:
-            if self.offered(info):
+            if self.settings.offered(info.memory_mb):
                 fits.append(info)
             elif info.client not in self._sitting:
                 self._sitting.add(info.client)
@@ -89,11 +93,6 @@ class Scheduling:
                     EventKind.SAT_OUT, round=round, attempt=attempt, client=info.client, reason=self._too_small(info)
                 )
         return fits
-
-    def offered(self, info: ClientInfo) -> tuple[int, ...]:
-        """Places of the arms that fit into a client's memory; all where it does not tell how much it has."""
-        needs = self.settings.memory_mb
-        return tuple(place for place, need in enumerate(needs) if not info.memory_mb or need <= info.memory_mb)
 
     def choose(self, plan: Plan, info: ClientInfo, shorts: int) -> Plan:
         """A plan with the arm that the scheduler chose for it.
@@ -112,7 +111,7 @@ class Scheduling:
             device=info.device,
             round=plan.round,
             seed=derive_seed(self.seed, "arm", plan.round, shorts, info.client),
-            offered=self.offered(info),
+            offered=self.settings.offered(info.memory_mb),
             out=Counter(chosen.choice.place for chosen in self._out.values() if chosen.device == info.device),
         )
         choice = self.scheduler.choose(request)

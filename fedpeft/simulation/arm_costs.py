@@ -29,11 +29,12 @@ from transformers.pytorch_utils import Conv1D
 from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError
-from fedpeft.scheduling import ClassTimes, Grid
+from fedpeft.scheduling import ClassTimes, Grid, Request, Setting
+from fedpeft.scheduling.oracle import Oracle
 from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import message_bytes
-from fedpeft.types import ALL_COMPONENTS
+from fedpeft.types import ALL_COMPONENTS, ClientId
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -123,6 +124,41 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
         }
     needs = tuple(costs.memory_mb(arm.rank, whole) for arm in grid.arms)
     return SchedulingSettings(grid, needs, costs.full_rank, times)
+
+
+def oracle_arms(federation: Federation) -> dict[str, int]:
+    """Device class -> place of the arm that the oracle would choose; empty where nobody knows the times."""
+    settings, table = federation.scheduling, federation.config.scheduler
+    if settings is None or settings.times is None or table is None:
+        return {}
+    oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
+    oracle.begin(Setting(settings.grid, table.slowness, settings.times))
+    found = {}
+    for device in federation.config.devices:
+        offered = settings.offered(device.memory_mb)
+        if offered:
+            found[device.name] = oracle.choose(Request(ClientId(""), device.name, 1, 0, offered)).place
+    return found
+
+
+def arm_notes(federation: Federation) -> list[str]:
+    """What a person should know of the arms before the run."""
+    settings, table = federation.scheduling, federation.config.scheduler
+    if settings is None or table is None:
+        return []
+    count = len(settings.grid.arms)
+    notes = [
+        (
+            f'scheduler "{table.name}" picks from {count} arms for each client: the bytes of an update are those of '
+            f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
+        )
+    ]
+    for device in federation.config.devices:
+        fits = len(settings.offered(device.memory_mb))
+        if fits < count:
+            what = f"{fits} of {count} arms fit" if fits else "no arm fits: its clients sit out"
+            notes.append(f"device class {device.name}: {what} into its {device.memory_mb} MB")
+    return notes
 
 
 def check_arms(config: RunConfig, load_codec: Callable[[str, str], object]) -> None:

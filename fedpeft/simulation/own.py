@@ -15,8 +15,8 @@ from fedpeft.registry import load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
-from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.arm_costs import check_arms
+from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, load_codec, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device

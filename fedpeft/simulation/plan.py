@@ -6,6 +6,7 @@ from fedpeft.adapters.configure import unused
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
+from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import message_bytes, part_notes
@@ -59,7 +60,7 @@ def make_plan(federation: Federation) -> RunPlan:
         for table in config.devices
         if table.memory_mb < needed
     ]
-    notes += evaluation_notes(federation) + part_notes(federation)
+    notes += evaluation_notes(federation) + part_notes(federation) + arm_notes(federation)
     update_bytes, broadcast_bytes = message_bytes(federation)
     return RunPlan(
         name=config.run.name,
@@ -87,4 +88,5 @@ def make_plan(federation: Federation) -> RunPlan:
         larger_is_better=getattr(federation.task, "larger_is_better", None),
         notes=tuple(notes),
         data_split=federation.data_split,
+        oracle=oracle_arms(federation),
     )

@@ -16,7 +16,6 @@ from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
-from fedpeft.simulation.arm_costs import scheduling_settings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
 from fedpeft.simulation.zeroth_local import optimizer_kind
@@ -109,7 +108,7 @@ def make_coordinator(
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
-            scheduling=scheduling_settings(federation),
+            scheduling=federation.scheduling,
             scalars=scalar_settings(federation),
         ),
         transport,

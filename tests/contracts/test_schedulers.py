@@ -98,7 +98,9 @@ def test_only_what_is_offered_is_chosen(name, data):
         offered = tuple(sorted(data.draw(st.sets(st.integers(0, K - 1), min_size=1))))
         out = data.draw(st.dictionaries(st.integers(0, K - 1), st.integers(1, 3), max_size=3))
         device = data.draw(st.sampled_from(["phone", "tablet", "never seen"]))
-        choice = found.choose(request(number, device=device, offered=offered, out=out, seed=data.draw(st.integers(0, 99))))
+        choice = found.choose(
+            request(number, device=device, offered=offered, out=out, seed=data.draw(st.integers(0, 99)))
+        )
         assert choice.place in offered
         assert 0 < choice.probability <= 1
         assert choice.why

@@ -81,8 +81,11 @@ def test_exp3_has_the_papers_chances_and_weights():
     assert {round(one.probability, 12) for one in picks if one.place == 1} == {round(chance, 12)}
     assert sum(one.place == 1 for one in picks) / 2000 == pytest.approx(chance, abs=0.04)
     halves = [scheduler.choose(request(seed, offered=(0, 1))) for seed in range(2)]
-    assert all(one.probability == pytest.approx(0.8 * w / (weight + 1) + 0.1) for one in halves
-               for w in [weight if one.place == 1 else 1.0])
+    assert all(
+        one.probability == pytest.approx(0.8 * w / (weight + 1) + 0.1)
+        for one in halves
+        for w in [weight if one.place == 1 else 1.0]
+    )
 
 
 def test_random_is_uniform_over_what_is_offered():
