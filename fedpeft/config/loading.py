@@ -89,6 +89,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("codec", "auxiliary"),
         ("local", "optimizer"),
         ("zeroth", "pool"),
+        ("scheduler", "name"),
         ("adapter", "type"),
         ("model", "source"),
         ("model", "task"),
@@ -96,6 +97,8 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     ):
         if table[section] is not None:
             table[section][key] = _absolute(table[section][key], folder)
+    if config.scheduler is not None and config.scheduler.arms.codec is not None:
+        table["scheduler"]["arms"]["codec"] = [_absolute(name, folder) for name in config.scheduler.arms.codec]
     plugins = [table["local"]["schedule"]]
     if table["zeroth"] is not None:
         plugins += [table["zeroth"]["estimator"], table["zeroth"]["optimizer"]]

@@ -87,7 +87,7 @@ class Reference:
         """
         if one.seconds is None or not self.gain:
             return 0.0
-        x = max(0.0, one.gain) / self.gain / max(1.0, self.relative(one.seconds)) ** slowness
+        x = max(0.0, one.gain) / self.gain / math.pow(max(1.0, self.relative(one.seconds)), slowness)
         return x / (1.0 + x)
 
 

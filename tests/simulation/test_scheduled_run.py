@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from tiny import Stop, run_tiny, stop_at, tiny_arguments
 
+from fedpeft.config import parse_config, resolve_paths
 from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.arm_costs import ArmCosts, frozen_values
@@ -136,3 +139,18 @@ def test_the_oracle_needs_the_simulations_clock(tmp_path):
     places, devices = (told(result.folder, EventKind.ARM_CHOSEN, key) for key in ("place", "device"))
     for device in ("fast", "slow"):
         assert len({place for key, place in places.items() if devices[key] == device}) == 1
+
+
+def test_a_scheduler_and_a_codec_in_files_of_their_own_are_found_beside_the_run_file(tmp_path):
+    table = {
+        "run": {"name": "x", "rounds": 1},
+        "model": {"source": "m"},
+        "round": {"ask": 1},
+        "devices": [{"name": "d", "clients": 1}],
+        "scheduler": {"name": "own/rule.py:Rule", "arms": {"codec": ["int8", "own/codec.py:Mine"]}, "patience": 3},
+    }
+    config = resolve_paths(parse_config(table, origin="test"), tmp_path)
+    assert config.scheduler.name == f"{tmp_path}/own/rule.py:Rule"
+    assert config.scheduler.arms.codec == ["int8", f"{tmp_path}/own/codec.py:Mine"]
+    assert config.scheduler.params == {"patience": 3}
+    assert parse_config(tomllib.loads(config.to_toml()), origin="again") == config
