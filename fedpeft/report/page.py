@@ -145,7 +145,8 @@ def _body(
         curves = figure(
             "regret",
             regret_plot(schedule, oracle),
-            "Reward missed so far, each arm valued by its mean reward on devices of its class in this run.",
+            "Reward missed so far against the arms that were best in hindsight, by their mean reward in this run, and "
+            "against the oracle's where this run tried them.",
         ) + figure("completion", completion_plot(schedule), "A synchronous round lasts as long as its slowest reply.")
         heard = sections.schedule_table(schedule, oracle)
         yield f'<section><h2>Scheduler</h2>{heard}{arms}<div class="pair">{curves}</div></section>'

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from fedpeft.journal import Event, EventKind
+from fedpeft.report.summary import OracleArm
 from fedpeft.report.units import MISSING, count_text, percent_text
 
 ENOUGH = 3
@@ -58,8 +59,8 @@ class ScheduleHistory:
 
     @property
     def devices(self) -> list[str]:
-        """The classes, in the order in which they were met."""
-        return list(dict.fromkeys(one.device for one in self.chosen))
+        """The classes, sorted by name, as everywhere in the report."""
+        return sorted({one.device for one in self.chosen})
 
     def means(self, device: str) -> dict[int, tuple[float, int]]:
         """place -> (mean reward, observations) on devices of a class."""
@@ -122,15 +123,15 @@ def arm_text(payload: Mapping[str, object]) -> str:
     return ", ".join([*rank, *pruned, str(payload["codec"]), f"{payload['steps']} steps"])
 
 
-def schedule_rows(history: ScheduleHistory, oracle: Mapping[str, int]) -> list[Sequence[str]]:
+def schedule_rows(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> list[Sequence[str]]:
     """A row of `HEAD` for each device class.
 
     Args:
         history: of the run.
-        oracle: device class -> place of the arm that the time model says is best; empty where nobody knows.
+        oracle: by device class, the arm that the time model says is best; empty where nobody knows.
     """
     last = max((one.round for one in history.chosen), default=0)
-    rows = []
+    rows: list[Sequence[str]] = []
     for device in history.devices:
         own = [one for one in history.chosen if one.device == device]
         late = Counter(one.place for one in own if one.round > last - max(1, last // 3))
@@ -144,7 +145,7 @@ def schedule_rows(history: ScheduleHistory, oracle: Mapping[str, int]) -> list[S
                 MISSING if place is None else percent_text(count / late.total()),
                 MISSING if best is None else history.names[best],
                 MISSING if best is None else f"{history.means(device)[best][0]:.3f}",
-                history.names.get(oracle.get(device, -1), MISSING),
+                oracle[device].name if device in oracle else MISSING,
             )
         )
     return rows

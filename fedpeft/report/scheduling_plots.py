@@ -9,6 +9,7 @@ from statistics import median
 from fedpeft.report.figure import Figure, figure_of, line
 from fedpeft.report.plots import HUES, SYMBOLS
 from fedpeft.report.scheduling import ScheduleHistory
+from fedpeft.report.summary import OracleArm
 
 _NAMED_ARMS = 30  # with more, names would overlap
 
@@ -50,13 +51,13 @@ def arms_plot(history: ScheduleHistory) -> Figure | None:
     return figure
 
 
-def regret_plot(history: ScheduleHistory, oracle: Mapping[str, int]) -> Figure | None:
+def regret_plot(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> Figure | None:
     """Reward missed so far, against the arms that were best in hindsight and against the oracle's."""
     best = {device: place for device in history.devices if (place := history.best(device)) is not None}
     traces = []
     for name, arms, color, symbol, dash in (
         ("best arms in hindsight", best, "@federated", "circle", "solid"),
-        ("the oracle's arms", oracle, "@centralised", "diamond", "dot"),
+        ("the oracle's arms", {device: arm.place for device, arm in oracle.items()}, "@centralised", "diamond", "dot"),
     ):
         points = history.regret(arms)
         if points:

@@ -14,7 +14,7 @@ from fedpeft.report.participation import HEAD
 from fedpeft.report.scheduling import ENOUGH as SEEN
 from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
 from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
-from fedpeft.report.summary import RunPlan, RunResult
+from fedpeft.report.summary import OracleArm, RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
@@ -139,12 +139,11 @@ def participation_table(history: History) -> str:
     return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
 
 
-def schedule_table(history: ScheduleHistory, oracle: Mapping[str, int]) -> str:
+def schedule_table(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> str:
     """What the scheduler settled on, for each class of devices."""
     note = (
         f"Best in hindsight: the highest mean reward among arms that the class was given {SEEN} times or more. "
-        "Oracle's: the best arm under the simulation's time model and the oracle's own assumption on gains; shown "
-        "where this run tried it."
+        "Oracle's: the best arm under the simulation's time model and the oracle's own assumption on gains."
     )
     rows = schedule_rows(history, oracle)
     return table(SCHEDULE_HEAD, rows, numbers={1, 3, 5}) + f'<p class="soft">{note}</p>'

@@ -15,6 +15,7 @@ does not matter on this data may well beat it.
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 from fedpeft.scheduling.class_statistics import check_positive
@@ -47,9 +48,9 @@ class Oracle(Scheduler):
         if not setting.times:
             raise ValueError("it needs a simulated fleet: of real devices nobody knows the times beforehand")
         self.slowness, self.times = setting.slowness, setting.times
+        exponents = self.steps_exponent, self.rank_exponent, self.pruning_exponent
         self.gains = [
-            arm.steps**self.steps_exponent * arm.rank**self.rank_exponent * (1 - arm.pruning) ** self.pruning_exponent
-            for arm in self.grid.arms
+            math.prod(map(math.pow, (arm.steps, arm.rank, 1.0 - arm.pruning), exponents)) for arm in self.grid.arms
         ]
         self.usual = median(self._most_efficient(own) for own in self.times.values() for _ in range(own.clients))
 
@@ -68,4 +69,4 @@ class Oracle(Scheduler):
 
     def _value(self, seconds: float, place: int) -> float:
         relative = seconds / self.usual if self.usual else 1.0
-        return self.gains[place] / max(1.0, relative) ** self.slowness
+        return self.gains[place] / math.pow(max(1.0, relative), self.slowness)

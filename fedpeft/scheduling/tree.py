@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.scheduling.class_statistics import ClassStatistics, Numbers, at_work, check_positive, check_share
 from fedpeft.scheduling.contract import Choice, Outcome, Request, Scheduler, Setting
@@ -92,6 +93,7 @@ class Tree(Scheduler):
         """See `Scheduler.begin`."""
         super().begin(setting)
         self.seen = ClassStatistics(len(self.grid.arms), self.discount)
+        self._places = np.array(self.grid.coordinates)  # shape (K, 4)
         self._uses: dict[str, Numbers] = {}  # device class -> how often each arm was used, not discounted, shape (K,)
         self._leaves: dict[str, list[Cell]] = {}
 
@@ -100,11 +102,12 @@ class Tree(Scheduler):
         stream = request.stream()
         counts, sums = self.seen.of(request.device)
         plays = counts + at_work(request, len(counts))
+        offered = np.array(request.offered)
         found = []  # (leaf, the arms in it that fit, N, B)
-        total = max(float(plays[list(request.offered)].sum()), 1.0)
+        total = max(float(plays[offered].sum()), 1.0)
         for leaf in self.leaves(request.device):
-            inside = [place for place in request.offered if leaf.holds(self.grid.coordinates[place])]
-            if not inside:
+            inside = offered[self._within(leaf)[offered]]
+            if not len(inside):
                 continue
             heard, used = float(counts[inside].sum()), float(plays[inside].sum())
             if used == 0.0:
@@ -124,7 +127,7 @@ class Tree(Scheduler):
             drawn = int(np.searchsorted(shares, float(stream.uniform(1)[0]) * shares[-1], side="right"))
             leaf, inside, *_ = found[min(drawn, len(found) - 1)]
             why = f"as often as so far, of {len(found)} cells"
-        return Choice(inside[stream.below(len(inside))], f"{why}, depth {leaf.depth}")
+        return Choice(int(inside[stream.below(len(inside))]), f"{why}, depth {leaf.depth}")
 
     def leaves(self, device: str) -> list[Cell]:
         """The cells of a class, in a fixed order; one for a class that was never seen."""
@@ -163,10 +166,14 @@ class Tree(Scheduler):
             for device, leaves in state["leaves"].items()
         }
 
+    def _within(self, leaf: Cell) -> npt.NDArray[np.bool_]:
+        """Which arms lie in a cell, shape (K,)."""
+        inside: npt.NDArray[np.bool_] = ((self._places >= leaf.low) & (self._places < leaf.high)).all(axis=1)
+        return inside
+
     def _grown(self, leaf: Cell, place: int, uses: Numbers) -> list[Cell]:
         """A leaf after arm `place` was used: itself, or its halves."""
         if not leaf.holds(self.grid.coordinates[place]):
             return [leaf]
-        used = sum(uses[k] for k, own in enumerate(self.grid.coordinates) if leaf.holds(own))
-        halves = leaf.halves() if used >= self.split else None
+        halves = leaf.halves() if uses[self._within(leaf)].sum() >= self.split else None
         return list(halves) if halves else [leaf]

@@ -73,6 +73,7 @@ class Scheduling:
         self.scheduler = load_scheduler(config, settings.grid, settings.times)
         self.reference = Reference()
         self._out: dict[tuple[int, int, ClientId], Chosen] = {}  # by round, attempt, client
+        self._at_work: dict[str, Counter[int]] = {}  # device class -> place -> how many are out with it
         self._seen: list[Seen] = []
         self._sitting: set[ClientId] = set()  # too small for any arm, and recorded
 
@@ -80,6 +81,9 @@ class Scheduling:
         """Begin an attempt: what a failed one saw is forgotten, and so is who was out and is no more."""
         self._seen = []
         self._out = {key: chosen for key, chosen in self._out.items() if key[2] in busy}
+        self._at_work = {}
+        for chosen in self._out.values():
+            self._at_work.setdefault(chosen.device, Counter())[chosen.choice.place] += 1
 
     def fitting(self, available: Sequence[ClientInfo], round: int, attempt: int) -> list[ClientInfo]:
         """The clients that some arm fits; the others sit out, each named in the journal once."""
@@ -112,7 +116,7 @@ class Scheduling:
             round=plan.round,
             seed=derive_seed(self.seed, "arm", plan.round, shorts, info.client),
             offered=self.settings.offered(info.memory_mb),
-            out=Counter(chosen.choice.place for chosen in self._out.values() if chosen.device == info.device),
+            out=dict(self._at_work.setdefault(info.device, Counter())),
         )
         choice = self.scheduler.choose(request)
         if choice.place not in request.offered or not 0 < choice.probability <= 1:
@@ -124,6 +128,7 @@ class Scheduling:
             )
         arm = grid.arms[choice.place]
         self._out[plan.round, plan.attempt, info.client] = Chosen(choice, info.device)
+        self._at_work[info.device][choice.place] += 1
         self.journal.record(
             EventKind.ARM_CHOSEN,
             round=plan.round,
@@ -142,7 +147,10 @@ class Scheduling:
     def heard(self, asked: Asked, measured: Measured) -> None:
         """A reply was folded in, or (`measured.seconds` None) a client is not back at the deadline."""
         chosen = self._out.pop((asked.round, asked.attempt, asked.client), None)
-        if chosen is not None and measured.told:
+        if chosen is None:
+            return
+        self._at_work[chosen.device] -= Counter([chosen.choice.place])
+        if measured.told:
             self._seen.append(Seen(asked, chosen, measured))
 
     def learn(self, number: int, attempt: int) -> None:

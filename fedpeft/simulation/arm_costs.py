@@ -29,6 +29,7 @@ from transformers.pytorch_utils import Conv1D
 from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError
+from fedpeft.report.summary import OracleArm
 from fedpeft.scheduling import ClassTimes, Grid, Request, Setting
 from fedpeft.scheduling.oracle import Oracle
 from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
@@ -55,6 +56,7 @@ class ArmCosts:
         self.trained = federation.adapter.layout.size  # d
         self.full_rank = full_rank(federation)  # R
         self.frozen = frozen_values(federation.adapter.model)  # P
+        self._broadcast = message_bytes(federation)[1]
         self._bytes: dict[str, int] = {}
 
     def step_share(self, rank: int) -> float:
@@ -74,8 +76,7 @@ class ArmCosts:
 
     def seconds(self, table: DeviceTable, rank: int, codec: str, steps: int) -> float:
         """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
-        down = message_bytes(self.federation)[1]
-        network = down * 8 / (table.down_mbps * 1e6) + self.update_bytes(codec) * 8 / (table.up_mbps * 1e6)
+        network = self._broadcast * 8 / (table.down_mbps * 1e6) + self.update_bytes(codec) * 8 / (table.up_mbps * 1e6)
         return network + steps * table.step_seconds * self.step_share(rank)
 
     def _rank_share(self, rank: int) -> float:
@@ -126,8 +127,8 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
     return SchedulingSettings(grid, needs, costs.full_rank, times)
 
 
-def oracle_arms(federation: Federation) -> dict[str, int]:
-    """Device class -> place of the arm that the oracle would choose; empty where nobody knows the times."""
+def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
+    """By device class, the arm that the oracle would choose; empty where nobody knows the times."""
     settings, table = federation.scheduling, federation.config.scheduler
     if settings is None or settings.times is None or table is None:
         return {}
@@ -137,7 +138,8 @@ def oracle_arms(federation: Federation) -> dict[str, int]:
     for device in federation.config.devices:
         offered = settings.offered(device.memory_mb)
         if offered:
-            found[device.name] = oracle.choose(Request(ClientId(""), device.name, 1, 0, offered)).place
+            place = oracle.choose(Request(ClientId(""), device.name, 1, 0, offered)).place
+            found[device.name] = OracleArm(place, str(settings.grid.arms[place]))
     return found
 
 

@@ -9,6 +9,7 @@ from tiny import run_tiny
 from fedpeft.journal import Event, EventKind
 from fedpeft.report.scheduling import arm_text, schedule_history, schedule_rows
 from fedpeft.report.scheduling_plots import arms_plot, completion_plot, regret_plot
+from fedpeft.report.summary import OracleArm
 
 ARMS = {0: ("int4", 2), 1: ("int8", 8)}
 
@@ -70,7 +71,7 @@ def test_an_arm_seen_once_is_not_the_best_where_others_were_seen_often():
 
 
 def test_the_table_names_what_was_settled_on():
-    rows = schedule_rows(schedule_history(EVENTS), {"phone": 0})
+    rows = schedule_rows(schedule_history(EVENTS), {"phone": OracleArm(0, "rank 4, int4, 2 steps")})
     assert rows[0][:5] == ("phone", "2", "rank 4, int8, 8 steps", "100.0 %", "rank 4, int8, 8 steps")
     assert rows[0][6] == "rank 4, int4, 2 steps"
     assert rows[1][6] == "–", "the time model says nothing of it"
@@ -78,10 +79,10 @@ def test_the_table_names_what_was_settled_on():
 
 def test_plots_show_arms_regret_and_times():
     history = schedule_history(EVENTS)
-    arms = arms_plot(history)
+    arms, oracle = arms_plot(history), {"phone": OracleArm(0, "x"), "tablet": OracleArm(1, "y")}
     assert [trace["name"] for trace in arms["data"]] == ["phone", "tablet"]
     assert arms["layout"]["yaxis"]["ticktext"] == list(history.names.values())
-    assert [trace["name"] for trace in regret_plot(history, {"phone": 0, "tablet": 1})["data"]] == [
+    assert [trace["name"] for trace in regret_plot(history, oracle)["data"]] == [
         "best arms in hindsight",
         "the oracle's arms",
     ]
