@@ -19,14 +19,15 @@ def show(
 ) -> None:
     """Show a run's result, rounds and incidents; works while it is going on."""
     folder = find_run(run)
-    from fedpeft.cli.tables import participation_table, print_result, rounds_table
+    from fedpeft.cli.tables import participation_table, print_result, rounds_table, schedule_table
     from fedpeft.journal import Journal
     from fedpeft.report.history import describe, read_history
+    from fedpeft.report.scheduling import schedule_history
     from fedpeft.report.summary import stored_plan, summarise
 
     with Journal.read(folder) as journal:
         result, plan, all_events = summarise(journal), stored_plan(journal), list(journal.events())
-    history = read_history(all_events)
+    history, schedule = read_history(all_events), schedule_history(all_events)
     if format is Format.JSON:
         document = {
             "result": result.to_json(),
@@ -50,6 +51,8 @@ def show(
         out.print(f"{where}{who}{incident.kind}: {incident.text}", style="yellow", soft_wrap=True)
     if history.participation:
         out.print("", participation_table(history.participation), sep="\n")
+    if schedule.chosen:
+        out.print("", schedule_table(schedule), sep="\n")
     print_result(out, result)
     if events:
         for event in all_events:

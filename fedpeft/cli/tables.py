@@ -16,6 +16,8 @@ from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
+from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
+from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
@@ -181,6 +183,14 @@ def participation_table(classes: Sequence[Participation]) -> RenderableType:
     table = plain_table(*HEAD)
     for one in classes:
         table.add_row(*map(Text, one.cells()))
+    return table
+
+
+def schedule_table(history: ScheduleHistory) -> RenderableType:
+    """What a scheduler settled on, one line a class of devices; the report's table says more than 80 columns hold."""
+    table = plain_table(*SCHEDULE_HEAD[:4])
+    for row in schedule_rows(history, {}):
+        table.add_row(*(Text(cell, overflow="fold") for cell in row[:4]))
     return table
 
 

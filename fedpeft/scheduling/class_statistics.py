@@ -3,7 +3,7 @@
 A federation has few rounds and a client is seen a few times at most, so nothing is kept of one client: its second visit
 is chosen by what its whole class has shown, its own first visit among it. Classes share nothing with each other.
 
-With discount ρ < 1 an observation fades by ρ with every later one of its class (Garivier and Moulines 2011, eq. 4):
+With discount ρ < 1 an observation fades by ρ with every later one of its class (Garivier and Moulines 2011):
 
     N(a) = Σ_s ρ^(t-s) 1{a_s = a},      X̄(a) = Σ_s ρ^(t-s) r_s 1{a_s = a} / N(a)
 """

@@ -10,7 +10,8 @@ at its first and ℓ_last at its last step. With the references S (loss) and T̄
 
 Only being slower than the cohort costs: a synchronous round lasts as long as its slowest client, so a fast device had
 better use its time for more steps than be done early. r_k = 0 for a client that was not back at the deadline. S is the
-mean of |ℓ_first - ℓ_last| over the cohort and T̄ the median of T; both are smoothed over commits,
+median of |ℓ_first - ℓ_last| over the cohort and T̄ that of T, so that one client, however mad its losses, does not move
+what is usual; both are smoothed over commits,
 
     S ← (1 - λ) S + λ S_round,      λ = ½, the first commit as it is
 
@@ -21,9 +22,9 @@ What this does not see: how much of an update its codec loses (a lossy codec is 
 owed, not gone: the client's residual carries it over), and how much of a gain is gained on that client only. Losses are
 the clients' own words; as r < 1, a client that lies moves its class by one observation of many.
 
-The form (gain against *relative* time) is FedSpine's (Federated learning with structured pruning and PEFT on
-heterogeneous devices, 2025); its constants and its further terms (pruning progress, importance of the update) are not
-public, so these are fedpeft's own.
+The form, gain against *relative* time, is FedSpine's (Yao et al. 2025, "Efficient Deployment of Large Language Models
+on Resource-constrained Devices", arXiv 2501.02438). It adds pruning progress and the importance of the update, and its
+constants are not public: the equation above is fedpeft's own.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ SMOOTHING = 0.5
 """λ, the weight of the newest commit in the references."""
 
 
+LARGEST_LOSS = 1e6
+"""In nats; whoever tells a larger one is not learned from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What the coordinator saw of one reply; `seconds` is None for a client that was not back at the deadline."""
@@ -47,8 +52,8 @@ class Measured:
 
     @property
     def told(self) -> bool:
-        """Whether there is anything to learn: two finite losses, or a deadline missed."""
-        return self.seconds is None or (_finite(self.loss_first) and _finite(self.loss_last))
+        """Whether there is anything to learn: two losses that may be some, or a deadline missed."""
+        return self.seconds is None or (_sound(self.loss_first) and _sound(self.loss_last))
 
     @property
     def gain(self) -> float:
@@ -70,7 +75,7 @@ class Reference:
         heard = [one for one in cohort if one.told and one.seconds is not None]
         if not heard:
             return self
-        gain = sum(abs(one.gain) for one in heard) / len(heard)
+        gain = median(abs(one.gain) for one in heard)
         seconds = median(_milliseconds(one.seconds or 0.0) for one in heard)
         return Reference(_smoothed(self.gain, gain), _smoothed(self.seconds, seconds))
 
@@ -88,7 +93,7 @@ class Reference:
         if one.seconds is None or not self.gain:
             return 0.0
         x = max(0.0, one.gain) / self.gain / math.pow(max(1.0, self.relative(one.seconds)), slowness)
-        return x / (1.0 + x)
+        return 1.0 - 1.0 / (1.0 + x)  # x / (1 + x), also where x is infinite
 
 
 def _smoothed(before: float | None, now: float) -> float:
@@ -99,5 +104,5 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds, 3)
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _sound(loss: float | None) -> bool:
+    return loss is not None and abs(loss) <= LARGEST_LOSS  # NaN is not

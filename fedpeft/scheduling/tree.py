@@ -1,12 +1,13 @@
 """A bandit over a continuum: the grid as a box of cells, split where it is used; Smooth UCB picks the cell.
 
-FedSpine (2025) lets every device search the plane (pruning ratio, LoRA rank) with a tree whose cells are split where
-they are used; a cell is picked by Smooth UCB. Its constants are not public, so these are fedpeft's own. The box is the
-whole grid, (rank, pruning, codec, steps) by place in their lists: list as many values as the continuum is to be fine,
-in an order in which neighbours are alike. For each device class, over the leaves i of its tree,
+FedSpine (Yao et al. 2025, arXiv 2501.02438) lets every device search the plane (pruning ratio, LoRA rank) with a tree
+whose cells are split where they are used; a cell is picked by Smooth UCB. Its constants are not public, so these are
+fedpeft's own. The box is the whole grid, (rank, pruning, codec, steps) by place in their lists: list as many values as
+the continuum is to be fine, in an order in which neighbours are alike. For each device class, over the leaves i of its
+tree,
 
     B(i) = X̄(i) + c sqrt(ln n / N(i)) + ν 2^(-depth(i))                  (the last term as in HOO, Bubeck et al. 2011)
-    η    = max(η_min, η_0 / (1 + d sqrt(n)))                             (Smooth UCB, Heinrich and Silver 2015, eq. 6)
+    η    = max(η_min, η_0 / (1 + d sqrt(n)))                             (as Smooth UCT, Heinrich and Silver 2015)
     leaf = argmax_i B(i) with probability η, else drawn with N(i) / n
 
 and the client gets an arm of that leaf that fits it, drawn uniformly. A leaf that was used `split` times is cut in two

@@ -1,7 +1,7 @@
 """Discounted UCB: the arm whose reward could be highest, given how often and how recently it was tried.
 
-Garivier and Moulines 2011, "On Upper-Confidence Bound Policies for Switching Bandit Problems" (arXiv 0805.3415), eq. 4
-and 5, for each device class:
+Garivier and Moulines 2011, "On Upper-Confidence Bound Policies for Switching Bandit Problems" (arXiv 0805.3415),
+Discounted UCB, for each device class:
 
     a = argmax  X̄(a) + c sqrt(ln n / N(a)),      n = Σ_a N(a)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedpeft.config import RunConfig
-from fedpeft.errors import ConfigError, FedpeftError, PluginError
+from fedpeft.errors import ConfigError, PluginError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import build
@@ -75,6 +75,7 @@ class Scheduling:
         self._out: dict[tuple[int, int, ClientId], Chosen] = {}  # by round, attempt, client
         self._at_work: dict[str, Counter[int]] = {}  # device class -> place -> how many are out with it
         self._seen: list[Seen] = []
+        self._fits: dict[int, tuple[int, ...]] = {}  # megabytes -> places of the arms that fit into them
         self._sitting: set[ClientId] = set()  # too small for any arm, and recorded
 
     def open(self, busy: Collection[ClientId]) -> None:
@@ -89,7 +90,7 @@ class Scheduling:
         """The clients that some arm fits; the others sit out, each named in the journal once."""
         fits = []
         for info in available:
-            if self.settings.offered(info.memory_mb):
+            if self._offered(info):
                 fits.append(info)
             elif info.client not in self._sitting:
                 self._sitting.add(info.client)
@@ -115,7 +116,7 @@ class Scheduling:
             device=info.device,
             round=plan.round,
             seed=derive_seed(self.seed, "arm", plan.round, shorts, info.client),
-            offered=self.settings.offered(info.memory_mb),
+            offered=self._offered(info),
             out=dict(self._at_work.setdefault(info.device, Counter())),
         )
         choice = self.scheduler.choose(request)
@@ -205,6 +206,12 @@ class Scheduling:
                 remedy="resume with the scheduler that the run was started with, or start a fresh run",
             ) from error
 
+    def _offered(self, info: ClientInfo) -> tuple[int, ...]:
+        """Looked up once for each size of memory: a million clients have few."""
+        if info.memory_mb not in self._fits:
+            self._fits[info.memory_mb] = self.settings.offered(info.memory_mb)
+        return self._fits[info.memory_mb]
+
     def _too_small(self, info: ClientInfo) -> str:
         needs = self.settings.memory_mb
         least = min(range(len(needs)), key=lambda place: (needs[place], place))
@@ -246,8 +253,6 @@ def load_scheduler(config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes
         )
     try:
         scheduler.begin(Setting(grid, table.slowness, times))
-    except FedpeftError:
-        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f'scheduler "{table.name}" does not go with the arms of this run: {error}',

@@ -6,6 +6,8 @@ import pytest
 from html_outline import Outline
 from tiny import run_tiny
 
+from fedpeft.cli.main import perform
+from fedpeft.cli.output import Session
 from fedpeft.journal import Event, EventKind
 from fedpeft.report.scheduling import arm_text, schedule_history, schedule_rows
 from fedpeft.report.scheduling_plots import arms_plot, completion_plot, regret_plot
@@ -98,11 +100,13 @@ def test_an_arm_without_a_rank_is_told_without_it():
     assert arm_text({"rank": None, "pruning": 0.25, "codec": "fp16", "steps": 3}) == "pruned 0.25, fp16, 3 steps"
 
 
-def test_the_page_of_a_scheduled_run_has_the_section_and_others_do_not(tmp_path):
+def test_the_page_of_a_scheduled_run_has_the_section_and_others_do_not(tmp_path, capsys):
     scheduled = {"name": "ucb", "arms": {"codec": ["int4", "int8"], "steps": [2, 4]}}
     page = (run_tiny(tmp_path / "a", scheduler=scheduled).folder / "report.html").read_text(encoding="utf-8")
     assert "<h2>Scheduler</h2>" in page
     assert "most chosen in the last third" in page
+    assert perform(["show", str(tmp_path / "a" / "tiny")], Session()) == 0
+    assert "most chosen in the last third" in capsys.readouterr().out
     plain = (run_tiny(tmp_path / "b").folder / "report.html").read_text(encoding="utf-8")
     assert "<h2>Scheduler</h2>" not in plain
     Outline(page)

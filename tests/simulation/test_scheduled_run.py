@@ -132,6 +132,14 @@ def test_a_device_class_with_its_own_steps_contradicts_the_arms(tmp_path):
     assert "by_class" in caught.value.remedy
 
 
+def test_the_centralised_comparison_makes_as_many_passes_as_the_arms_came_to(tmp_path):
+    result = run_tiny(tmp_path, evaluation__centralised=True, **options("random"))
+    steps = told(result.folder, EventKind.ARM_CHOSEN, "steps")
+    assert result.example_passes == 8 * sum(steps.values())
+    assert result.centralised_passes == result.example_passes
+    assert result.centralised is not None
+
+
 def test_the_oracle_needs_the_simulations_clock(tmp_path):
     with pytest.raises(FedpeftError, match="real clock"):
         run_tiny(tmp_path, engine__name="flower", **options("oracle"))
