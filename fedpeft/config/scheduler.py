@@ -50,7 +50,7 @@ class SchedulerTable(PluginTable):
     """`[scheduler]`: which one, over which arms; further keys are its parameters."""
 
     arms: ArmsTable = ArmsTable()
-    slowness: float = Field(1.0, ge=0, le=10)  # β of the reward: how much being slower than the cohort costs
+    slowness: float = Field(2.0, ge=0, le=10)  # β of the reward: how much being slower than the cohort costs
 
 
 def check_scheduler(config: RunConfig) -> None:

@@ -32,7 +32,7 @@ class Setting:
     """What a scheduler is told of its run."""
 
     grid: Grid
-    slowness: float = 1.0  # β of the reward
+    slowness: float = 2.0  # β of the reward
     times: Mapping[str, ClassTimes] | None = None  # by device class; None where devices are real
 
 

@@ -5,13 +5,14 @@ at its first and ℓ_last at its last step. With the references S (loss) and T̄
 
     γ_k = max(0, ℓ_first - ℓ_last) / S             its gain, where 1 is usual
     τ_k = T_k / T̄                                  its relative completion time, where 1 is usual
-    x_k = γ_k / max(1, τ_k)^β                       β = `slowness`
+    x_k = γ_k / max(1, τ_k)^β                       β = `slowness`, 2 unless told otherwise
     r_k = x_k / (1 + x_k)                           the reward, in [0, 1); ½ is usual
 
 Only being slower than the cohort costs: a synchronous round lasts as long as its slowest client, so a fast device had
-better use its time for more steps than be done early. r_k = 0 for a client that was not back at the deadline. S is the
-median of |ℓ_first - ℓ_last| over the cohort and T̄ that of T, so that one client, however mad its losses, does not move
-what is usual; both are smoothed over commits,
+better use its time for more steps than be done early. β = 1 counts the client's own time, loss gained per relative
+second; but a straggler's round keeps all others waiting too, whose gains come as much later, so β is 2. r_k = 0 for a
+client that was not back at the deadline. S is the median of |ℓ_first - ℓ_last| over the cohort and T̄ that of T, so that
+one client, however mad its losses, does not move what is usual; both are smoothed over commits,
 
     S ← (1 - λ) S + λ S_round,      λ = ½, the first commit as it is
 
@@ -83,7 +84,7 @@ class Reference:
         """τ of a completion time; 1 where nothing takes any time."""
         return _milliseconds(seconds) / self.seconds if self.seconds else 1.0
 
-    def reward(self, one: Measured, slowness: float = 1.0) -> float:
+    def reward(self, one: Measured, slowness: float = 2.0) -> float:
         """r of one reply, of the cohort that this reference was moved on by.
 
         Args:

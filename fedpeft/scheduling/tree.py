@@ -169,7 +169,7 @@ class Tree(Scheduler):
 
     def _within(self, leaf: Cell) -> npt.NDArray[np.bool_]:
         """Which arms lie in a cell, shape (K,)."""
-        inside: npt.NDArray[np.bool_] = ((self._places >= leaf.low) & (self._places < leaf.high)).all(axis=1)
+        inside: npt.NDArray[np.bool_] = np.all((self._places >= leaf.low) & (self._places < leaf.high), axis=1)
         return inside
 
     def _grown(self, leaf: Cell, place: int, uses: Numbers) -> list[Cell]:

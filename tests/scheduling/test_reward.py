@@ -23,9 +23,9 @@ def test_slower_than_the_cohort_costs_and_faster_gains_nothing():
     reference = Reference().after(cohort)
     fast, usual, slow = (reference.reward(one) for one in cohort)
     assert fast == usual == pytest.approx(0.5)
-    assert slow == pytest.approx(0.25 / 1.25)  # τ = 4
+    assert slow == pytest.approx((1 / 16) / (1 + 1 / 16))  # τ = 4
     assert reference.reward(cohort[2], slowness=0.0) == pytest.approx(0.5)
-    assert reference.reward(cohort[2], slowness=2.0) == pytest.approx((1 / 16) / (1 + 1 / 16))
+    assert reference.reward(cohort[2], slowness=1.0) == pytest.approx(0.25 / 1.25)
 
 
 def test_more_gain_is_more_reward_and_a_loss_is_none():
