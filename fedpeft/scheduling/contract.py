@@ -33,6 +33,7 @@ class Setting:
 
     grid: Grid
     slowness: float = 2.0  # β of the reward
+    synchronous: bool = True  # whether a round waits for its slowest client
     times: Mapping[str, ClassTimes] | None = None  # by device class; None where devices are real
 
 

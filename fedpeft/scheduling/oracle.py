@@ -1,25 +1,30 @@
 """Who knows the devices beforehand: the best arm of each class under the simulation's own time model.
 
 No scheduler can know this of real devices; in a simulation it is the line that a bandit is measured against. Seconds
-T(class, a) are those of the time model without its jitter. What an arm gains nobody knows before the run, so a form is
-assumed, and told as parameters:
+T(c, a) of class c are those of the time model without its jitter. What an arm gains nobody knows before the run, so a
+form is assumed, and told as parameters:
 
     G(a) = steps^p · rank^q · (1 - pruning)^s
-    T̄ = median over the fleet's devices of T(class, argmax_a G(a) / T(class, a))
-    a(class) = argmax_a  G(a) / max(1, T(class, a) / T̄)^β
 
-so T̄ is what a device in the middle of the fleet takes for the arm that gains most per second, and β is that of the
-reward. Of equal arms the faster is taken. It is an oracle of time, not of learning: a bandit that finds out that rank
-does not matter on this data may well beat it.
+A synchronous round with n_c devices of each class lasts as long as the slowest of them, so the most is gained in a
+second by the arms a(c) that maximise
+
+    Σ_c n_c G(a(c)) / max_c T(c, a(c))
+
+For a limit L on the seconds of a round each class does best with the largest G among its arms with T <= L, or with its
+fastest arm where it has none; the best L is one of the finitely many T, and all of them are tried. In asynchronous
+rounds nobody waits: each class takes the arm with the largest G / T. Of equal arms the faster is taken.
+
+It is an oracle of time, not of learning: a bandit that finds out that rank does not matter on this data may beat it.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import median
+from collections.abc import Sequence
 
 from fedpeft.scheduling.class_statistics import check_positive
-from fedpeft.scheduling.contract import Choice, ClassTimes, Request, Scheduler, Setting
+from fedpeft.scheduling.contract import Choice, Request, Scheduler, Setting
 
 
 class Oracle(Scheduler):
@@ -47,26 +52,37 @@ class Oracle(Scheduler):
         super().begin(setting)
         if not setting.times:
             raise ValueError("it needs a simulated fleet: of real devices nobody knows the times beforehand")
-        self.slowness, self.times = setting.slowness, setting.times
+        self.times, self.waits = setting.times, setting.synchronous
         exponents = self.steps_exponent, self.rank_exponent, self.pruning_exponent
         self.gains = [
             math.prod(map(math.pow, (arm.steps, arm.rank, 1.0 - arm.pruning), exponents)) for arm in self.grid.arms
         ]
-        self.usual = median(self._most_efficient(own) for own in self.times.values() for _ in range(own.clients))
+        limits = sorted({seconds for own in self.times.values() for seconds in own.seconds})
+        self.limit = max(limits, key=lambda limit: (self._rate(limit), -limit))  # L, seconds of a round
 
     def choose(self, request: Request) -> Choice:
         """See `Scheduler.choose`."""
         own = self.times.get(request.device)
         if own is None:
             return Choice(request.offered[0], "a class without a time model")
-        place = max(request.offered, key=lambda k: (self._value(own.seconds[k], k), -own.seconds[k], -k))
+        place = self._best(own.seconds, request.offered, self.limit)
         return Choice(place, f"{own.seconds[place]:.1f} s by the time model")
 
-    def _most_efficient(self, own: ClassTimes) -> float:
-        """Seconds of the arm that gains most per second; of equal ones the faster."""
-        pairs = zip(self.gains, own.seconds, strict=True)
-        return max(pairs, key=lambda pair: (pair[0] / max(pair[1], 1e-9), -pair[1]))[1]
+    def _best(self, seconds: Sequence[float], offered: Sequence[int], limit: float) -> int:
+        """A class's best arm in a round of `limit` seconds; in asynchronous rounds, its best anyhow."""
+        if not self.waits:
+            return max(offered, key=lambda k: (self.gains[k] / max(seconds[k], 1e-9), -seconds[k], -k))
+        in_time = [place for place in offered if seconds[place] <= limit]
+        if not in_time:
+            return min(offered, key=lambda k: (seconds[k], k))
+        return max(in_time, key=lambda k: (self.gains[k], -seconds[k], -k))
 
-    def _value(self, seconds: float, place: int) -> float:
-        relative = seconds / self.usual if self.usual else 1.0
-        return self.gains[place] / math.pow(max(1.0, relative), self.slowness)
+    def _rate(self, limit: float) -> float:
+        """What a round with that limit gains in a second."""
+        everything = range(len(self.grid.arms))
+        gained = slowest = 0.0
+        for own in self.times.values():
+            place = self._best(own.seconds, everything, limit)
+            gained += own.clients * self.gains[place]
+            slowest = max(slowest, own.seconds[place])
+        return gained / max(slowest, 1e-9)

@@ -29,7 +29,7 @@ class Thompson(Scheduler):
         scatter: σ >= 0, standard deviation of the rewards of one arm.
     """
 
-    def __init__(self, discount: float = 0.98, scatter: float = 0.2) -> None:
+    def __init__(self, discount: float = 0.995, scatter: float = 0.1) -> None:
         self.discount = check_share("discount", discount)
         self.scatter = check_positive("scatter", scatter)
 

@@ -73,8 +73,8 @@ class Tree(Scheduler):
     def __init__(
         self,
         split: int = 2,
-        discount: float = 0.98,
-        exploration: float = 0.1,
+        discount: float = 0.995,
+        exploration: float = 0.05,
         smoothness: float = 0.1,
         greed_first: float = 1.0,
         greed_least: float = 0.7,

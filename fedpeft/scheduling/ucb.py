@@ -24,11 +24,11 @@ class Ucb(Scheduler):
     """Discounted UCB for each device class.
 
     Args:
-        discount: ρ in (0, 1]; 0.98 halves what was seen 34 observations of the class ago, 1 never forgets.
+        discount: ρ in (0, 1]; 0.995 halves what was seen 138 observations of the class ago, 1 never forgets.
         exploration: c >= 0. Arms differ by a tenth or two in reward, so 1 would never stop exploring in a few rounds.
     """
 
-    def __init__(self, discount: float = 0.98, exploration: float = 0.1) -> None:
+    def __init__(self, discount: float = 0.995, exploration: float = 0.05) -> None:
         self.discount = check_share("discount", discount)
         self.exploration = check_positive("exploration", exploration)
 

@@ -252,7 +252,7 @@ def load_scheduler(config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes
             remedy="simulate the run, or name a scheduler that learns, e.g. ucb",
         )
     try:
-        scheduler.begin(Setting(grid, table.slowness, times))
+        scheduler.begin(Setting(grid, table.slowness, config.round.mode == "sync", times))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f'scheduler "{table.name}" does not go with the arms of this run: {error}',

@@ -133,7 +133,7 @@ def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
     if settings is None or settings.times is None or table is None:
         return {}
     oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
-    oracle.begin(Setting(settings.grid, table.slowness, settings.times))
+    oracle.begin(Setting(settings.grid, table.slowness, federation.config.round.mode == "sync", settings.times))
     found = {}
     for device in federation.config.devices:
         offered = settings.offered(device.memory_mb)

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+from itertools import product
 
 import pytest
 
@@ -75,23 +76,39 @@ def times(per_step, fixed=1.0):
     return tuple(fixed + per_step * one.steps for one in GRID.arms)
 
 
-def test_the_oracle_lets_a_fast_class_work_longer_than_a_slow_one():
+FLEET = {
+    "fast": ClassTimes(1, times(0.01)),
+    "usual": ClassTimes(5, times(0.1)),
+    "slow": ClassTimes(1, times(1.0)),
+}
+
+
+def test_the_oracle_lets_others_work_as_long_as_the_slowest_class_takes():
     scheduler = Oracle(rank_exponent=0.0, pruning_exponent=1.0)
-    fleet = {
-        "fast": ClassTimes(1, times(0.01)),
-        "usual": ClassTimes(5, times(0.1)),
-        "slow": ClassTimes(1, times(1.0)),
-    }
-    scheduler.begin(Setting(GRID, times=fleet))
-    assert arm(scheduler, "fast") == Arm(2, 0.0, "int4", 16)
+    scheduler.begin(Setting(GRID, times=FLEET))
+    assert arm(scheduler, "fast") == arm(scheduler, "usual") == Arm(2, 0.0, "int4", 16)
     assert arm(scheduler, "slow").steps == 4
     assert arm(scheduler, "unheard of") == GRID.arms[0]
 
 
-def test_the_oracle_ignores_time_where_the_reward_does():
+def test_the_oracle_finds_the_best_of_all_combinations():
+    """Against a search through every arm of every class."""
+    scheduler = Oracle(steps_exponent=0.7, rank_exponent=0.3)
+    scheduler.begin(Setting(GRID, times=FLEET))
+
+    def rate(places):
+        pairs = list(zip(FLEET.values(), places, strict=True))
+        gained = sum(own.clients * scheduler.gains[place] for own, place in pairs)
+        return gained / max(own.seconds[place] for own, place in pairs)
+
+    best = max(map(rate, product(range(len(GRID.arms)), repeat=3)))
+    assert rate([scheduler.choose(request(device)).place for device in FLEET]) == pytest.approx(best)
+
+
+def test_where_nobody_waits_each_class_does_what_is_best_for_itself():
     scheduler = Oracle(rank_exponent=0.1)
-    scheduler.begin(Setting(GRID, slowness=0.0, times={"slow": ClassTimes(1, times(5.0))}))
-    assert arm(scheduler, "slow") == Arm(8, 0.0, "int4", 16)
+    scheduler.begin(Setting(GRID, synchronous=False, times=FLEET))
+    assert [arm(scheduler, device).steps for device in FLEET] == [16, 16, 4]
 
 
 def test_the_oracle_needs_times():
