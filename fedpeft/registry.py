@@ -46,6 +46,7 @@ Kind: TypeAlias = Literal[
     "estimator",
     "coefficient_optimizer",
     "zeroth_optimizer",
+    "scheduler",
 ]
 
 PEFT_TYPES = (
@@ -141,6 +142,15 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",
         "zo-adam": "fedpeft.training.zeroth.local.adam:ZoAdam",
         "zo-adamu": "fedpeft.training.zeroth.local.adamu:ZoAdaMU",
+    },
+    "scheduler": {
+        "fixed": "fedpeft.scheduling.fixed:Fixed",
+        "random": "fedpeft.scheduling.uniform:Uniform",
+        "ucb": "fedpeft.scheduling.ucb:Ucb",
+        "thompson": "fedpeft.scheduling.thompson:Thompson",
+        "tree": "fedpeft.scheduling.tree:Tree",
+        "exp3": "fedpeft.scheduling.exp3:Exp3",
+        "oracle": "fedpeft.scheduling.oracle:Oracle",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -20,6 +20,7 @@ from fedpeft.config import RunConfig, parse_config
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
+from fedpeft.server.scheduling import SchedulingSettings
 from fedpeft.simulation.clock import VirtualClock
 from fedpeft.simulation.codecs import make_downlink
 from fedpeft.strategies import FedAvg, Strategy
@@ -181,6 +182,7 @@ class FakeRun:
         folder: Path,
         strategy: Strategy | None = None,
         scalars: ScalarSettings | None = None,
+        scheduling: SchedulingSettings | None = None,
         **options: Any,
     ) -> None:
         self.fleet = fleet
@@ -200,6 +202,7 @@ class FakeRun:
                 downlink=make_downlink(self.config.codec.down, layout(fleet.size)),
                 codecs={table.name: table.codec for table in self.config.devices if table.codec is not None},
                 scalars=scalars,
+                scheduling=scheduling,
             ),
             fleet,
             fleet.clock,

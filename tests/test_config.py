@@ -145,7 +145,7 @@ def test_the_resolved_file_says_everything_and_reads_back_the_same():
     assert parse_config(table, origin="again") == config
     assert table["local"]["learning_rate"] == 1e-3
     assert table["strategy"] == {"name": "fedprox", "mu": 0.5}
-    assert set(table) == set(RunConfig.model_fields) - {"zeroth"}  # there is none of a run by gradients
+    assert set(table) == set(RunConfig.model_fields) - {"zeroth", "scheduler"}  # neither is there unless asked for
 
 
 def test_whole_numbers_will_do_where_numbers_are_asked_for():

@@ -1,4 +1,4 @@
-"""`fedpeft new strategy|codec|partitioner NAME`: a plug-in that works, and its test, to start from."""
+"""`fedpeft new strategy|codec|partitioner|scheduler NAME`: a plug-in that works, and its test, to start from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ app = typer.Typer(help="Start a plug-in of your own.", no_args_is_help=True, con
 Name = Annotated[str, typer.Argument(help="Name of the file and of what is in it, e.g. my_rule.")]
 Folder = Annotated[Path, typer.Option("--dir", help="Where to write; created.")]
 
-KEYS = {"strategy": "strategy.name", "codec": "codec.up", "partitioner": "data.partition.name"}
+KEYS = {
+    "strategy": "strategy.name",
+    "codec": "codec.up",
+    "partitioner": "data.partition.name",
+    "scheduler": "scheduler.name",
+}
 """The key of a run file that names each kind."""
 
 
@@ -48,6 +53,15 @@ def partitioner(name: Name, folder: Folder = Path(), format: FormatOption = Form
     Neither replaces a file. The test needs pytest: pip install pytest.
     """
     _start("partitioner", name, folder, format)
+
+
+@app.command("scheduler")
+def scheduler(name: Name, folder: Folder = Path(), format: FormatOption = Format.TEXT) -> None:
+    """Write NAME.py, a scheduler that works as it is, and test_NAME.py, its test.
+
+    Neither replaces a file. The test needs pytest: pip install pytest.
+    """
+    _start("scheduler", name, folder, format)
 
 
 def _start(kind: str, name: str, folder: Path, format: Format) -> None:

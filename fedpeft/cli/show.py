@@ -19,16 +19,24 @@ def show(
 ) -> None:
     """Show a run's result, rounds and incidents; works while it is going on."""
     folder = find_run(run)
-    from fedpeft.cli.tables import bytes_tables, forms_table, participation_table, print_result, rounds_table
+    from fedpeft.cli.tables import (
+        bytes_tables,
+        forms_table,
+        participation_table,
+        print_result,
+        rounds_table,
+        schedule_table,
+    )
     from fedpeft.journal import Journal
     from fedpeft.report.bytes_by import bytes_by
     from fedpeft.report.history import describe, read_history
+    from fedpeft.report.scheduling import schedule_history
     from fedpeft.report.summary import stored_config, stored_plan, summarise
 
     with Journal.read(folder) as journal:
         result, plan, all_events = summarise(journal), stored_plan(journal), list(journal.events())
         moved = bytes_by(all_events, stored_config(journal))
-    history = read_history(all_events)
+    history, schedule = read_history(all_events), schedule_history(all_events)
     if format is Format.JSON:
         document = {
             "result": result.to_json(),
@@ -58,6 +66,8 @@ def show(
         out.print("", forms_table(history.forms), sep="\n")
     if moved.classes:
         out.print(bytes_tables(moved))
+    if schedule.chosen:
+        out.print("", schedule_table(schedule), sep="\n")
     print_result(out, result)
     if events:
         for event in all_events:

@@ -18,6 +18,8 @@ from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD, FormCount
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
+from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
+from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
 from fedpeft.report.summary import RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
@@ -206,6 +208,14 @@ def bytes_tables(found: BytesBy) -> RenderableType:
                 table.add_row(*map(Text, row.cells()))
             shown += ["", table, *([Text(about, style="dim")] if about else [])]
     return Group(*shown)
+
+
+def schedule_table(history: ScheduleHistory) -> RenderableType:
+    """What a scheduler settled on, one line a class of devices; the report's table says more than 80 columns hold."""
+    table = plain_table(*SCHEDULE_HEAD[:4])
+    for row in schedule_rows(history, {}):
+        table.add_row(*(Text(cell, overflow="fold") for cell in row[:4]))
+    return table
 
 
 def runs_table(runs: Sequence[RunSummary]) -> RenderableType:

@@ -17,12 +17,14 @@ from fedpeft.config.overrides import SMOKE
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.run_config import RunConfig
+from fedpeft.config.scheduler import ArmsTable, SchedulerTable
 from fedpeft.config.table import PluginTable, Table
 from fedpeft.config.zeroth import ZerothTable
 
 __all__ = [
     "SMOKE",
     "AdapterTable",
+    "ArmsTable",
     "CodecTable",
     "DataTable",
     "DeviceTable",
@@ -40,6 +42,7 @@ __all__ = [
     "RoundTable",
     "RunConfig",
     "RunTable",
+    "SchedulerTable",
     "Table",
     "ZerothTable",
     "load_run_file",

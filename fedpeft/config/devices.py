@@ -16,10 +16,15 @@ class DeviceTable(Table):
 
     name: str
     clients: Positive  # how many clients are of this class
-    step_seconds: float = Field(0.5, gt=0)  # one optimizer step of the run's batch size
+    step_seconds: float = Field(0.5, gt=0)  # one optimizer step of the run's batch size, at the full rank, cool
     up_mbps: float = Field(10.0, gt=0)  # uplink, megabits per second
     down_mbps: float = Field(50.0, gt=0)  # downlink
     memory_mb: Positive = 4096
+    on_s: float = Field(3600.0, gt=0)  # seconds on in each cycle of on and off; a device begins anywhere in its cycle
+    off_s: float = Field(0.0, ge=0)  # seconds off in each cycle; 0 = never off. What it is at waits and then goes on
+    hot_factor: float = Field(1.0, ge=1)  # how many times as long a step takes on a hot device; 1 = it never slows down
+    heat_s: float = Field(600.0, gt=0)  # time constant of getting hot at work
+    cool_s: float = Field(600.0, gt=0)  # time constant of cooling down at rest
     steps: Positive | None = None  # optimizer steps a round; default: local.steps
     codec: str | None = None  # any codec, of the updates of this class; default: codec.up
     rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank

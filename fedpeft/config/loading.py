@@ -90,6 +90,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("codec", "down"),
         ("local", "optimizer"),
         ("zeroth", "pool"),
+        ("scheduler", "name"),
         ("adapter", "type"),
         ("model", "source"),
         ("model", "task"),
@@ -100,6 +101,8 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     for device in table["devices"]:
         if device["codec"] is not None:
             device["codec"] = _absolute(device["codec"], folder)
+    if config.scheduler is not None and config.scheduler.arms.codec is not None:
+        table["scheduler"]["arms"]["codec"] = [_absolute(name, folder) for name in config.scheduler.arms.codec]
     plugins = [table["local"]["schedule"]]
     if table["zeroth"] is not None:
         plugins += [table["zeroth"]["estimator"], table["zeroth"]["optimizer"]]

@@ -20,6 +20,7 @@ from fedpeft.config.model import ModelTable
 from fedpeft.config.precision import check_precision
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
+from fedpeft.config.scheduler import SchedulerTable, check_scheduler
 from fedpeft.config.table import PluginTable, Table
 from fedpeft.config.zeroth import ZerothTable, check_zeroth
 from fedpeft.explain import Contradiction
@@ -38,6 +39,7 @@ class RunConfig(Table):
     zeroth: ZerothTable | None = None  # there: train without gradients, by seeds and scalars or by deltas
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
+    scheduler: SchedulerTable | None = None  # there: picks each client's rank, pruning ratio, codec and steps
     codec: CodecTable = CodecTable()
     evaluation: EvaluationTable = EvaluationTable()
     generation: GenerationTable = GenerationTable()
@@ -77,6 +79,7 @@ class RunConfig(Table):
         check_ranks(self.adapter, self.devices)
         check_precision(self.model, self.adapter, self.local, self.engine)
         check_zeroth(self)
+        check_scheduler(self)
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

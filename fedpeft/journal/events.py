@@ -36,8 +36,14 @@ class EventKind(StrEnum):
     clients_evaluated  r--    clients or tuned: metric -> its spread over the clients that answered (see `Spread`)
     stopped            r--    reason, best_round: no further round is begun
     round_opened       ra-    cohort (client ids; empty in an asynchronous round, which asks as it goes)
+    sat_out            rac    reason: no arm of the scheduler fits this client; recorded once a session
+    arm_chosen         rac    device, place (of the arm in the grid), rank (null: all), pruning, codec, steps, why,
+                              probability (of the draw; 1 = none), offered (how many arms fitted)
+    arm_rewarded       rac    device, place, rank, pruning, codec, steps, reward (0 to 1), gain (nats), seconds (null:
+                              not back at the deadline), relative (to the cohort's median); right before `committed`
     asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
-                              codec (of the update, where it is not codec.up)
+                              codec (of the update, where it is not codec.up), form (zeroth order: changes,
+                              everything or checkpoint)
     accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
                               codec (where it is not codec.up)
     refused            rac    code, reason, bytes
@@ -65,6 +71,9 @@ class EventKind(StrEnum):
     CLIENTS_EVALUATED = "clients_evaluated"
     STOPPED = "stopped"
     ROUND_OPENED = "round_opened"
+    SAT_OUT = "sat_out"
+    ARM_CHOSEN = "arm_chosen"
+    ARM_REWARDED = "arm_rewarded"
     ASKED = "asked"
     ACCEPTED = "accepted"
     REFUSED = "refused"

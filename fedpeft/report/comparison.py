@@ -5,7 +5,7 @@ groups (`fedpeft.report.seeds`) + their journals ──> a line a group, its mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -40,7 +40,35 @@ class Point:
 
     round: int
     uplink: float  # bytes of all clients' frames up to it, mean over the runs
+    seconds: float  # of the rounds up to it, on the coordinator's clock, mean over the runs
     value: MeanInterval
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a metric is drawn over."""
+
+    name: str
+    title: str
+    caption: str
+    of: Callable[[Point], float]
+
+
+AXES = (
+    Axis("rounds", "round", "on the test set, over the rounds", lambda point: point.round),
+    Axis(
+        "bytes",
+        "MB sent by the clients",
+        "over what all clients had sent, bytes of frames",
+        lambda point: point.uplink / 1e6,
+    ),
+    Axis(
+        "seconds",
+        "seconds of the rounds so far, on the coordinator's clock",
+        "over the time of the rounds; a simulation's clock is virtual",
+        lambda point: point.seconds,
+    ),
+)
 
 
 def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
@@ -79,7 +107,8 @@ def curve(runs: Sequence[History], metric: str) -> list[Point]:
     for number in sorted(shared):
         row = mean_interval([one[number] for one in values])
         assert row is not None
-        found.append(Point(number, sum(_uplink(run, number) for run in runs) / len(runs), row))
+        uplink, seconds = (sum(of(run, number) for run in runs) / len(runs) for of in (_uplink, _seconds))
+        found.append(Point(number, uplink, seconds, row))
     return found
 
 
@@ -90,6 +119,10 @@ def _history(folder: Path) -> History:
 
 def _uplink(run: History, number: int) -> float:
     return float(sum(row.moved["frame_up"] for row in run.rounds if row.round <= number))
+
+
+def _seconds(run: History, number: int) -> float:
+    return sum(row.seconds for row in run.rounds if row.round <= number)
 
 
 def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[str, Figure]) -> Iterator[str]:
@@ -104,21 +137,22 @@ def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[s
         ]
         if not curves:
             continue
-        over_rounds, over_bytes = (_plot(curves, metric, by_bytes=by_bytes) for by_bytes in (False, True))
-        drawn[f"{metric}-rounds"], drawn[f"{metric}-bytes"] = over_rounds, over_bytes
         label = metric_label(metric)
         yield f'<section><h2>{escape(label[:1].upper() + label[1:])}</h2><div class="pair">'
-        yield plot_box(f"{metric}-rounds", over_rounds, "on the test set, over the rounds")
-        yield plot_box(f"{metric}-bytes", over_bytes, "over what all clients had sent, bytes of frames")
+        for axis in AXES:
+            if axis.name == "seconds" and not any(point.seconds for _, points in curves for point in points):
+                continue  # a clock on which nothing took any time
+            drawn[f"{metric}-{axis.name}"] = plot = _plot(curves, metric, axis)
+            yield plot_box(f"{metric}-{axis.name}", plot, axis.caption)
         yield "</div></section>"
     yield from _table(groups, histories)
 
 
-def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, *, by_bytes: bool) -> Figure:
+def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) -> Figure:
     scale, unit, traces = (100.0 if is_share(metric) else 1.0), metric_unit(metric), []
     for place, (group, points) in enumerate(curves):
         color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
-        x = [point.uplink / 1e6 if by_bytes else point.round for point in points]
+        x = [axis.of(point) for point in points]
         y = [scale * point.value.mean for point in points]
         trace = line(group.name, x, y, color, symbol=SYMBOLS[place % len(SYMBOLS)], dash=dash)
         halves = [point.value.half for point in points]
@@ -126,8 +160,8 @@ def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, *, by_bytes:
             bars = [scale * half for half in halves if half is not None]
             trace["error_y"] = {"type": "data", "array": bars, "color": color, "thickness": 1, "width": 3}
         traces.append(trace)
-    axis = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
-    return figure_of(traces, "MB sent by the clients" if by_bytes else "round", axis, whole_x=not by_bytes)
+    y_title = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
+    return figure_of(traces, axis.title, y_title, whole_x=axis.name == "rounds")
 
 
 def _table(groups: Sequence[Group], histories: list[list[History]]) -> Iterator[str]:

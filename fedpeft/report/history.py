@@ -14,6 +14,7 @@ from fedpeft.types import ClientId
 
 INCIDENTS = {
     EventKind.HELLO_FAILED: "cannot take part",
+    EventKind.SAT_OUT: "sits out",
     EventKind.REFUSED: "refused",
     EventKind.FAILED: "failed",
     EventKind.LATE: "late",
@@ -171,7 +172,7 @@ def describe(event: Event) -> str:
     match event.kind:
         case EventKind.REFUSED:
             return f"{payload['reason']} [{payload['code']}]"
-        case EventKind.FAILED | EventKind.HELLO_FAILED:
+        case EventKind.FAILED | EventKind.HELLO_FAILED | EventKind.SAT_OUT:
             return str(payload["reason"])
         case EventKind.LATE:
             age = int(payload["age"])

@@ -17,6 +17,8 @@ from fedpeft.report.figure import Figure
 from fedpeft.report.history import History, read_history
 from fedpeft.report.metric_plots import metric_plot, metrics_of, spread_plot
 from fedpeft.report.offline import offline_page, plot_box
+from fedpeft.report.scheduling import ScheduleHistory, schedule_history
+from fedpeft.report.scheduling_plots import arms_plot, completion_plot, regret_plot
 from fedpeft.report.split_plot import split_caption, split_plot
 from fedpeft.report.summary import RunPlan, RunResult, stored_config, stored_plan, summarise
 from fedpeft.report.units import metric_label
@@ -57,8 +59,9 @@ def _page(journal: Journal) -> str:
     result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
     figures: dict[str, Figure] = {}
-    sorted_bytes = bytes_by(events, stored_config(journal))
-    body = "\n".join(_body(result, plan, history, sorted_bytes, journal.config_toml, version, figures))
+    sorted_bytes, schedule = bytes_by(events, stored_config(journal)), schedule_history(events)
+    parts = _body(result, plan, history, sorted_bytes, schedule, journal.config_toml, version, figures)
+    body = "\n".join(parts)
     return offline_page(result.name, body, figures)
 
 
@@ -67,6 +70,7 @@ def _body(
     plan: RunPlan | None,
     history: History,
     sorted_bytes: BytesBy,
+    schedule: ScheduleHistory,
     config_toml: str,
     version: str,
     figures: dict[str, Figure],
@@ -139,6 +143,17 @@ def _body(
         )
         heard = sections.participation_table(history)
         yield f"<section><h2>Devices</h2>{heard}{sections.forms_table(history)}{devices}{stale}</section>"
+    oracle = plan.oracle if plan is not None else {}
+    arms = figure("arms", arms_plot(schedule), "Which arm each client got.")
+    if arms:
+        curves = figure(
+            "regret",
+            regret_plot(schedule, oracle),
+            "Reward missed so far against the arms that were best in hindsight, by their mean reward in this run, and "
+            "against the oracle's where this run tried them.",
+        ) + figure("completion", completion_plot(schedule), "A synchronous round lasts as long as its slowest reply.")
+        heard = sections.schedule_table(schedule, oracle)
+        yield f'<section><h2>Scheduler</h2>{heard}{arms}<div class="pair">{curves}</div></section>'
     yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"
     if plan is not None:
         yield f"<section><h2>Plan</h2>{sections.plan_section(plan)}</section>"

@@ -16,8 +16,8 @@ from fedpeft.report.figure import Figure, figure_of, line
 from fedpeft.report.history import History, Reply, RoundRow
 from fedpeft.report.summary import BYTE_KEYS
 
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
-_HUES = ("@federated", "@centralised", "@before", "@fourth", "@fifth", "@sixth")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+HUES = ("@federated", "@centralised", "@before", "@fourth", "@fifth", "@sixth")
 
 
 def loss_plot(history: History) -> Figure | None:
@@ -124,7 +124,7 @@ def devices_plot(history: History) -> Figure | None:
     traces: list[Figure] = []
     for place, device in enumerate(classes):
         own = [reply for reply in replies if reply.device == device]
-        color, symbol = _HUES[place % len(_HUES)], _SYMBOLS[place % len(_SYMBOLS)]
+        color, symbol = HUES[place % len(HUES)], SYMBOLS[place % len(SYMBOLS)]
         shift = 0.5 * ((place + 0.5) / len(classes) - 0.5)
         group = f"class{place}"
         traces.append(

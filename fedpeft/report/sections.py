@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -13,7 +13,10 @@ from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
-from fedpeft.report.summary import RunPlan, RunResult
+from fedpeft.report.scheduling import ENOUGH as SEEN
+from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
+from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
+from fedpeft.report.summary import OracleArm, RunPlan, RunResult
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
@@ -156,6 +159,16 @@ def forms_table(history: History) -> str:
     note = "Whole frames, plans included. A checkpoint is sent where it is shorter than the old coefficients."
     rows = [one.cells() for one in history.forms]
     return table(FORM_HEAD, rows, numbers=range(1, len(FORM_HEAD))) + f'<p class="soft">{note}</p>'
+
+
+def schedule_table(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> str:
+    """What the scheduler settled on, for each class of devices."""
+    note = (
+        f"Best in hindsight: the highest mean reward among arms that the class was given {SEEN} times or more. "
+        "Oracle's: the best arm under the simulation's time model and the oracle's own assumption on gains."
+    )
+    rows = schedule_rows(history, oracle)
+    return table(SCHEDULE_HEAD, rows, numbers={1, 3, 5}) + f'<p class="soft">{note}</p>'
 
 
 def plan_section(plan: RunPlan) -> str:

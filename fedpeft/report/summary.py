@@ -37,6 +37,13 @@ class DevicePlan(NamedTuple):
     memory_mb_needed: float  # estimated for one client in training
 
 
+class OracleArm(NamedTuple):
+    """The arm of a scheduler's grid that a simulation's time model says is best for a class of devices."""
+
+    place: int
+    name: str  # in words
+
+
 class Refusal(NamedTuple):
     """An update that a guard refused."""
 
@@ -69,6 +76,7 @@ class RunPlan:
     larger_is_better: bool | None = None  # of that metric, as the task says
     notes: tuple[str, ...] = ()
     data_split: DataSplit | None = None  # of the training examples; None where the run was given data sets of its own
+    oracle: Mapping[str, OracleArm] = field(default_factory=dict)  # by device class; empty where nobody knows
     buffer: int = 0  # asynchronous: updates that make a round, while `ask` clients train at any time; 0: synchronous
 
     @property
@@ -94,6 +102,7 @@ class RunPlan:
         values = {key: value for key, value in payload.items() if key in known}
         values["devices"] = tuple(DevicePlan(*device) for device in values["devices"])
         values["notes"] = tuple(values.get("notes", ()))
+        values["oracle"] = {device: OracleArm(*arm) for device, arm in values.get("oracle", {}).items()}
         if values.get("data_split") is not None:
             values["data_split"] = DataSplit.from_payload(values["data_split"])
         return cls(**values)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
+from fedpeft.scheduling import Measured
 from fedpeft.server.round import PATIENCE, Round
 from fedpeft.server.staleness import staleness_weight
 from fedpeft.server.state import State
@@ -53,6 +54,8 @@ class BufferedRound(Round):
             for asked in inflight.give_up(clock.now(), PATIENCE * table.deadline_s):
                 self._record(EventKind.ABANDONED, asked.client)
                 self.faults.append(f"client {asked.client}: no reply to round {asked.round}")
+                if self.state.scheduling is not None:
+                    self.state.scheduling.heard(asked, Measured(None))
             if not self._refill() and not inflight.messages():
                 break
             self.state.pause()

@@ -38,6 +38,7 @@ from fedpeft.server.roster import Roster
 from fedpeft.server.round import Gathered, RoundShort
 from fedpeft.server.scalars import ScalarStrategy, with_scalars
 from fedpeft.server.schedules import load_schedule
+from fedpeft.server.scheduling import Scheduling
 from fedpeft.server.state import Settings, State
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.asynchronous import check_asynchronous
@@ -100,6 +101,7 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
+            scheduling=Scheduling(config, settings.scheduling, journal) if settings.scheduling is not None else None,
             reading=DeltaReading(settings.layout) if settings.scalars is None else ScalarReading(settings.scalars),
         )
         self.meeting = Meeting(self.state)
@@ -132,7 +134,13 @@ class Coordinator:
             self._commit(0, theta, Gathered(0, 0.0, ()))
             return 0, theta
         restored = snapshot.restore(
-            self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout
+            self.journal,
+            commit,
+            self.strategy,
+            self.broadcasts,
+            self.roster,
+            self.settings.layout,
+            self.state.scheduling,
         )
         return restored.round, restored.theta
 
@@ -165,6 +173,8 @@ class Coordinator:
                     ) from None
                 continue
             after = self._finish(theta)
+            if self.state.scheduling is not None:
+                self.state.scheduling.learn(number, attempt.attempt)
             self._commit(number, after, gathered, attempt.attempt)
             return after
 
@@ -222,7 +232,14 @@ class Coordinator:
         self.broadcasts.publish(number, theta, self.roster.held_versions() | out, out)
         self.journal.commit(
             number,
-            snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),
+            snapshot.take(
+                theta,
+                self.strategy,
+                self.broadcasts,
+                self.roster,
+                self.settings.layout.digest,
+                self.state.scheduling,
+            ),
             adapter=self._hash(theta),
             attempt=attempt,
             accepted=gathered.accepted,

@@ -112,11 +112,11 @@ class Meeting:
             return "it has no training examples"
         if info.layout != digest:
             return f"its adapter has layout {info.layout[:12]}, the run's is {digest[:12]}"
-        codecs, strategy = self.state.config.codec, self.state.strategy
+        strategy = self.state.strategy
         objective = strategy.objective
-        needed = [self.state.codec_of(info.device)]
-        needed += [codecs.auxiliary] if strategy.sends or strategy.receives else []
-        needed += [codecs.down] if isinstance(self.state.settings.downlink, SteppingDownlink) else []
+        needed = [*self.state.codecs_of(info.device)]
+        needed += [self.state.config.codec.auxiliary] if strategy.sends or strategy.receives else []
+        needed += [self.state.config.codec.down] if isinstance(self.state.settings.downlink, SteppingDownlink) else []
         for codec in needed:
             lacking = [] if ".py:" in codec else [part for part in parts_of(codec) if part not in info.codecs]
             if lacking:

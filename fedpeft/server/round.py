@@ -14,6 +14,7 @@ from typing import Any
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
+from fedpeft.scheduling import Measured
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.catch_up import Told
 from fedpeft.server.inflight import Asked
@@ -88,6 +89,8 @@ class Round(ABC):
         began = clock.now()
         self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
+        if self.state.scheduling is not None:
+            self.state.scheduling.open(self.state.inflight.busy())
         self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
         with self.state.journal.together():
             self._gather()
@@ -109,6 +112,9 @@ class Round(ABC):
 
     def _choose(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientInfo]:
         """The strategy's choice of at most `count` clients, checked, in id order."""
+        if self.state.scheduling is not None:
+            available = self.state.scheduling.fitting(available, self.number, self.attempt)
+            count = min(count, len(available))
         chosen = list(self.state.strategy.select(available, count, seed)) if count > 0 else []
         known = {info.client: info for info in available}
         if len(set(chosen)) != len(chosen) or not set(chosen) <= known.keys():
@@ -166,6 +172,8 @@ class Round(ABC):
             layout=self.state.settings.layout.digest,
             auxiliary=self.auxiliary.asked_for,
         )
+        if self.state.scheduling is not None:
+            plan = self.state.scheduling.choose(plan, info, self.shorts)
         return Frame(
             FrameKind.TRAIN,
             config.run.name,
@@ -213,6 +221,10 @@ class Round(ABC):
         self.heard.add(asked.client)
         self.ages.append(age)
         self.accepted += self._counts(age)
+        seconds = self.state.clock.now() - asked.sent_at
+        losses = frame.metrics.get("loss_first"), frame.metrics.get("loss_last")
+        if self.state.scheduling is not None:
+            self.state.scheduling.heard(asked, Measured(seconds, *losses))
         self.state.journal.record(
             EventKind.ACCEPTED,
             round=asked.round,
@@ -221,10 +233,10 @@ class Round(ABC):
             weight=weight,
             norm=norm,
             bytes=len(incoming.frame or b""),
-            seconds=self.state.clock.now() - asked.sent_at,
+            seconds=seconds,
             age=age,
-            loss_first=frame.metrics.get("loss_first"),
-            loss_last=frame.metrics.get("loss_last"),
+            loss_first=losses[0],
+            loss_last=losses[1],
             **self._codec(asked.plan),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
@@ -233,6 +245,8 @@ class Round(ABC):
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""
         reasons = list(dict.fromkeys(self.faults))
+        if self.state.scheduling is not None and not reasons:
+            reasons = [reason for reason in [self.state.scheduling.sitting_out()] if reason]
         more = [f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else []
         return "; ".join(reasons[:REASONS] + more) or "no client was available"
 

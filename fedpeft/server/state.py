@@ -16,6 +16,7 @@ from fedpeft.server.post import Post
 from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
+from fedpeft.server.scheduling import Scheduling, SchedulingSettings
 from fedpeft.strategies import Strategy
 from fedpeft.types import ClientId, Clock, FloatArray, Layout
 
@@ -33,6 +34,7 @@ class Settings:
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
+    scheduling: SchedulingSettings | None = None  # where the run file has a scheduler
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
     checkpoints: CheckpointSettings | None = None  # zeroth order: how θ_e is sent; None: never
 
@@ -58,6 +60,7 @@ class State:
     inflight: InFlight
     schedule: Schedule
     reading: Reading
+    scheduling: Scheduling | None = None  # picks arms; None: everybody gets what the run file says
 
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""
@@ -66,6 +69,10 @@ class State:
     def codec_of(self, device: str) -> str:
         """The codec of the updates of a client of this device class, unless its plan names another."""
         return self.settings.codecs.get(device, self.config.codec.up)
+
+    def codecs_of(self, device: str) -> tuple[str, ...]:
+        """Every codec of updates that the plan of a client of this device class may name."""
+        return (self.codec_of(device),) if self.scheduling is None else self.scheduling.settings.grid.codecs
 
     def learning_rate(self, number: int) -> float:
         """Of the clients in round `number`."""

@@ -1,9 +1,11 @@
 """The time model of a fleet: how long a device takes from being asked to having answered.
 
-    seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed  +  bytes_up · 8 / up_rate
+    seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed · share · heat  +  bytes_up · 8 / up_rate
 
-`speed` is fixed for each client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05,
-both drawn from the run's seed, so two runs of one seed see the same times.
+`share` is what the plan's rank leaves of a step at full rank (`fedpeft.simulation.arm_costs`), `heat` how much longer
+a hot device takes; one that is off goes on when it is on again (`fedpeft.simulation.fleet`). `speed` is fixed for each
+client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05, both drawn from the run's
+seed, so two runs of one seed see the same times.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def reply_seconds(
     seed: int,
     round_number: int,
     client: ClientId,
+    slowdown: float = 1.0,
 ) -> float:
     """Simulated seconds from a message's sending to its reply's arrival.
 
@@ -60,6 +63,7 @@ def reply_seconds(
         seed: the run's.
         round_number: varies the draw.
         client: varies the draw.
+        slowdown: how many times as long as usual a step takes.
     """
     table = device.table
     share = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
@@ -67,7 +71,7 @@ def reply_seconds(
     if not share:  # a million greetings need no draw
         return network
     jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
-    return network + steps * share * table.step_seconds * device.speed * jitter
+    return network + steps * share * table.step_seconds * device.speed * jitter * slowdown
 
 
 def _normal(seed: int, label: str, *parts: int | str) -> float:

@@ -20,6 +20,7 @@ from fedpeft.adapters.sharing import Sharing
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
+from fedpeft.config.scheduler import axes_of
 from fedpeft.data import client_ids, load_corpus
 from fedpeft.data.split import DataSplit, split_of
 from fedpeft.errors import ConfigError
@@ -30,7 +31,9 @@ from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
+from fedpeft.server.scheduling import SchedulingSettings
 from fedpeft.simulation.arithmetic import settle_arithmetic
+from fedpeft.simulation.arm_costs import check_arms, scheduling_settings
 from fedpeft.simulation.codecs import check_codecs, make_downlink
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
@@ -181,9 +184,19 @@ class Federation:
         own = {table.name: table.steps for table in self.config.devices}.get(device)
         return own or self.config.local.steps
 
+    @cached_property
+    def scheduling(self) -> SchedulingSettings | None:
+        """What the coordinator knows of the arms, where there is a scheduler; measured once."""
+        return scheduling_settings(self)
+
     def example_passes(self) -> int:
-        """Training examples that the whole run is expected to pass through the model, over all clients."""
-        steps = [self.steps(table.name) for table in self.config.devices for _ in range(table.clients)]
+        """Training examples that the whole run is expected to pass through the model, over all clients.
+
+        With a scheduler nobody knows beforehand: all arms are taken for equally likely.
+        """
+        steps: list[int] = [self.steps(table.name) for table in self.config.devices for _ in range(table.clients)]
+        if self.config.scheduler is not None:
+            steps = axes_of(self.config)[3]
         return round(
             self.config.run.rounds * self.config.round.updates * self.config.local.batch_size * sum(steps) / len(steps)
         )
@@ -251,6 +264,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_halves(config, strategy)
     check_scalars(config, strategy)
     check_codecs(config)
+    check_arms(config)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)

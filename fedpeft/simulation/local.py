@@ -7,17 +7,17 @@ those of a deployment. The agent's trainer is in this process, in several, or on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
 from typing import Any
 
 from fedpeft.errors import ClientFault
 from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_server_app
 from fedpeft.journal import EventKind, Journal
+from fedpeft.simulation.arm_costs import ArmCosts
 from fedpeft.simulation.clock import VirtualClock
-from fedpeft.simulation.codecs import update_bytes
 from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.fleet import Fleet
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -59,7 +59,10 @@ def _run(
     devices = federation.devices
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
-    up_bytes = cache(partial(update_bytes, federation))
+    costs, fleet, clock = ArmCosts(federation), Fleet(devices, config.run.seed), VirtualClock()
+    for event in journal.events():
+        fleet.observe(event)
+    journal.subscribe(fleet.observe)
     agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
@@ -67,17 +70,21 @@ def _run(
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
+        plan = frame.plan if kind == "train" else None
+        now = fleet.now(frame.round, clock.now()) if plan else 0.0
         plain = reply_seconds(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=up_bytes(frame.plan.codec) if kind == "train" and frame.plan else 0,
+            bytes_up=costs.update_bytes(plan.codec) if plan else 0,
             steps=frame.plan.steps if frame.plan else batches,
             seed=config.run.seed,
             round_number=frame.round,
             client=client,
+            slowdown=fleet.slowdown(client, now) * costs.step_share(plan.rank) if plan else 1.0,
         )
-        return faults.seconds(client, frame, plain)
+        plain = faults.seconds(client, frame, plain)
+        return fleet.until_done(client, now, plain) if plan else plain
 
     def look_ahead(requests: Sequence[tuple[NodeId, bytes]]) -> None:
         agent.train_ahead([(nodes[node], data) for node, data in requests])
@@ -88,7 +95,6 @@ def _run(
         except ClientFault:
             return reply
 
-    clock = VirtualClock()
     grid = LocalGrid(
         make_client_app(lambda node, run: (agent, ClientId(str(node["client"])))),
         {node: {"client": client} for node, client in nodes.items()},

@@ -15,6 +15,7 @@ from fedpeft.registry import load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
+from fedpeft.simulation.arm_costs import check_arms
 from fedpeft.simulation.codecs import check_codecs
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, test_sample
@@ -70,6 +71,7 @@ def own_federation(
     check_halves(config, strategy)
     check_scalars(config, strategy)
     check_codecs(config)
+    check_arms(config)
     load(optimizer_kind(config), config.local.optimizer)
     load_schedule(config)
     check_sinks(config.report.sinks)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.freeze import freeze
 from fedpeft.config import RunConfig
+from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
 from fedpeft.training.objectives import half_of
+from fedpeft.types import ALL_COMPONENTS
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -63,6 +65,15 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
         build("codec", config.codec.auxiliary, {})
     ranks = [table.name for table in config.devices if table.rank is not None]
     frozen = frozen_parts(config, strategy)
+    smaller = [rank for rank in axes_of(config)[0] if rank < (config.adapter.rank or ALL_COMPONENTS)]
+    if smaller and frozen:
+        raise ConfigError(
+            f"scheduler.arms.rank = {smaller[0]} contradicts frozen tensors ({', '.join(frozen)}): a component that a "
+            "client leaves out has no gradient only while both its factors are trained",
+            code="config.rank-frozen",
+            allowed="one rank for all clients, adapter.rank",
+            remedy="remove scheduler.arms.rank, or freeze nothing",
+        )
     if ranks and frozen:
         raise ConfigError(
             f'devices.rank of class "{ranks[0]}" contradicts frozen tensors ({", ".join(frozen)}): a component that a '

@@ -6,14 +6,13 @@ from fedpeft.adapters.configure import unused
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
+from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
 from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
 from fedpeft.simulation.federation import Federation
+from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.workers import worker_count
-from fedpeft.simulation.zeroth import make_settings, step_looks
-from fedpeft.training.memory import forward_memory, step_memory
-from fedpeft.training.steps import StepSettings
 
 
 def evaluation_notes(federation: Federation) -> list[str]:
@@ -47,13 +46,7 @@ def make_plan(federation: Federation) -> RunPlan:
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():
         examples[devices[client].table.name] += len(data)
-    largest = max(federation.train.values(), key=len)
-    settings = StepSettings.of(config.local)
-    about = (federation.adapter, federation.task, largest, config.local.batch_size)
-    if config.zeroth is None:
-        needed = step_memory(*about, settings) / 1e6
-    else:
-        needed = forward_memory(*about, *step_looks(config), tangents=make_settings(config).slopes) / 1e6
+    needed = step_megabytes(federation)
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)
@@ -68,7 +61,7 @@ def make_plan(federation: Federation) -> RunPlan:
         for table in config.devices
         if table.memory_mb < needed
     ]
-    notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation)
+    notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation) + arm_notes(federation)
     return RunPlan(
         name=config.run.name,
         description=federation.description,
@@ -95,4 +88,5 @@ def make_plan(federation: Federation) -> RunPlan:
         larger_is_better=getattr(federation.task, "larger_is_better", None),
         notes=tuple(notes),
         data_split=federation.data_split,
+        oracle=oracle_arms(federation),
     )

@@ -111,6 +111,7 @@ def make_coordinator(
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
+            scheduling=federation.scheduling,
             scalars=scalar_settings(federation),
             checkpoints=checkpoint_settings(federation),
         ),

@@ -32,8 +32,8 @@ def run_test(test, folder):
     )
 
 
-@pytest.mark.parametrize(("kind", "passed"), [("codec", 11), ("partitioner", 8)])
-def test_new_codec_and_partitioner_work_and_their_tests_pass(tmp_path, capsys, kind, passed):
+@pytest.mark.parametrize(("kind", "passed"), [("codec", 11), ("partitioner", 8), ("scheduler", 7)])
+def test_what_is_made_works_and_its_tests_pass(tmp_path, capsys, kind, passed):
     assert call("new", kind, "my-own", "--dir", str(tmp_path / "plugins"), "--format", "json") == 0
     made = json.loads(capsys.readouterr().out)
     assert callable(load(kind, made["name"]))

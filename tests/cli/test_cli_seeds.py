@@ -101,6 +101,21 @@ def test_compare_names_what_it_left_out(tmp_path, monkeypatch, capsys):
     assert call("compare", "nobody") == 7
 
 
+def test_compare_tells_how_soon_a_target_was_reached(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        write_fake_run(tmp_path / "runs" / name)
+    assert call("compare", "one", "two", "--target", "accuracy=0.65") == 0
+    out = capsys.readouterr().out
+    assert "seconds of the rounds to accuracy 65.0 %" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert call("compare", "one", "--target", "accuracy=0.999", "--format", "json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["targets"]
+    assert (found["reached"], found["seconds"], found["mean"]) == (0, [None], None)
+    assert call("compare", "one", "--target", "accuracy") == 2
+    assert call("compare", "one", "--target", "bleu=0.3") == 2
+
+
 def test_early_end_is_told_with_its_reason(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = write_fake_run(tmp_path / "runs" / "short", rounds=4, asked_rounds=9, finished=False)

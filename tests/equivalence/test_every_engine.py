@@ -44,6 +44,15 @@ def test_flower_killed_and_resumed_ends_in_the_same_adapter_as_one_process(run_f
     assert told == [{"adapter": expected}]
 
 
+def test_a_scheduler_that_learns_nothing_picks_the_same_arms_on_flower(tmp_path):
+    """Ranks, codecs and steps of each client come from the seed; what is learned from seconds is of the clock."""
+    scheduler = {"name": "random", "arms": {"rank": [1, 2], "codec": ["int4", "fp16"], "steps": [1, 2]}}
+    path = write_run(tmp_path, scheduler=scheduler, run__rounds=3, evaluation__clients=False)
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    told, _ = start(path, "flower", "flower")
+    assert told == [{"adapter": expected}]
+
+
 def test_directions_drawn_by_importance_are_those_of_one_process_on_flower_too(tmp_path):
     """With bounds on the scalars of each round; one epoch, so that importances matter from the second round on."""
     changes = {"zeroth__size": 256, "zeroth__sampling": "importance", "zeroth__deviations": 3.0}

@@ -42,7 +42,7 @@ def test_plotly_accepts_every_figure(drawn):
 def test_every_colour_is_a_variable_of_both_themes(drawn):
     light, dark = (files("fedpeft.report") / "page.css").read_text().split("@media (prefers-color-scheme: dark)")
     used = set(re.findall(r'"@(\w+)"', json.dumps(list(drawn.values()))))
-    used |= {hue[1:] for hue in plots._HUES}
+    used |= {hue[1:] for hue in plots.HUES}
     assert {"federated", "up", "down"} <= used
     for theme in (light, dark.split("* {")[0]):
         assert used <= set(re.findall(r"--(\w+):", theme))

@@ -1,0 +1,139 @@
+"""How soon a run was how good: seconds of the rounds until a metric first reached a target, paired by seed.
+
+Seconds are those of the coordinator's clock, summed over committed rounds: a simulation's devices take them on its
+virtual clock, so a laptop compares fleets. A metric is looked at where it was evaluated, so `evaluation.every` is the
+resolution. A mean over the runs that reached the target would flatter whoever reached it seldom: it is told only where
+all runs of a group did, and a pair counts where both did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from fedpeft.errors import ConfigError
+from fedpeft.journal import Journal
+from fedpeft.journal.headline import SMALLER_IS_BETTER
+from fedpeft.report.history import History, read_history
+from fedpeft.report.seeds import Group
+from fedpeft.report.statistics import MeanInterval, mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A value that a metric is to reach."""
+
+    metric: str
+    value: float  # in the metric's own unit: accuracies from 0 to 1
+
+    def reached(self, found: float) -> bool:
+        """Whether a value is as good."""
+        return found <= self.value if self.metric in SMALLER_IS_BETTER else found >= self.value
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToTarget:
+    """A group of runs against one target."""
+
+    name: str
+    seeds: tuple[int, ...]
+    seconds: tuple[float | None, ...]  # of each run; None: not reached
+    mean: MeanInterval | None  # of the seconds; None unless all runs reached it
+    against: str  # the first group's name
+    speedup: MeanInterval | None  # ln(seconds of the first group / own), over the seeds where both reached it
+
+    @property
+    def reached(self) -> int:
+        """How many runs did."""
+        return sum(one is not None for one in self.seconds)
+
+    @property
+    def times(self) -> tuple[float, float | None, float | None] | None:
+        """How many times as fast as the first group: geometric mean, and the ends of its 95 % interval."""
+        if self.speedup is None:
+            return None
+        low, high = (None if end is None else math.exp(end) for end in (self.speedup.low, self.speedup.high))
+        return math.exp(self.speedup.mean), low, high
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "reached": self.reached, "times_as_fast": self.times}
+
+
+def parse_target(text: str) -> Target:
+    """`accuracy=0.85` -> a target.
+
+    Raises:
+        ConfigError: the text is not of that form.
+
+    >>> parse_target("accuracy=0.85")
+    Target(metric='accuracy', value=0.85)
+    """
+    name, _, told = text.partition("=")
+    try:
+        value = float(told)
+    except ValueError:
+        value = math.nan
+    if not name.strip() or not math.isfinite(value):
+        raise ConfigError(
+            f'--target "{text}" is not a metric and a value',
+            code="config.target",
+            allowed="e.g. accuracy=0.85 (accuracies from 0 to 1) or loss=0.5",
+            remedy="write it so",
+        )
+    return Target(name.strip(), value)
+
+
+def seconds_to(history: History, target: Target) -> float | None:
+    """Seconds of the rounds until the target was first reached; None where it never was.
+
+    Raises:
+        ConfigError: the run has not measured the metric on its test set.
+    """
+    sums = dict(
+        zip((row.round for row in history.rounds), accumulate(row.seconds for row in history.rounds), strict=True)
+    )
+    known = [item for item in history.tests if target.metric in item.metrics]
+    if not known:
+        names = sorted({name for item in history.tests for name in item.metrics})
+        raise ConfigError(
+            f"--target {target.metric}: the run has no such metric on a test set of the coordinator",
+            code="config.target",
+            allowed=", ".join(names) or "runs that were evaluated on the coordinator's test set",
+            remedy="name one of these" if names else "name runs with a test set",
+        )
+    good = (item.round for item in known if target.reached(item.metrics[target.metric]))
+    return next((sums[number] for number in good if number in sums), None)
+
+
+def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
+    """Every group against the target, and against the first group, seed by seed. Journals are read again."""
+    found: list[TimeToTarget] = []
+    first: dict[int, float | None] = {}
+    for group in groups:
+        folders = zip(group.seeds, group.folders, strict=True)
+        own = {seed: seconds_to(_history(folder), target) for seed, folder in folders}
+        first = first or own
+        reached = [seconds for seconds in own.values() if seconds is not None]
+        pairs = [(first.get(seed), seconds) for seed, seconds in own.items()]
+        ratios = [math.log(theirs / ours) for theirs, ours in pairs if theirs and ours]
+        found.append(
+            TimeToTarget(
+                group.name,
+                group.seeds,
+                tuple(own.values()),
+                mean_interval(reached) if len(reached) == len(own) else None,
+                groups[0].name,
+                mean_interval(ratios),
+            )
+        )
+    return found
+
+
+def _history(folder: str) -> History:
+    with Journal.read(Path(folder)) as journal:
+        return read_history(list(journal.events()))

@@ -1,0 +1,201 @@
+"""What an arm costs a simulated device: its share of a step's arithmetic, its bytes, its memory, and so its seconds.
+
+Per token, a frozen matrix of n values takes 2n operations forward and 2n for the gradient of its input; none for its
+own gradient. A LoRA pair of m values takes 2m, 2m, and 2m more for its own gradient. With P values in all frozen
+matrices and d trained values at the full rank R, a step at rank r is this share of one at rank R:
+
+    share(r) = (4 P + 6 d r / R) / (4 P + 6 d)
+
+Attention's products of tokens with tokens, normalisation and the optimizer are left out: small for short texts, and
+the same for every rank. `step_seconds` of a device class is told at rank R.
+
+A step's memory is measured on the real model at rank R (`fedpeft.training.memory`); a smaller rank saves its part of
+θ, its gradient and AdamW's two moments, 4 bytes each:
+
+    memory(r) = memory(R) - 16 d (1 - r / R)
+
+Activations are counted at rank R, so this errs on the safe side. What pruning will save of both goes into
+`frozen_share`; until pruning is there, an arm that prunes is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from fedpeft.config import DeviceTable, RunConfig
+from fedpeft.config.scheduler import axes_of
+from fedpeft.errors import ConfigError
+from fedpeft.report.summary import OracleArm
+from fedpeft.scheduling import ClassTimes, Grid, Request, Setting
+from fedpeft.scheduling.oracle import Oracle
+from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
+from fedpeft.simulation.codecs import broadcast_bytes, load_codec, update_bytes
+from fedpeft.simulation.memory import step_megabytes
+from fedpeft.types import ALL_COMPONENTS, ClientId
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+VIRTUAL_CLOCK = ("local", "ray")
+"""Engines on which devices take the seconds that the time model says."""
+
+
+class ArmCosts:
+    """The costs of arms in one federation.
+
+    Args:
+        federation: ready to run.
+    """
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.trained = federation.adapter.layout.size  # d
+        self.full_rank = full_rank(federation)  # R
+        self.frozen = frozen_values(federation.adapter.model)  # P
+        self._broadcast = broadcast_bytes(federation)
+        self._bytes: dict[str, int] = {}
+
+    def step_share(self, rank: int) -> float:
+        """Arithmetic of a step at `rank`, where one at the full rank is 1."""
+        whole = 4 * self.frozen + 6 * self.trained
+        return (4 * self.frozen + 6 * self.trained * self._rank_share(rank)) / whole if whole else 1.0
+
+    def update_bytes(self, codec: str) -> int:
+        """Nominal bytes of an update, with what goes beside it."""
+        if codec not in self._bytes:
+            self._bytes[codec] = update_bytes(self.federation, codec)
+        return self._bytes[codec]
+
+    def memory_mb(self, rank: int, whole: float) -> float:
+        """Megabytes of a step at `rank`, where one at the full rank needs `whole`."""
+        return whole - 16e-6 * self.trained * (1.0 - self._rank_share(rank))
+
+    def seconds(self, table: DeviceTable, rank: int, codec: str, steps: int) -> float:
+        """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
+        network = self._broadcast * 8 / (table.down_mbps * 1e6) + self.update_bytes(codec) * 8 / (table.up_mbps * 1e6)
+        return network + steps * table.step_seconds * self.step_share(rank)
+
+    def _rank_share(self, rank: int) -> float:
+        return min(1.0, rank / self.full_rank)
+
+
+def full_rank(federation: Federation) -> int:
+    """R: the adapter's rank; of an adapter without LoRA layers, `ALL_COMPONENTS`.
+
+    A run file may say more than there is, where the adapter was made by somebody else (`fedpeft.simulate`).
+    """
+    ranks = [item.shape[0] for item in federation.adapter.layout.tensors if item.name.endswith(".lora_A.weight")]
+    return min(max(ranks), federation.config.adapter.rank or ALL_COMPONENTS) if ranks else ALL_COMPONENTS
+
+
+def frozen_values(model: torch.nn.Module) -> int:
+    """P: values in the frozen matrices of a model that tokens are multiplied with; embeddings are looked up instead."""
+    total = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, torch.nn.Linear) and not weight_is_trained(weight):
+            total += module.in_features * module.out_features  # of a quantised matrix too
+        elif isinstance(module, Conv1D) and not weight_is_trained(weight):
+            total += module.weight.numel()
+    return total
+
+
+def weight_is_trained(weight: object) -> bool:
+    """Whether a module's matrix is among what is trained."""
+    return isinstance(weight, torch.Tensor) and weight.requires_grad
+
+
+def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
+    """What the coordinator of a run with a scheduler knows; None of any other."""
+    config = federation.config
+    if config.scheduler is None:
+        return None
+    grid, costs, whole = grid_of(config), ArmCosts(federation), step_megabytes(federation)
+    times: Mapping[str, ClassTimes] | None = None
+    if config.engine.name in VIRTUAL_CLOCK:
+        times = {
+            table.name: ClassTimes(
+                table.clients, tuple(costs.seconds(table, arm.rank, arm.codec, arm.steps) for arm in grid.arms)
+            )
+            for table in config.devices
+        }
+    needs = tuple(costs.memory_mb(arm.rank, whole) for arm in grid.arms)
+    return SchedulingSettings(grid, needs, costs.full_rank, times)
+
+
+def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
+    """By device class, the arm that the oracle would choose; empty where nobody knows the times."""
+    settings, table = federation.scheduling, federation.config.scheduler
+    if settings is None or settings.times is None or table is None:
+        return {}
+    oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
+    oracle.begin(Setting(settings.grid, table.slowness, federation.config.round.mode == "sync", settings.times))
+    found = {}
+    for device in federation.config.devices:
+        offered = settings.offered(device.memory_mb)
+        if offered:
+            place = oracle.choose(Request(ClientId(""), device.name, 1, 0, offered)).place
+            found[device.name] = OracleArm(place, str(settings.grid.arms[place]))
+    return found
+
+
+def arm_notes(federation: Federation) -> list[str]:
+    """What a person should know of the arms before the run."""
+    settings, table = federation.scheduling, federation.config.scheduler
+    if settings is None or table is None:
+        return []
+    count = len(settings.grid.arms)
+    notes = [
+        (
+            f'scheduler "{table.name}" picks from {count} arms for each client: the bytes of an update are those of '
+            f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
+        )
+    ]
+    for device in federation.config.devices:
+        fits = len(settings.offered(device.memory_mb))
+        if fits < count:
+            what = f"{fits} of {count} arms fit" if fits else "no arm fits: its clients sit out"
+            notes.append(f"device class {device.name}: {what} into its {device.memory_mb} MB")
+    return notes
+
+
+def check_arms(config: RunConfig) -> None:
+    """Find the scheduler and every codec that its arms name, before anything slow is loaded.
+
+    Args:
+        config: of any run; one without a scheduler has nothing to check.
+
+    Raises:
+        PluginError: there is no such scheduler or codec.
+        ConfigError: the scheduler's parameters do not fit the arms, or an arm cannot be had.
+    """
+    if config.scheduler is None:
+        return
+    grid = grid_of(config)
+    for name in grid.codecs:
+        load_codec("scheduler.arms.codec", name)
+    alike = (1.0,) * len(grid.arms)  # the real times need the model
+    times = {table.name: ClassTimes(table.clients, alike) for table in config.devices}
+    load_scheduler(config, grid, times if config.engine.name in VIRTUAL_CLOCK else None)
+
+
+def grid_of(config: RunConfig) -> Grid:
+    """The arms of a run file.
+
+    Raises:
+        ConfigError: an arm prunes.
+    """
+    ranks, ratios, codecs, steps = axes_of(config)
+    pruned = [ratio for ratio in ratios if ratio > 0]
+    if pruned:
+        raise ConfigError(
+            f"scheduler.arms.pruning has {pruned[0]:g}: this version of fedpeft cannot prune what a client trains",
+            code="config.no-pruning",
+            allowed="scheduler.arms.pruning = [0.0], its default",
+            remedy="remove scheduler.arms.pruning",
+        )
+    return Grid(tuple(ranks), tuple(ratios), tuple(codecs), tuple(steps))

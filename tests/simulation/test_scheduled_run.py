@@ -1,0 +1,164 @@
+"""Whole runs with a scheduler: resumed as uninterrupted, arms that cost what the time model says, plain errors."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from tiny import Stop, run_tiny, stop_at, tiny_arguments
+
+from fedpeft.config import parse_config, resolve_paths
+from fedpeft.errors import FedpeftError
+from fedpeft.journal import EventKind, Journal
+from fedpeft.simulation.arm_costs import ArmCosts, frozen_values
+from fedpeft.simulation.own import own_federation
+from fedpeft.types import ALL_COMPONENTS
+
+ARMS = {"rank": [1, 2], "codec": ["int4", "int8"], "steps": [2, 4]}
+FLEET = [
+    {"name": "fast", "clients": 3, "step_seconds": 0.2, "off_s": 2.0, "on_s": 5.0},
+    {"name": "slow", "clients": 2, "step_seconds": 1.0, "hot_factor": 3.0, "heat_s": 10.0, "cool_s": 30.0},
+]
+
+
+def scheduled(name="ucb", arms=ARMS, **params):
+    return {"scheduler": {"name": name, "arms": arms, **params}, "devices": FLEET, "evaluation.clients": False}
+
+
+def options(name="ucb", **more):
+    return {key.replace(".", "__"): value for key, value in {**scheduled(name), **more}.items()}
+
+
+def told(folder, kind, key):
+    with Journal.read(folder) as journal:
+        return {(event.round, event.client): event.payload[key] for event in journal.events(kind)}
+
+
+@pytest.mark.parametrize("kind", [EventKind.ACCEPTED, EventKind.COMMITTED])
+def test_killed_and_resumed_it_makes_the_same_choices_on_a_fleet_that_sleeps_and_gets_hot(tmp_path, kind):
+    """Rewards are made of seconds, so the fleet must find its time and its heat again too."""
+    whole = run_tiny(tmp_path / "whole", rounds=6, **options())
+    with pytest.raises(Stop):
+        run_tiny(tmp_path / "parts", rounds=6, observers=[stop_at(kind, 5)], **options())
+    parts = run_tiny(tmp_path / "parts", rounds=6, resume=True, **options())
+    assert parts.adapter_hash == whole.adapter_hash
+    for event, key in ((EventKind.ARM_CHOSEN, "place"), (EventKind.ARM_REWARDED, "reward")):
+        assert told(parts.folder, event, key) == told(whole.folder, event, key)
+
+
+def test_a_grid_of_the_run_files_own_arm_is_a_run_without_a_scheduler(tmp_path):
+    plain = run_tiny(tmp_path / "plain", devices=FLEET)
+    one = run_tiny(tmp_path / "one", devices=FLEET, scheduler={"name": "random"})
+    assert one.adapter_hash == plain.adapter_hash
+    some = run_tiny(tmp_path / "some", devices=FLEET, scheduler={"name": "random", "arms": ARMS})
+    assert some.adapter_hash != plain.adapter_hash
+
+
+def test_workers_do_not_change_the_choices(tmp_path):
+    alone = run_tiny(tmp_path / "alone", **options("thompson"))
+    shared = run_tiny(tmp_path / "shared", engine__workers=2, **options("thompson"))
+    assert alone.adapter_hash == shared.adapter_hash
+
+
+def federation(tmp_path):
+    """The tiny federation, with one class of devices."""
+    arguments = tiny_arguments(tmp_path)
+    own = {key: arguments[key] for key in ("model", "peft_config", "clients", "client_test", "test", "loss", "correct")}
+    table = {"run": {"name": "tiny", "rounds": 2}, "model": {"source": "own"}, "round": {"ask": 2}}
+    table["devices"] = [{"name": "d", "clients": len(own["clients"]), "step_seconds": 2.0, "up_mbps": 1.0}]
+    more = {"metrics": {}, "collate": None, "strategy": None, "base_name": "tiny"}
+    return own_federation(**own, **more, table=table, options=arguments["options"])
+
+
+def test_the_costs_of_an_arm_are_those_of_the_formulas(tmp_path):
+    found = federation(tmp_path)
+    costs, frozen, trained = ArmCosts(found), 16 * 16 + 16 * 2, 2 * (16 + 16) + 2 * (16 + 2)
+    assert (frozen_values(found.adapter.model), costs.trained, costs.full_rank) == (frozen, trained, 2)
+    assert costs.step_share(ALL_COMPONENTS) == costs.step_share(2) == 1.0
+    assert costs.step_share(1) == pytest.approx((4 * frozen + 3 * trained) / (4 * frozen + 6 * trained))
+    assert costs.memory_mb(1, 10.0) == pytest.approx(10.0 - 8e-6 * trained)
+    (table,) = found.config.devices
+    longer = costs.seconds(table, 1, "int8", 5) - costs.seconds(table, 1, "int8", 2)
+    assert longer == pytest.approx(3 * 2.0 * costs.step_share(1))
+    more = costs.update_bytes("fp32") - costs.update_bytes("int8")
+    later = costs.seconds(table, 2, "fp32", 1) - costs.seconds(table, 2, "int8", 1)
+    assert later == pytest.approx(more * 8 / 1e6)
+
+
+def test_devices_take_what_their_arm_costs(tmp_path):
+    """Seconds of replies grow with the steps of the arm, and with what the codec sends over a slow line."""
+    fleet = [{"name": "d", "clients": 5, "step_seconds": 1.0, "up_mbps": 0.001}]
+    arms = {"codec": ["int4", "fp32"], "steps": [1, 8]}
+    result = run_tiny(tmp_path, rounds=8, devices=fleet, scheduler={"name": "random", "arms": arms})
+    seconds = told(result.folder, EventKind.ARM_REWARDED, "seconds")
+    steps, codecs = (told(result.folder, EventKind.ARM_REWARDED, key) for key in ("steps", "codec"))
+
+    def mean(number, codec):
+        own = [value for key, value in seconds.items() if (steps[key], codecs[key]) == (number, codec)]
+        return sum(own) / len(own)
+
+    assert mean(8, "int4") - mean(1, "int4") == pytest.approx(7.0, rel=0.5)
+    assert mean(1, "fp32") - mean(1, "int4") > 1.0
+
+
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [
+        ({"name": "ucb", "arms": {"rank": []}}, "scheduler.arms.rank"),
+        ({"name": "ucb", "arms": {"steps": [2, 2]}}, "2 is listed twice"),
+        ({"name": "ucb", "arms": {"rank": [2, 99]}}, "99, which is more than adapter.rank"),
+        ({"name": "ucb", "arms": {"pruning": [0.0, 1.0]}}, "scheduler.arms.pruning[1] = 1.0"),
+        ({"name": "ucb", "arms": {"pruning": [0.0, 0.5]}}, "cannot prune"),
+        ({"name": "ucb", "arms": {"codec": ["int7"]}}, 'codec "int7" is not known'),
+        ({"name": "ucb", "arms": {"steps": list(range(1, 1200))}}, "1199 arms"),
+        ({"name": "ubc"}, 'scheduler "ubc" is not known'),
+        ({"name": "fixed", "arms": {"steps": [2, 4]}, "steps": 3}, "steps = 3 is not in scheduler.arms.steps"),
+        ({"name": "ucb", "arms": {"ranks": [2]}}, "scheduler.arms.ranks"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arms_that_cannot_be_are_refused_before_anything_is_trained(tmp_path, table, part):
+    with pytest.raises(FedpeftError) as caught:
+        run_tiny(tmp_path, scheduler=table)
+    assert part in caught.value.message
+    assert caught.value.remedy
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_device_class_with_its_own_steps_contradicts_the_arms(tmp_path):
+    fleet = [{"name": "d", "clients": 5, "steps": 2}]
+    with pytest.raises(FedpeftError, match=r"devices\.steps = 2") as caught:
+        run_tiny(tmp_path, devices=fleet, scheduler={"name": "ucb", "arms": {"steps": [2, 4]}})
+    assert "by_class" in caught.value.remedy
+
+
+def test_the_centralised_comparison_makes_as_many_passes_as_the_arms_came_to(tmp_path):
+    result = run_tiny(tmp_path, evaluation__centralised=True, **options("random"))
+    steps = told(result.folder, EventKind.ARM_CHOSEN, "steps")
+    assert result.example_passes == 8 * sum(steps.values())
+    assert result.centralised_passes == result.example_passes
+    assert result.centralised is not None
+
+
+def test_the_oracle_needs_the_simulations_clock(tmp_path):
+    with pytest.raises(FedpeftError, match="real clock"):
+        run_tiny(tmp_path, engine__name="flower", **options("oracle"))
+    result = run_tiny(tmp_path, **options("oracle"))
+    places, devices = (told(result.folder, EventKind.ARM_CHOSEN, key) for key in ("place", "device"))
+    for device in ("fast", "slow"):
+        assert len({place for key, place in places.items() if devices[key] == device}) == 1
+
+
+def test_a_scheduler_and_a_codec_in_files_of_their_own_are_found_beside_the_run_file(tmp_path):
+    table = {
+        "run": {"name": "x", "rounds": 1},
+        "model": {"source": "m"},
+        "round": {"ask": 1},
+        "devices": [{"name": "d", "clients": 1}],
+        "scheduler": {"name": "own/rule.py:Rule", "arms": {"codec": ["int8", "own/codec.py:Mine"]}, "patience": 3},
+    }
+    config = resolve_paths(parse_config(table, origin="test"), tmp_path)
+    assert config.scheduler.name == f"{tmp_path}/own/rule.py:Rule"
+    assert config.scheduler.arms.codec == ["int8", f"{tmp_path}/own/codec.py:Mine"]
+    assert config.scheduler.params == {"patience": 3}
+    assert parse_config(tomllib.loads(config.to_toml()), origin="again") == config
