@@ -125,6 +125,13 @@ def test_arms_that_cannot_be_are_refused_before_anything_is_trained(tmp_path, ta
     assert not (tmp_path / "tiny").exists()
 
 
+@pytest.mark.parametrize(("key", "value"), [("rank", 2), ("codec", "sign"), ("steps", 3)])
+def test_a_class_cannot_set_what_the_arm_sets(tmp_path, key, value):
+    devices = [{"name": "phone", "clients": 4, key: value}]
+    with pytest.raises(FedpeftError, match=rf"devices\.{key} = .* contradicts \[scheduler\]"):
+        run_tiny(tmp_path, devices=devices, scheduler={"name": "random"})
+
+
 def test_a_device_class_with_its_own_steps_contradicts_the_arms(tmp_path):
     fleet = [{"name": "d", "clients": 5, "steps": 2}]
     with pytest.raises(FedpeftError, match=r"devices\.steps = 2") as caught:
