@@ -46,6 +46,7 @@ Kind: TypeAlias = Literal[
     "estimator",
     "coefficient_optimizer",
     "zeroth_optimizer",
+    "importance",
 ]
 
 PEFT_TYPES = (
@@ -137,6 +138,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "sgd": "fedpeft.training.zeroth.local.sgd:ZoSgd",
         "zo-adam": "fedpeft.training.zeroth.local.adam:ZoAdam",
         "zo-adamu": "fedpeft.training.zeroth.local.adamu:ZoAdaMU",
+    },
+    "importance": {
+        "lora-gradient": "fedpeft.pruning.importance.lora_gradient:LoraGradient",
+        "magnitude": "fedpeft.pruning.importance.magnitude:Magnitude",
+        "random": "fedpeft.pruning.importance.random:Random",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",
