@@ -23,15 +23,16 @@ from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
+from fedpeft.client.pruning import check_mask, compensate_held, held_of, scores_of
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
-from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
+from fedpeft.pruning.units import Units
 from fedpeft.registry import Kind, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
@@ -77,6 +78,7 @@ class Agent:
         memory: knows which part of θ is private; default: none is.
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
         optimizers: the registry kind of what plans name as their optimizer.
+        units: heads and channels of the model, where plans may do without some; None: they may not.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Agent:
         memory: ClientMemory | None = None,
         mods: Sequence[Callable[..., Any]] = (),
         optimizers: Kind = "optimizer",
+        units: Units | None = None,
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -102,6 +105,7 @@ class Agent:
         self.memory = memory or ClientMemory(Sharing(layout), np.empty(0, dtype=np.float32))
         self.mods = mods
         self.optimizers = optimizers
+        self.units = units
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -190,8 +194,9 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            body, left = compensate(codec, self.memory.sharing.shared_of(delta), residual)
-            sections = self.memory.settle(work, result, store)
+            held = held_of(plan, self.units)
+            body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, held)
+            sections = (*self.memory.settle(work, result, store), *scores_of(result, self.units))
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
             ahead.frame,
@@ -231,6 +236,7 @@ class Agent:
                 code="client.layout",
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
+        check_mask(plan, self.units)
         try:
             load("codec", plan.codec)
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names

@@ -11,6 +11,10 @@ from fedpeft.pruning.units import Places, Units
 from fedpeft.types import FloatArray
 
 
+SCORES = "pruning.scores"
+"""Under this name a client's scores travel, and a training result brings them."""
+
+
 class _Adds(Protocol):
     """An objective, as `fedpeft.training.objectives` has it."""
 

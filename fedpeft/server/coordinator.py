@@ -32,6 +32,7 @@ from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.meeting import Meeting
 from fedpeft.server.post import Post
+from fedpeft.server.pruning import Pruning
 from fedpeft.server.reading import DeltaReading, ScalarReading
 from fedpeft.server.roster import Roster
 from fedpeft.server.round import Gathered, RoundShort
@@ -81,6 +82,7 @@ class Coordinator:
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
+        self.pruning = None if settings.pruning is None else Pruning(settings.pruning, config)
         self.state = State(
             config=config,
             settings=settings,
@@ -98,9 +100,10 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
-            reading=DeltaReading(config.codec.up, settings.layout.size)
+            reading=DeltaReading(config.codec.up, settings.layout.size, self.pruning and self.pruning.units)
             if settings.scalars is None
             else ScalarReading(config.codec.up, settings.scalars),
+            pruning=self.pruning,
         )
         self.meeting = Meeting(self.state)
         self.evaluations = Evaluations(self.state, evaluate)
@@ -132,7 +135,7 @@ class Coordinator:
             self._commit(0, theta, Gathered(0, 0.0, ()))
             return 0, theta
         restored = snapshot.restore(
-            self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout
+            self.journal, commit, self.strategy, self.broadcasts, self.roster, self.settings.layout, self.pruning
         )
         return restored.round, restored.theta
 
@@ -213,10 +216,14 @@ class Coordinator:
 
     def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:
         self.roster.commit()
+        if self.pruning is not None:
+            self.pruning.finish(number)
         self.broadcasts.publish(number, theta, self.roster.held_versions() | self.inflight.versions())
         self.journal.commit(
             number,
-            snapshot.take(theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest),
+            snapshot.take(
+                theta, self.strategy, self.broadcasts, self.roster, self.settings.layout.digest, self.pruning
+            ),
             adapter=self._hash(theta),
             attempt=attempt,
             accepted=gathered.accepted,

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from fedpeft.codecs import CodedCodec
 from fedpeft.codecs.base import Codec
 from fedpeft.errors import ClientFault
+from fedpeft.pruning.units import Units
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
 from fedpeft.server.post import decoding
-from fedpeft.types import ClientId, FloatArray, Update
+from fedpeft.types import ClientId, FloatArray, Held, Update
 from fedpeft.wire.frame import Frame
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.replica import fingerprint
@@ -47,11 +48,13 @@ class DeltaReading:
     Args:
         codec: its name.
         size: of the shared vector.
+        units: of the model, where clients may be pruned: such a client sends the values that it holds, in order.
     """
 
-    def __init__(self, codec: str, size: int) -> None:
+    def __init__(self, codec: str, size: int, units: Units | None = None) -> None:
         self.name = codec
         self.size = size
+        self.units = units
         self.codec: Codec = build("codec", codec, {})  # once: looking at its signature for each reply adds up
         self.coded = self.codec if isinstance(self.codec, CodedCodec) else None
 
@@ -60,12 +63,24 @@ class DeltaReading:
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
+        mask = asked.plan.mask if asked.plan is not None else b""
+        if mask and self.units is not None:
+            return self._partial(frame, asked, auxiliary, self.units.held(mask))
         check_body(frame, asked.client, self.name, self.codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
         with decoding(asked.client, self.name, f"its {len(frame.body)} bytes"):
             if self.coded is not None:
                 return Update.of_codes(asked.client, asked.round, self.coded.view(frame.body, self.size), *about)
             return Update(asked.client, asked.round, self.codec.decode(frame.body, self.size), *about)
+
+    def _partial(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray], held: Held) -> Update:
+        """A pruned client's update, in the coordinates of the whole vector."""
+        size = len(held.places)
+        check_body(frame, asked.client, self.name, self.codec, size)
+        delta = np.zeros(self.size, dtype=np.float32)
+        with decoding(asked.client, self.name, f"its {len(frame.body)} bytes as the {size} values that its mask keeps"):
+            delta[held.places] = self.codec.decode(frame.body, size)
+        return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held)
 
 
 @dataclass(frozen=True, slots=True)

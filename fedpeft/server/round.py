@@ -16,6 +16,7 @@ from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.inflight import Asked
+from fedpeft.server.pruning import masked
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
 from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan
@@ -87,6 +88,8 @@ class Round(ABC):
         began = clock.now()
         self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
+        if self.state.pruning is not None:
+            self.state.pruning.begin()
         self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
         with self.state.journal.together():
             self._gather()
@@ -131,7 +134,10 @@ class Round(ABC):
                 continue
             self.state.inflight.add(message, Asked(info.client, "train", self.number, self.attempt, now, frame.plan))
             steps = frame.plan.steps if frame.plan else 0
-            self._record(EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps)
+            told = masked(frame.plan)
+            self._record(
+                EventKind.ASKED, info.client, bytes=size, version=frame.version, base=frame.base, steps=steps, **told
+            )
 
     def _frame(self, info: ClientInfo) -> Frame:
         config, local = self.state.config, self.state.config.local
@@ -156,6 +162,8 @@ class Round(ABC):
             layout=self.state.settings.layout.digest,
             auxiliary=self.auxiliary.asked_for,
         )
+        if self.state.pruning is not None:
+            plan = self.state.pruning.planned(plan, self.state.pruning.ratios.get(info.device, 0.0))
         base = self.state.broadcasts.base_for(holding.version)
         return Frame(
             FrameKind.TRAIN,
@@ -194,11 +202,16 @@ class Round(ABC):
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
         info = self.state.roster.clients[asked.client]
-        beside = self.auxiliary.read(frame.sections, asked.client)
+        sections, pruning, scores = frame.sections, self.state.pruning, None
+        if pruning is not None:
+            sections, scores = pruning.read(sections, asked)
+        beside = self.auxiliary.read(sections, asked.client)
         update = self.state.reading.update(frame, asked, beside)
         weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * self._discount(age))
+        if pruning is not None:
+            pruning.observe(scores, asked, weight * self._discount(age))
         self.state.roster.learn(asked.client, Holding(self.state.broadcasts.version - age, asked.round))
         self.heard.add(asked.client)
         self.ages.append(age)

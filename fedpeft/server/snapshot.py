@@ -11,6 +11,7 @@ from fedpeft.errors import JournalError
 from fedpeft.journal import Commit, Journal
 from fedpeft.journal.snapshot import pack, unpack
 from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.server.pruning import Pruning
 from fedpeft.server.roster import Roster
 from fedpeft.strategies import Strategy
 from fedpeft.types import FloatArray, Layout
@@ -25,21 +26,35 @@ class Restored:
 
 
 def take(
-    theta: FloatArray, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: str
+    theta: FloatArray,
+    strategy: Strategy,
+    broadcasts: Broadcasts,
+    roster: Roster,
+    layout: str,
+    pruning: Pruning | None = None,
 ) -> dict[str, bytes]:
     """The state after a round, as named parts."""
-    return {
+    parts = {
         "adapter": pack({"theta": theta}, {"layout": layout}),
         "strategy": pack(strategy.state(), {}),
         "broadcasts": pack(broadcasts.state(), {}),
         "roster": pack({}, {"holdings": roster.state()}),
     }
+    if pruning is not None:
+        parts["pruning"] = pack(pruning.state(), {})
+    return parts
 
 
 def restore(
-    journal: Journal, commit: Commit, strategy: Strategy, broadcasts: Broadcasts, roster: Roster, layout: Layout
+    journal: Journal,
+    commit: Commit,
+    strategy: Strategy,
+    broadcasts: Broadcasts,
+    roster: Roster,
+    layout: Layout,
+    pruning: Pruning | None = None,
 ) -> Restored:
-    """Bring strategy, broadcasts and roster back to a commit.
+    """Bring strategy, broadcasts, roster and the scores of pruning back to a commit.
 
     A zeroth-order run that goes on for more rounds than it began with may have more epochs: the coefficients of the new
     ones are 0.
@@ -47,7 +62,8 @@ def restore(
     Raises:
         JournalError: a part is missing or corrupt, or was made with another adapter.
     """
-    missing = {"adapter", "strategy", "broadcasts", "roster"} - commit.snapshot.keys()
+    needed = {"adapter", "strategy", "broadcasts", "roster"} | ({"pruning"} if pruning is not None else set())
+    missing = needed - commit.snapshot.keys()
     if missing:
         raise JournalError(
             f"the commit of round {commit.round} lacks its {', '.join(sorted(missing))}",
@@ -68,6 +84,8 @@ def restore(
     strategy.restore(state)
     broadcasts.restore(commit.round, theta, parts["broadcasts"][0])
     roster.restore(parts["roster"][1]["holdings"])
+    if pruning is not None:
+        pruning.restore(parts["pruning"][0])
     return Restored(commit.round, theta)
 
 

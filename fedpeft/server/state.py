@@ -12,6 +12,7 @@ from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.post import Post
+from fedpeft.server.pruning import Pruning, PruningSettings
 from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
@@ -31,6 +32,7 @@ class Settings:
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
+    pruning: PruningSettings | None = None  # of runs in which clients are pruned
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
 
 
@@ -55,6 +57,7 @@ class State:
     inflight: InFlight
     schedule: Schedule
     reading: Reading
+    pruning: Pruning | None = None  # scores and masks; None: nobody is pruned
 
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""

@@ -1,7 +1,8 @@
 """The time model of a fleet: how long a device takes from being asked to having answered.
 
-    seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed  +  bytes_up · 8 / up_rate
+    seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed · share  +  bytes_up · 8 / up_rate
 
+`share` is 1, but of a pruned client that of a full step's arithmetic which its own takes (`fedpeft.pruning.cost`).
 `speed` is fixed for each client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05,
 both drawn from the run's seed, so two runs of one seed see the same times.
 """
@@ -48,6 +49,7 @@ def reply_seconds(
     seed: int,
     round_number: int,
     client: ClientId,
+    share: float = 1.0,
 ) -> float:
     """Simulated seconds from a message's sending to its reply's arrival.
 
@@ -60,14 +62,15 @@ def reply_seconds(
         seed: the run's.
         round_number: varies the draw.
         client: varies the draw.
+        share: of a full step's arithmetic that one of this client's takes; see `fedpeft.pruning.cost`.
     """
     table = device.table
-    share = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
+    work = share * {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
     network = bytes_down * 8 / (table.down_mbps * 1e6) + bytes_up * 8 / (table.up_mbps * 1e6)
-    if not share:  # a million greetings need no draw
+    if not work:  # a million greetings need no draw
         return network
     jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
-    return network + steps * share * table.step_seconds * device.speed * jitter
+    return network + steps * work * table.step_seconds * device.speed * jitter
 
 
 def _normal(seed: int, label: str, *parts: int | str) -> float:

@@ -17,6 +17,7 @@ from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes
+from fedpeft.simulation.pruning import partial_bytes
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -59,22 +60,27 @@ def _run(
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
     up_bytes, _ = message_bytes(federation)
+    arithmetic = federation.step_arithmetic
     agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
 
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]
+        plan = frame.plan
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
         plain = reply_seconds(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=up_bytes if kind == "train" else 0,
-            steps=frame.plan.steps if frame.plan else batches,
+            bytes_up=(partial_bytes(federation, plan.mask) if plan and plan.mask else up_bytes)
+            if kind == "train"
+            else 0,
+            steps=plan.steps if plan else batches,
             seed=config.run.seed,
             round_number=frame.round,
             client=client,
+            share=arithmetic.share(plan.rank, plan.pruning) if arithmetic and plan and plan.mask else 1.0,
         )
         return faults.seconds(client, frame, plain)
 

@@ -9,6 +9,7 @@ from fedpeft.adapters.freeze import freeze
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.pruning import pruning_notes, score_bytes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -83,13 +84,15 @@ def message_bytes(federation: Federation) -> tuple[int, int]:
     beside = build("codec", codecs.auxiliary, {}).nominal_bytes(size)
     up = build("codec", codecs.up, {}).nominal_bytes(size) + len(strategy.receives) * beside
     down = build("codec", codecs.down, {}).nominal_bytes(size) + len(strategy.sends) * beside
+    if federation.pruner is not None:
+        up += score_bytes(federation)
     return up, down
 
 
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
-    notes = [*strategy.remarks(config), *zeroth_notes(federation)]
+    notes = [*strategy.remarks(config), *zeroth_notes(federation), *pruning_notes(federation)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

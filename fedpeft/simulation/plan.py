@@ -9,6 +9,7 @@ from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes, part_notes
 from fedpeft.simulation.placing import pass_limits
+from fedpeft.simulation.pruning import pruned_memory
 from fedpeft.simulation.workers import worker_count
 from fedpeft.simulation.zeroth import make_settings, step_looks
 from fedpeft.training.memory import forward_memory, step_memory
@@ -49,6 +50,7 @@ def make_plan(federation: Federation) -> RunPlan:
     largest = max(federation.train.values(), key=len)
     settings = StepSettings.of(config.local)
     about = (federation.adapter, federation.task, largest, config.local.batch_size)
+    needs = pruned_memory(federation, largest, settings)
     if config.zeroth is None:
         needed = step_memory(*about, settings) / 1e6
     else:
@@ -63,9 +65,10 @@ def make_plan(federation: Federation) -> RunPlan:
     notes = [choice.note] if choice.note else []
     notes += unused(config.adapter)
     notes += [
-        f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"
+        f"device class {table.name} has {table.memory_mb} MB, a training step needs "
+        f"{needs.get(table.name, needed):.0f} MB"
         for table in config.devices
-        if table.memory_mb < needed
+        if table.memory_mb < needs.get(table.name, needed)
     ]
     notes += evaluation_notes(federation) + part_notes(federation)
     update_bytes, broadcast_bytes = message_bytes(federation)
@@ -75,7 +78,7 @@ def make_plan(federation: Federation) -> RunPlan:
         model=federation.base_name,
         clients=len(federation.train),
         devices=tuple(
-            DevicePlan(table.name, table.clients, examples[table.name], table.memory_mb, needed)
+            DevicePlan(table.name, table.clients, examples[table.name], table.memory_mb, needs.get(table.name, needed))
             for table in config.devices
         ),
         rounds=config.run.rounds,

@@ -18,6 +18,7 @@ from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.simulation.pruning import pruning_settings
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
@@ -71,6 +72,7 @@ def make_agent(
         ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
         optimizer_kind(federation.config),
+        federation.pruner and federation.pruner.units,
     )
 
 
@@ -108,6 +110,7 @@ def make_coordinator(
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
+            pruning=pruning_settings(federation),
             scalars=scalar_settings(federation),
         ),
         transport,

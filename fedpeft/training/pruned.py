@@ -14,14 +14,11 @@ import numpy as np
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.pruning.importance import is_measured
-from fedpeft.pruning.scoring import Scoring
+from fedpeft.pruning.scoring import SCORES, Scoring
 from fedpeft.pruning.shrink import Pruner, Shrunk
 from fedpeft.registry import build
 from fedpeft.training.trainer import Trainer, TrainingJob, TrainingResult
 from fedpeft.types import FloatArray
-
-SCORES = "pruning.scores"
-"""Under this name a result brings its client's scores, shape (U,), where a client half would send its vectors."""
 
 
 class PrunedTrainer:
