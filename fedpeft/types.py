@@ -15,7 +15,7 @@ Glossary
     version     the round whose broadcast a client holds; deltas and residuals refer to versions that both sides hold.
     auxiliary   a further vector of shape (d,), by name: a strategy sends some beside θ, or gets some beside the delta.
     memory      what a client half keeps on its client from round to round, under the round that it was made in.
-    mask        which heads and channels of the base a pruned client keeps: a bit each, heads before channels in each layer.
+    mask        which heads and channels of the base a pruned client keeps, a bit each.
     held        the coordinates of θ that a pruned client has; it trains and sends no others.
     residual    what the codec lost, kept by the client and added to its next delta (error feedback).
     frame       one message: a protobuf header and one opaque body.

@@ -1,7 +1,7 @@
 """A pruned client's half: see that a mask fits this model, send what is held alone, and send what was scored.
 
-The residual of a codec keeps its whole length: what is owed to a coordinate that this round's mask leaves out stays owed
-until a mask holds it again.
+The residual of a codec keeps its whole length: what is owed to a coordinate that this round's mask leaves out stays
+owed until a mask holds it again.
 """
 
 from __future__ import annotations

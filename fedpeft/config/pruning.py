@@ -1,4 +1,4 @@
-"""`[pruning]`: which heads and channels pruned device classes do without, and from when on; `devices.pruning` says who."""
+"""`[pruning]`: which heads and channels pruned device classes do without, and from when on; `devices.pruning`: who."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _plus_bias(x: torch.Tensor, module: Any, product: FrozenProduct) -> torch.Te
 
 
 def installed_products(model: torch.nn.Module) -> list[FrozenProduct]:
-    """What an installed kernel holds under the layers of a model: never changed, so a copy of the model may share it."""
+    """What a kernel holds under the layers of a model. It never changes, so a copy of the model may share it."""
     return [vars(module)[_PRODUCT] for module in model.modules() if _PRODUCT in vars(module)]
 
 

@@ -9,8 +9,8 @@ kept, T tokens a text, and for LoRA of rank r on a matrix with sides of which h,
 
     share(r, ρ) = cost(r, h, c) / cost(r_max, 1, 1)
 
-Norms, activations, softmax, embeddings and the optimizer are not products of matrices and are left out; they shrink less
-than the ratio says, so a measured share is a little larger (`fedpeft bench pruning` compares them).
+Norms, activations, softmax, embeddings and the optimizer are not products of matrices and are left out; not all of them
+shrink, so a measured share may be larger (`fedpeft bench pruning` shows both).
 """
 
 from __future__ import annotations

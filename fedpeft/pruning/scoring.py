@@ -10,7 +10,6 @@ from fedpeft.pruning.importance import Measured
 from fedpeft.pruning.units import Places, Units
 from fedpeft.types import FloatArray
 
-
 SCORES = "pruning.scores"
 """Under this name a client's scores travel, and a training result brings them."""
 

@@ -1,8 +1,8 @@
 """Importance from the gradients of LoRA alone: how much the loss would change without a unit's part of the update.
 
 FedSpine scores heads and channels by gradients of LoRA, which a client has at hand, where gradients of the frozen W
-would take as much memory as W; its exact rule is not public. Here the score is the first-order Taylor term (Molchanov et
-al. 2019, "Importance Estimation for Neural Network Pruning", arXiv 1906.10771) of the learnt update ΔW = B A, whose
+would take as much memory as W; its exact rule is not public. Here the score is the first-order Taylor term (Molchanov
+et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv 1906.10771) of the learnt update ΔW = B A, whose
 gradient is G = ∂L/∂(BA). A unit owns rows of the matrices before it (query, key, value; into the
 feed-forward layer) and columns of the one behind it:
 
