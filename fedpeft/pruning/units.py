@@ -79,7 +79,7 @@ class Units:
         return shares
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # of d whole numbers each
 def _held(units: Units, mask: bytes) -> Held:
     kept = unpack(mask, units.sizes)
     free = units.unit_of < 0

@@ -32,6 +32,7 @@ from fedpeft.pruning.scoring import SCORES
 from fedpeft.pruning.units import Units
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
+from fedpeft.server.post import decoding
 from fedpeft.types import FloatArray, Held, Plan
 from fedpeft.wire.sections import Section
 
@@ -118,13 +119,13 @@ class Pruning:
         if not own or own[0].codec != codec.name or len(own[0].body) != codec.max_bytes(size):
             raise _wrong(asked, "brings no scores", f'a section "{SCORES}" of {size} values in {codec.name}')
         scores = np.zeros(self.units.count, dtype=np.float32)
-        scores[kept] = codec.decode(own[0].body, size)
+        with decoding(asked.client, codec.name, "its scores"):
+            scores[kept] = codec.decode(own[0].body, size)
         for group in self.units.groups:
             shares = scores[group.units]
-            if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() <= 1 + _ROUNDING):
-                raise _wrong(
-                    asked, f"scores the {group.kind} of layer {group.layer} by {shares.max():g} at most", "shares"
-                )
+            if (shares < 0).any() or shares.sum() > 1 + _ROUNDING:
+                found = f"scores the {group.kind} of layer {group.layer} by {shares.min():g} to {shares.max():g}"
+                raise _wrong(asked, f"{found}, {shares.sum():g} in all", "shares, 0 or more, that add up to 1 at most")
         return tuple(section for section in sections if section.name != SCORES), scores
 
     def observe(self, scores: FloatArray | None, asked: Asked, weight: float) -> None:

@@ -17,11 +17,11 @@ from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.parts import message_bytes
-from fedpeft.simulation.pruning import partial_bytes
+from fedpeft.simulation.pruning import partial_bytes, step_share
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
-from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
+from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Plan, Transport
 from fedpeft.wire.frame import decode_frame, decode_header
 
 POLL_S = 0.1
@@ -60,10 +60,12 @@ def _run(
     faults = Faults(config.faults, clients)
     limits = frame_limits(config)
     up_bytes, _ = message_bytes(federation)
-    arithmetic = federation.step_arithmetic
     agent = make_agent(federation, devices, journal.folder / "clients", on_examples, trainer)
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
+
+    def sent_bytes(plan: Plan | None) -> int:
+        return partial_bytes(federation, plan.mask) if plan is not None and plan.mask else up_bytes
 
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]
@@ -73,14 +75,12 @@ def _run(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=(partial_bytes(federation, plan.mask) if plan and plan.mask else up_bytes)
-            if kind == "train"
-            else 0,
+            bytes_up=sent_bytes(plan) if kind == "train" else 0,
             steps=plan.steps if plan else batches,
             seed=config.run.seed,
             round_number=frame.round,
             client=client,
-            share=arithmetic.share(plan.rank, plan.pruning) if arithmetic and plan and plan.mask else 1.0,
+            share=step_share(federation, plan),
         )
         return faults.seconds(client, frame, plain)
 

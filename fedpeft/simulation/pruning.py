@@ -20,7 +20,7 @@ from fedpeft.server.pruning import PruningSettings
 from fedpeft.strategies import Strategy
 from fedpeft.training.memory import step_memory
 from fedpeft.training.steps import StepSettings
-from fedpeft.types import ALL_COMPONENTS
+from fedpeft.types import ALL_COMPONENTS, Plan
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -88,6 +88,14 @@ def pruning_settings(federation: Federation) -> PruningSettings | None:
         return None
     ratios = {table.name: table.pruning for table in federation.config.devices}
     return PruningSettings(federation.pruner.units, federation.pruner.magnitudes, ratios)
+
+
+def step_share(federation: Federation, plan: Plan | None) -> float:
+    """What share of a full step's arithmetic one of this plan takes; 1 without a mask."""
+    arithmetic = federation.step_arithmetic
+    if arithmetic is None or plan is None or not plan.mask:
+        return 1.0
+    return arithmetic.share(plan.rank, plan.pruning)
 
 
 def score_bytes(federation: Federation, mask: bytes = b"") -> int:

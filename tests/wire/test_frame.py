@@ -44,6 +44,9 @@ PLAN = Plan(
     feedback=0,
     layout="ab" * 32,
     auxiliary="fp16",
+    pruning=0.3,
+    mask=b"\xf0\x0f",
+    importance="lora-gradient",
 )
 INFO = ClientInfo(
     client=ClientId("c07"),
