@@ -1,4 +1,4 @@
-"""simulations/RUN.md and PRUNING.md: every block is what a run file may hold; a sink of one's own keeps the contract."""
+"""RUN.md and PRUNING.md: every block is what a run file may hold, and the sink of one's own keeps the contract."""
 
 import re
 import tomllib

@@ -30,6 +30,7 @@ class Family:
     after: str  # the matrix whose inputs are the heads'
     into: tuple[str, ...]  # matrices whose outputs are the channels
     out: str  # the matrix whose inputs are the channels
+    head_dim: bool = False  # whether its configuration has the size of a head apart from the model's width
     parts: int = 1  # of each matrix of `before`, one behind the other: GPT-2 holds query, key and value in one
 
 
@@ -48,6 +49,7 @@ _VIT = Family(
     "attention.o_proj",
     ("mlp.fc1",),
     "mlp.fc2",
+    head_dim=True,
 )
 _GPT2 = Family("h", "attn", ("attn.c_attn",), "attn.c_proj", ("mlp.c_fc",), "mlp.c_proj", parts=3)
 _LLAMA = Family(
@@ -57,6 +59,7 @@ _LLAMA = Family(
     "self_attn.o_proj",
     ("mlp.gate_proj", "mlp.up_proj"),
     "mlp.down_proj",
+    head_dim=True,
 )
 
 FAMILIES: dict[str, Family] = {

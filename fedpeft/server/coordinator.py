@@ -83,6 +83,7 @@ class Coordinator:
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
         self.pruning = None if settings.pruning is None else Pruning(settings.pruning, config)
+        units = None if self.pruning is None else self.pruning.units
         self.state = State(
             config=config,
             settings=settings,
@@ -100,7 +101,7 @@ class Coordinator:
             roster=self.roster,
             inflight=self.inflight,
             schedule=load_schedule(config),
-            reading=DeltaReading(config.codec.up, settings.layout.size, self.pruning and self.pruning.units)
+            reading=DeltaReading(config.codec.up, settings.layout.size, units)
             if settings.scalars is None
             else ScalarReading(config.codec.up, settings.scalars),
             pruning=self.pruning,

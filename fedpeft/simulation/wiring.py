@@ -72,7 +72,7 @@ def make_agent(
         ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
         optimizer_kind(federation.config),
-        federation.pruner and federation.pruner.units,
+        None if federation.pruner is None else federation.pruner.units,
     )
 
 
