@@ -90,19 +90,32 @@ class Anatomy:
     attentions: tuple[tuple[str, int], ...]  # the module that knows how many heads there are, and its group
 
     def units(self, adapter: FlatAdapter) -> Units:
-        """Which trained value belongs to which unit."""
+        """Which trained value belongs to which unit.
+
+        Raises:
+            ModelError: something else than LoRA's factors is trained in a layer that is cut.
+        """
         unit_of = np.full(adapter.layout.size, -1, dtype=np.int32)
         specs = {tensor.name: tensor for tensor in adapter.layout.tensors}
-        canonical = {_inner(cut.module): cut for cut in self.cuts}
-        for name, cut in canonical.items():
-            factor = f"{name}.lora_{'BA'[cut.side]}.weight"
-            if factor in specs:
-                tensor = specs[factor]
-                owners = np.empty(tensor.shape[cut.side], dtype=np.int32)
-                for number, places in enumerate(cut.places, start=self.groups[cut.group].start):
-                    owners[list(places)] = number
-                whole = np.broadcast_to(owners[:, None] if cut.side == 0 else owners, tensor.shape)
-                unit_of[tensor.offset : tensor.offset + tensor.size] = whole.reshape(-1)
+        factors = (".lora_A.weight", ".lora_B.weight")
+        for cut in self.cuts:
+            other = [name for name in specs if name.startswith(f"{_inner(cut.module)}.") and not name.endswith(factors)]
+            if other:
+                raise ModelError(
+                    f"pruning cannot cut {other[0]}, which is trained beside LoRA's factors",
+                    code="pruning.layer",
+                    allowed="A and B alone in the layers of the blocks",
+                    remedy="train no biases or other weights there, or remove devices.pruning",
+                )
+            factor = "BA"[cut.side]  # rows are B's, columns are A's
+            tensor = specs.get(f"{_inner(cut.module)}.lora_{factor}.weight")
+            if tensor is None:  # frozen, or no LoRA on this layer
+                continue
+            owners = np.empty(tensor.shape[cut.side], dtype=np.int32)
+            for number, places in enumerate(cut.places, start=self.groups[cut.group].start):
+                owners[list(places)] = number
+            whole = np.broadcast_to(owners[:, None] if cut.side == 0 else owners, tensor.shape)
+            unit_of[tensor.offset : tensor.offset + tensor.size] = whole.reshape(-1)
         return Units(self.groups, unit_of)
 
     def magnitudes(self, adapter: FlatAdapter) -> np.typing.NDArray[np.float64]:
@@ -134,23 +147,22 @@ def anatomy_of(model: Any) -> Anatomy:
     groups: list[Group] = []
     cuts: list[Cut] = []
     attentions: list[tuple[str, int]] = []
+
+    def add(layer: int, kind: Kind, units: int, before: Sequence[str], after: str, parts: int) -> None:
+        start = groups[-1].units.stop if groups else 0
+        groups.append(Group(layer, kind, start, units))
+        place = len(groups) - 1
+        cuts.extend(Cut(name, 0, place, _split(_shape(model, name)[0], units, parts)) for name in before)
+        cuts.append(Cut(after, 1, place, _split(_shape(model, after)[1], units, 1)))
+
     for layer, block in enumerate(_blocks(model, family)):
-        name = f"{block}.{family.attention}"
-        heads = _heads(model, name, [f"{block}.{each}" for each in family.before], family.parts)
-        for units, first, last, parts, what in (
-            (heads, family.before, family.after, family.parts, "heads"),
-            (_rows(model, f"{block}.{family.into[0]}"), family.into, family.out, 1, "channels"),
-        ):
-            kind_of: Kind = "heads" if what == "heads" else "channels"
-            groups.append(Group(layer, kind_of, sum(group.size for group in groups), units))
-            place = len(groups) - 1
-            for each in first:
-                rows = _rows(model, f"{block}.{each}")
-                cuts.append(Cut(f"{block}.{each}", 0, place, _split(rows, units, parts)))
-            columns = linear_shape(model.get_submodule(f"{block}.{last}"))[1]
-            cuts.append(Cut(f"{block}.{last}", 1, place, _split(columns, units, 1)))
-            if what == "heads":
-                attentions.append((name, place))
+        before = [f"{block}.{name}" for name in family.before]
+        into = [f"{block}.{name}" for name in family.into]
+        attention = f"{block}.{family.attention}"
+        attentions.append((attention, len(groups)))
+        heads = _heads(model, attention, before, family.parts)
+        add(layer, "heads", heads, before, f"{block}.{family.after}", family.parts)
+        add(layer, "channels", _shape(model, into[0])[0], into, f"{block}.{family.out}", 1)
     return Anatomy(tuple(groups), tuple(cuts), tuple(attentions))
 
 
@@ -172,11 +184,11 @@ def _heads(model: Any, attention: str, before: Sequence[str], parts: int) -> int
     """Heads of a layer; of grouped-query attention, groups of them: as many as there are keys."""
     module = model.get_submodule(attention)
     size = int(getattr(module, "attention_head_size", 0) or module.head_dim)
-    return min(_rows(model, name) for name in before) // parts // size
+    return min(_shape(model, name)[0] for name in before) // parts // size
 
 
-def _rows(model: Any, name: str) -> int:
-    return linear_shape(model.get_submodule(name))[0]
+def _shape(model: Any, name: str) -> tuple[int, int]:
+    return linear_shape(model.get_submodule(name))
 
 
 def _split(size: int, units: int, parts: int) -> tuple[tuple[int, ...], ...]:

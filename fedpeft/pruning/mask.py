@@ -1,7 +1,9 @@
 """A mask: which units a client keeps, one bit each, packed as `numpy.packbits` does.
 
 Of every group of H units a ratio ρ keeps the ⌊(1 − ρ) H + 1/2⌋ with the highest scores, and of equal scores those with
-lower numbers; so the units that a larger ratio keeps are among those of a smaller one. A mask takes ⌈U/8⌉ bytes.
+lower numbers; so the units that a larger ratio keeps are among those of a smaller one. Of 256 units or more, channels
+that is, it keeps whole sixteens: matrices of ragged widths are slower, and their products may depend in their last bits
+on how many rows share a pass, so that a client's update would depend on who is trained with it. A mask takes ⌈U/8⌉ bytes.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+GRAIN, MANY = 16, 256
+"""Groups of `MANY` units or more keep a multiple of `GRAIN`, if they are one."""
+
 
 def kept_of(size: int, ratio: float) -> int:
     """How many units of a group a ratio keeps.
 
-    >>> kept_of(12, 0.5), kept_of(12, 0.3), kept_of(4, 0.9)
-    (6, 8, 0)
+    >>> kept_of(12, 0.5), kept_of(12, 0.3), kept_of(4, 0.9), kept_of(1536, 0.3)
+    (6, 8, 0, 1072)
     """
-    return int((1.0 - ratio) * size + 0.5)
+    grain = GRAIN if size >= MANY and size % GRAIN == 0 else 1
+    return int((1.0 - ratio) * size / grain + 0.5) * grain
 
 
 def largest_ratio(sizes: Sequence[int]) -> float:

@@ -9,7 +9,7 @@ from fedpeft.pruning.mask import choose, kept_of, largest_ratio, unpack
 from fedpeft.pruning.ramp import Ramp
 from fedpeft.pruning.units import Group, Units
 
-SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=5)
+SIZES = st.lists(st.integers(1, 30) | st.sampled_from([256, 270, 272]), min_size=1, max_size=3)
 
 
 @st.composite
@@ -54,6 +54,15 @@ def test_a_larger_ratio_keeps_a_part_of_what_a_smaller_one_keeps(case, share):
 def test_a_mask_of_another_model_is_refused(mask, what):
     with pytest.raises(ValueError, match=what):
         unpack(mask, [8, 4])
+
+
+@pytest.mark.parametrize("size", [256, 1536, 11008])
+def test_of_many_units_whole_sixteens_are_kept(size):
+    """Products of ragged widths may depend on who shares a pass; heads are of sixteen or more columns each anyway."""
+    for ratio in np.linspace(0, 0.9, 19):
+        assert kept_of(size, ratio) % 16 == 0
+        assert abs(kept_of(size, ratio) - (1 - ratio) * size) <= 8
+    assert kept_of(size + 1, 0.3) == int(0.7 * (size + 1) + 0.5)
 
 
 def test_a_ratio_that_keeps_nothing_is_refused():

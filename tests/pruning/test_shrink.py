@@ -168,9 +168,9 @@ def test_an_unknown_architecture_is_refused_by_name():
     assert all(name in str(error.value) for name in FAMILIES)
 
 
-@pytest.mark.parametrize("more", [{"use_dora": True}])
-def test_an_adapter_that_is_not_plain_lora_is_refused(more):
-    with pytest.raises(ModelError, match="not plain LoRA"):
+@pytest.mark.parametrize(("more", "says"), [({"use_dora": True}, "not plain LoRA"), ({"bias": "all"}, "bias")])
+def test_an_adapter_that_is_not_plain_lora_is_refused(more, says):
+    with pytest.raises(ModelError, match=says):
         made("bert", **more)
 
 

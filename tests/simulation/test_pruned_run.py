@@ -78,6 +78,11 @@ def test_stopped_between_two_plans_and_resumed_it_ends_in_the_same_adapter(run_f
         assert ended.adapter_hash == whole_run.adapter_hash
 
 
+def test_two_workers_end_in_the_same_adapter(run_file, whole_run):
+    result = api.run(load_run_file(run_file, {"run.name": "workers", "engine.workers": 2}))
+    assert result.adapter_hash == whole_run.adapter_hash
+
+
 def test_a_ratio_that_leaves_nothing_out_is_no_pruning(run_file):
     devices = [{**table, "pruning": 0.001} if "pruning" in table else table for table in DEVICES]
     plain = [{key: value for key, value in table.items() if key != "pruning"} for table in DEVICES]
