@@ -1,9 +1,10 @@
 """A mask: which units a client keeps, one bit each, packed as `numpy.packbits` does.
 
 Of every group of H units a ratio ρ keeps the ⌊(1 − ρ) H + 1/2⌋ with the highest scores, and of equal scores those with
-lower numbers; so the units that a larger ratio keeps are among those of a smaller one. Of 256 units or more, channels
-that is, it keeps whole sixteens: matrices of ragged widths are slower, and their products may depend in their last bits
-on how many rows share a pass, so that a client's update would depend on who is trained with it. A mask takes ⌈U/8⌉ bytes.
+lower numbers; so the units that a larger ratio keeps are among those of a smaller one. A mask takes ⌈U/8⌉ bytes.
+
+Of 256 units or more, channels that is, whole sixteens are kept: matrices of ragged widths are slower, and the last bits
+of their products may depend on how many rows share a pass, and so a client's update on who is trained with it.
 """
 
 from __future__ import annotations
