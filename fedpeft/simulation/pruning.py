@@ -8,7 +8,7 @@ import numpy as np
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.config import RunConfig
-from fedpeft.config.pruning import is_pruned
+from fedpeft.config.pruning import PruningTable, is_pruned
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.pruning.cost import Arithmetic
 from fedpeft.pruning.counting import count_products
@@ -44,7 +44,7 @@ def check_pruned(config: RunConfig, strategy: Strategy) -> None:
             allowed="one that is built in, or an installed entry point fedpeft.importance, without parameters",
             remedy="install it as a package on both sides",
         )
-    vectors = [*strategy.sends, *strategy.receives, *strategy.private]
+    vectors = list(dict.fromkeys([*strategy.sends, *strategy.receives, *strategy.private]))
     if not strategy.partial or vectors:
         why = (
             "needs all coordinates of every client" if not vectors else f"keeps or moves {', '.join(vectors)} beside θ"
@@ -136,6 +136,8 @@ def pruned_memory(federation: Federation, data: Any, settings: StepSettings) -> 
 def pruning_notes(federation: Federation) -> list[str]:
     """What a pruned class's step and update come to, for the plan that is shown before a run."""
     arithmetic, notes = federation.step_arithmetic, []
+    if not is_pruned(federation.config) and federation.config.pruning != PruningTable():
+        notes.append("[pruning] is set, and no device class has devices.pruning above 0: nobody is pruned")
     for table in federation.config.devices:
         mask = ratio_mask(federation, table.pruning) if arithmetic is not None else b""
         if arithmetic is None or not mask:

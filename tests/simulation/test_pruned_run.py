@@ -93,6 +93,17 @@ def test_a_ratio_that_leaves_nothing_out_is_no_pruning(run_file):
     assert hashes[0] == hashes[1]
 
 
+def test_the_plan_says_what_a_pruned_step_needs_and_when_nobody_is_pruned(run_file):
+    plan = api.validate(load_run_file(run_file, {"run.name": "plan"}))
+    (note,) = [note for note in plan.notes if "device class half" in note]
+    assert "without 50% of the heads and channels" in note
+    needed = {device.name: device.memory_mb_needed for device in plan.devices}
+    assert needed["half"] < needed["whole"]
+    plain = [{"name": "whole", "clients": 4}]
+    forgotten = api.validate(load_run_file(run_file, {"run.name": "plan", "devices": plain}))
+    assert any("nobody is pruned" in note for note in forgotten.notes)
+
+
 @pytest.mark.parametrize("trainer", ["batched", "sequential"])
 @pytest.mark.parametrize("importance", ["magnitude", "random"])
 def test_other_scores_need_nothing_from_the_clients(run_file, importance, trainer):
