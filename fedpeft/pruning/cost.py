@@ -41,7 +41,7 @@ class Arithmetic:
     >>> products = (Product(0, 4096, 32, 32, rank=8), Product(1, 8192))
     >>> full = Arithmetic((heads, channels), products, widths=(32,), tokens=16)
     >>> full.share(rank=8, ratio=0.0), round(full.share(rank=8, ratio=0.5), 3), round(full.share(rank=2, ratio=0.0), 3)
-    (1.0, 0.514, 0.96)
+    (1.0, 0.513, 0.961)
     """
 
     groups: tuple[Group, ...]

@@ -29,13 +29,13 @@ def kept_of(size: int, ratio: float) -> int:
 
 
 def largest_ratio(sizes: Sequence[int]) -> float:
-    """The ratio, rounded down to hundredths, at which the smallest group still keeps one unit.
+    """The largest ratio, in hundredths, at which every group still keeps something.
 
     >>> largest_ratio([12, 1536]), largest_ratio([4, 512])
     (0.95, 0.87)
     """
-    smallest = min(sizes)
-    return next(ratio / 100 for ratio in range(99, -1, -1) if kept_of(smallest, ratio / 100) > 0)
+    ratios = (ratio / 100 for ratio in range(99, -1, -1))
+    return next(ratio for ratio in ratios if all(kept_of(size, ratio) > 0 for size in sizes))
 
 
 def choose(scores: npt.NDArray[np.floating], sizes: Sequence[int], ratio: float) -> bytes:
