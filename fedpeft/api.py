@@ -95,7 +95,15 @@ def validate(config: RunConfig) -> RunPlan:
     return make_plan(assemble(config))
 
 
-def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept", client: str | None = None) -> Path:
+def export(
+    folder: Path,
+    to: Path,
+    *,
+    merged: bool = False,
+    which: Kept = "kept",
+    client: str | None = None,
+    pruned: float = 0.0,
+) -> Path:
     """Write an adapter of a run as a peft folder, or merged into its base model.
 
     Args:
@@ -104,8 +112,11 @@ def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept"
         merged: write an ordinary `transformers` model instead.
         which: that of the "last" committed round, of the "best" one, or the one that `evaluation.keep` says: "kept".
         client: whose adapter, in a run that keeps tensors private: its own with what is shared, as of the last commit.
+        pruned: write the model merged and without this share of the heads and channels of each layer, by the scores
+            that the run ended with, or by magnitude where it has none; 0: all of it.
 
     Raises:
+        ModelError: `pruned`, and the architecture has no configuration for such a model.
         JournalError: nothing is committed yet, no best round was looked for, or the run is damaged.
     """
     from fedpeft.adapters import export_adapter, export_merged
@@ -114,6 +125,7 @@ def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept"
     from fedpeft.simulation.own import OWN_OBJECTS
     from fedpeft.simulation.personal import explain_shared, own_adapter
     from fedpeft.simulation.placing import anywhere
+    from fedpeft.simulation.pruned_export import last_scores, write_pruned
 
     if client is not None and which == "best":
         raise ConfigError(
@@ -131,9 +143,12 @@ def export(folder: Path, to: Path, *, merged: bool = False, which: Kept = "kept"
                 remedy=f"take what the run has exported itself: {folder / ADAPTER}",
             )
         theta = adapter_of(journal, config, which if client is None else "last")
-        federation = assemble(anywhere(config, whole_weights=merged))
+        federation = assemble(anywhere(config, whole_weights=merged or pruned > 0))
         check_base(journal, federation)
         own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
+        scores = last_scores(journal)
+    if pruned:
+        return write_pruned(federation, scores, own, pruned, to)
     federation.adapter.set(own)
     if merged:
         return export_merged(federation.adapter, to, federation.tokenizer)

@@ -47,6 +47,7 @@ Kind: TypeAlias = Literal[
     "coefficient_optimizer",
     "zeroth_optimizer",
     "scheduler",
+    "importance",
 ]
 
 PEFT_TYPES = (
@@ -151,6 +152,11 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "tree": "fedpeft.scheduling.tree:Tree",
         "exp3": "fedpeft.scheduling.exp3:Exp3",
         "oracle": "fedpeft.scheduling.oracle:Oracle",
+    },
+    "importance": {
+        "lora-gradient": "fedpeft.pruning.importance.lora_gradient:LoraGradient",
+        "magnitude": "fedpeft.pruning.importance.magnitude:Magnitude",
+        "random": "fedpeft.pruning.importance.random:Random",
     },
     "mod": {
         "message-size": "flwr.clientapp.mod:message_size_mod",

@@ -15,6 +15,8 @@ Glossary
     version     the round whose broadcast a client holds; deltas and residuals refer to versions that both sides hold.
     auxiliary   a further vector of shape (d,), by name: a strategy sends some beside θ, or gets some beside the delta.
     memory      what a client half keeps on its client from round to round, under the round that it was made in.
+    mask        which heads and channels of the base a pruned client keeps, a bit each.
+    held        the coordinates of θ that a pruned client has; it trains and sends no others.
     residual    what the codec lost, kept by the client and added to its next delta (error feedback).
     frame       one message: a protobuf header and one opaque body.
 """
@@ -90,6 +92,9 @@ class Plan:
     feedback: int = -1  # the round whose residual counts (the last of this client that was folded in); -1 = none
     layout: str = ""  # digest of the layout that both sides must share
     auxiliary: str = ""  # codec of the vectors that go up beside the update, where the strategy asks for any
+    pruning: float = 0.0  # share of the heads and channels of each layer that this client does without, in [0, 1)
+    mask: bytes = b""  # those that it keeps, packed bits; empty: all
+    importance: str = ""  # registered name of how it scores heads and channels as it trains; empty: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,14 @@ class Coded(Protocol):
         """The delta, a new array of shape (d,), fp32."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Which coordinates of a vector somebody holds, where it is not all of them."""
+
+    digest: str  # of what decided it; of one digest the places are the same
+    places: npt.NDArray[np.int64]  # in the vector, increasing, each once
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """What one client sends for one round, decoded and guarded.
@@ -132,6 +145,7 @@ class Update:
     weight: float  # examples behind it, > 0
     metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
     auxiliary: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)  # by name, each (d,), finite
+    held: Held | None = field(default=None, compare=False, repr=False)  # a pruned client's; its delta is 0 elsewhere
     coded: Coded | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -147,7 +161,7 @@ class Update:
         """An update whose delta is decoded only if somebody reads it."""
         update = object.__new__(cls)
         values = {"client": client, "round": round, "weight": weight, "metrics": dict(metrics or {}), "coded": coded}
-        values["auxiliary"] = dict(auxiliary or {})
+        values |= {"auxiliary": dict(auxiliary or {}), "held": None}
         for name, value in values.items():
             object.__setattr__(update, name, value)
         return update

@@ -38,6 +38,8 @@ class FedExP(FedAvg):
         ValueError: a parameter out of its range.
     """
 
+    partial = False  # ‖Δ_k‖² of a client that holds a part is not to be compared with ‖Δ̄‖² of the whole
+
     def __init__(self, epsilon: float = 1e-3, largest: float = 100.0) -> None:
         super().__init__()
         self.epsilon = number("epsilon", epsilon, above=0)

@@ -1,4 +1,4 @@
-"""simulations/RUN.md: every block of it is what a run file may hold, and its sink of one's own keeps the contract."""
+"""RUN.md and PRUNING.md: every block is what a run file may hold, and the sink of one's own keeps the contract."""
 
 import re
 import tomllib
@@ -10,6 +10,7 @@ from fedpeft.config import parse_config
 from fedpeft.report.sinks import check_sinks
 
 GUIDE = (Path(__file__).parents[1] / "simulations" / "RUN.md").read_text(encoding="utf-8")
+PRUNING = (Path(__file__).parents[1] / "simulations" / "PRUNING.md").read_text(encoding="utf-8")
 MINIMAL = {
     "run": {"name": "x", "rounds": 10},
     "model": {"source": "m"},
@@ -18,7 +19,7 @@ MINIMAL = {
 }
 
 
-@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", GUIDE, re.S))
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", GUIDE + PRUNING, re.S))
 def test_every_block_is_part_of_a_run_file(block):
     table = tomllib.loads(block)
     config = parse_config(MINIMAL | table, origin="RUN.md")

@@ -21,6 +21,12 @@ Error of the mean of N deltas with total weight W, before its rounding to fp32:
 For weights of at least one example the first term is at most 3e-14: with |Δ_i| <= 1 the mean is exact to within one
 fp32 ulp wherever it is above 1e-6. The weights count as rounded to multiples of 2^-40, none to 0; whole numbers of
 examples are exact.
+
+Where some hold only a part of the vector (pruned clients), each coordinate is the mean over those that hold it,
+
+    mean_i = S_i · 2^-44 / Σ_{k holds i} w_k,      0 where nobody does
+
+for which one weight is kept for each distinct part, and added up in the order of the parts' digests.
 """
 
 from __future__ import annotations
@@ -28,11 +34,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.aggregation.choice import best_passes
 from fedpeft.aggregation.passes import EXACT, Delta, Passes, Sums, passable
 from fedpeft.aggregation.portable import chunks, max_abs
-from fedpeft.types import Coded, FloatArray
+from fedpeft.types import Coded, FloatArray, Held
 
 MAX_ABS = 2.0**20
 """Largest |Δ_i|. The update guard's norm limit is far below it."""
@@ -68,6 +75,12 @@ class WeightedMean:
         size: number of elements d of each delta.
         passes: how to fold; the fastest there is by default. All give the same bits.
 
+    >>> parts = WeightedMean(2)
+    >>> parts.add(np.array([1.0, 2.0], dtype=np.float32), weight=30)
+    >>> parts.add(np.array([5.0, 0.0], dtype=np.float32), weight=10, held=Held("first", np.array([0])))
+    >>> parts.mean()
+    array([2., 2.], dtype=float32)
+
     Raises:
         ValueError: a negative size.
     """
@@ -81,6 +94,8 @@ class WeightedMean:
         self._folds = 0  # since `low` was emptied
         self._weight = 0  # in units of 2^-40, exact
         self._count = 0
+        self._held: dict[str, Held] = {}  # parts of the vector by digest
+        self._held_weights: dict[str, int] = {}  # of those parts, in units of 2^-40
 
     @property
     def count(self) -> int:
@@ -92,13 +107,15 @@ class WeightedMean:
         """Sum of the weights, each rounded to a multiple of 2^-40."""
         return math.ldexp(self._weight, -WEIGHT_BITS)
 
-    def add(self, delta: FloatArray | Coded, weight: float) -> None:
+    def add(self, delta: FloatArray | Coded, weight: float, held: Held | None = None) -> None:
         """Add one delta. A refused one leaves the mean as it was.
 
         Args:
             delta: shape (size,), fp32, finite, |Δ_i| <= 2^20; not modified, not kept. Or the same as int8 codes, which
                 have the bits of the decoded delta; other codes are decoded.
             weight: > 0; counts as the nearest multiple of 2^-40, and as at least that.
+            held: the coordinates that it has anything to say of, and for which alone its weight counts; it is 0
+                everywhere else. None: all.
 
         Raises:
             ValueError: a wrong dtype, shape, value or weight, or one beyond the stated range.
@@ -115,9 +132,12 @@ class WeightedMean:
         self._folds += 1
         self._weight += steps
         self._count += 1
+        if held is not None:
+            self._held[held.digest] = held
+            self._held_weights[held.digest] = self._held_weights.get(held.digest, 0) + steps
 
     def mean(self) -> FloatArray:
-        """The mean so far: a new array of shape (size,), fp32.
+        """The mean so far: a new array of shape (size,), fp32; 0 for a coordinate that nobody holds.
 
         Raises:
             ValueError: nothing has been added.
@@ -125,6 +145,7 @@ class WeightedMean:
         if self._count == 0:
             raise ValueError("the mean of no deltas is not defined: add at least one")
         result = np.empty(self._low.size, dtype=np.float32)
+        weights = self._weights()
         for start, part in chunks(result):
             these = slice(start, start + part.size)
             low = self._low[these]
@@ -133,9 +154,20 @@ class WeightedMean:
                 high += self._high[these]
             total = high * 2.0**HIGH_BITS
             total += low & (2**HIGH_BITS - 1)
-            total *= math.ldexp(1.0, -UNIT_BITS) / self.total_weight
+            total *= math.ldexp(1.0, -UNIT_BITS) / (weights if isinstance(weights, float) else weights[these])
             part[:] = total
         return result
+
+    def _weights(self) -> float | npt.NDArray[np.float64]:
+        """By what the sums are divided: one weight, or shape (size,) where some hold only a part; nobody's is inf."""
+        if not self._held:
+            return self.total_weight
+        everywhere = self._weight - sum(self._held_weights.values())
+        weights = np.full(self._low.size, math.ldexp(everywhere, -WEIGHT_BITS))
+        for digest in sorted(self._held):
+            weights[self._held[digest].places] += math.ldexp(self._held_weights[digest], -WEIGHT_BITS)
+        weights[weights == 0] = np.inf
+        return weights
 
     def _foldable(self, delta: FloatArray | Coded) -> Delta:
         size = self._low.size

@@ -30,14 +30,17 @@ def export(
     client: Annotated[
         str | None, typer.Option("--client", help="Whose, where tensors are private: its own with what is shared.")
     ] = None,
+    pruned: Annotated[
+        float, typer.Option("--pruned", help="The whole model without this share of heads and channels, merged.")
+    ] = 0.0,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Write a run's adapter as a peft folder that PeftModel.from_pretrained loads."""
     folder = find_run(run)
     from fedpeft import api
 
-    path = api.export(folder, to, merged=merged, which=which.value, client=client)
+    path = api.export(folder, to, merged=merged, which=which.value, client=client, pruned=pruned)
     if format is Format.JSON:
-        print_json({"path": str(path), "merged": merged})
+        print_json({"path": str(path), "merged": merged or pruned > 0})
     else:
         typer.echo(str(path))

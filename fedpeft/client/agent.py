@@ -24,6 +24,7 @@ from fedpeft.adapters.sharing import Sharing
 from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
+from fedpeft.client.pruning import check_mask, compensate_held, held_of, scores_of
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs import fitted
@@ -31,10 +32,10 @@ from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
-from fedpeft.codecs.feedback import compensate
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
+from fedpeft.pruning.units import Units
 from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
@@ -82,6 +83,7 @@ class Agent:
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
         optimizers: the registry kind of what plans name as their optimizer.
         begin_from: of a zeroth-order run: told coefficients and the checkpoint that they name, before `evaluate`.
+        units: heads and channels of the model, where plans may do without some; None: they may not.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Agent:
         mods: Sequence[Callable[..., Any]] = (),
         optimizers: Kind = "optimizer",
         begin_from: Callable[[FloatArray, FloatArray], None] | None = None,
+        units: Units | None = None,
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -111,6 +114,7 @@ class Agent:
         self.checkpoints: Checkpoints | None = None
         if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
             self.checkpoints = Checkpoints(downlink, begin_from)
+        self.units = units
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -203,8 +207,11 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            body, left = compensate(fitted(codec, self.layout), self.memory.sharing.shared_of(delta), residual)
-            sections = self.memory.settle(work, result, store)
+            held = held_of(plan, self.units)
+            if held is None:  # what a mask leaves is a run of values to a codec, not tensors
+                codec = fitted(codec, self.layout)
+            body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, held)
+            sections = (*self.memory.settle(work, result, store), *scores_of(result, self.units))
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
             ahead.frame,
@@ -244,6 +251,7 @@ class Agent:
                 code="client.layout",
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
+        check_mask(plan, self.units)
         try:
             fitted(build("codec", plan.codec, {}), self.layout)  # before any work is done for nothing
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names

@@ -14,6 +14,7 @@ from fedpeft.config.generation import GenerationTable
 from fedpeft.config.loading import load_run_file, parse_config, resolve_paths
 from fedpeft.config.model import ModelTable
 from fedpeft.config.overrides import SMOKE
+from fedpeft.config.pruning import PruningTable
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.run_config import RunConfig
@@ -38,6 +39,7 @@ __all__ = [
     "ModelTable",
     "PartitionTable",
     "PluginTable",
+    "PruningTable",
     "ReportTable",
     "RoundTable",
     "RunConfig",

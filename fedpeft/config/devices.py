@@ -28,6 +28,7 @@ class DeviceTable(Table):
     steps: Positive | None = None  # optimizer steps a round; default: local.steps
     codec: str | None = None  # any codec, of the updates of this class; default: codec.up
     rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank
+    pruning: float = Field(0.0, ge=0, lt=1)  # share of the heads and channels of each layer that it does without
 
 
 class FaultTable(Table):

@@ -18,6 +18,7 @@ from fedpeft.config.generation import GenerationTable
 from fedpeft.config.mode import check_mode
 from fedpeft.config.model import ModelTable
 from fedpeft.config.precision import check_precision
+from fedpeft.config.pruning import PruningTable, check_pruning
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.scheduler import SchedulerTable, check_scheduler
@@ -37,6 +38,7 @@ class RunConfig(Table):
     round: RoundTable
     local: LocalTable = LocalTable()
     zeroth: ZerothTable | None = None  # there: train without gradients, by seeds and scalars or by deltas
+    pruning: PruningTable = PruningTable()
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
     scheduler: SchedulerTable | None = None  # there: picks each client's rank, pruning ratio, codec and steps
@@ -80,6 +82,7 @@ class RunConfig(Table):
         check_precision(self.model, self.adapter, self.local, self.engine)
         check_zeroth(self)
         check_scheduler(self)
+        check_pruning(self)
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -78,8 +78,8 @@ def check_scheduler(config: RunConfig) -> None:
         )
     _check_ranks(config, ranks)
     for device in config.devices:
-        for key in ("rank", "codec", "steps"):
-            if getattr(device, key) is not None:
+        for key in ("rank", "pruning", "codec", "steps"):
+            if getattr(device, key) not in (None, 0.0):
                 raise Contradiction(
                     f'devices.{key} = {getattr(device, key)!r} of class "{device.name}" contradicts [scheduler], whose '
                     f"arm sets the {key}",

@@ -55,6 +55,11 @@ def _plus_bias(x: torch.Tensor, module: Any, product: FrozenProduct) -> torch.Te
     return y + bias.to(y.dtype)
 
 
+def installed_products(model: torch.nn.Module) -> list[FrozenProduct]:
+    """What a kernel holds under the layers of a model. It never changes, so a copy of the model may share it."""
+    return [vars(module)[_PRODUCT] for module in model.modules() if _PRODUCT in vars(module)]
+
+
 def held_product(module: torch.nn.Module) -> FrozenProduct | None:
     """The product of a frozen linear layer: by the kernel installed under it, else by torch; None for other modules."""
     matrix = frozen_matrix(module)

@@ -33,6 +33,7 @@ from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.meeting import Meeting
 from fedpeft.server.post import Post
+from fedpeft.server.pruning import Pruning
 from fedpeft.server.reading import DeltaReading, ScalarReading
 from fedpeft.server.roster import Roster
 from fedpeft.server.round import Gathered, RoundShort
@@ -84,6 +85,8 @@ class Coordinator:
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
+        self.pruning = None if settings.pruning is None else Pruning(settings.pruning, config)
+        units = None if self.pruning is None else self.pruning.units
         self.state = State(
             config=config,
             settings=settings,
@@ -102,7 +105,10 @@ class Coordinator:
             inflight=self.inflight,
             schedule=load_schedule(config),
             scheduling=Scheduling(config, settings.scheduling, journal) if settings.scheduling is not None else None,
-            reading=DeltaReading(settings.layout) if settings.scalars is None else ScalarReading(settings.scalars),
+            pruning=self.pruning,
+            reading=DeltaReading(settings.layout, units)
+            if settings.scalars is None
+            else ScalarReading(settings.scalars),
         )
         self.meeting = Meeting(self.state)
         self.evaluations = Evaluations(self.state, evaluate)
@@ -141,6 +147,7 @@ class Coordinator:
             self.roster,
             self.settings.layout,
             self.state.scheduling,
+            self.pruning,
         )
         return restored.round, restored.theta
 
@@ -228,6 +235,8 @@ class Coordinator:
 
     def _commit(self, number: int, theta: FloatArray, gathered: Gathered, attempt: int | None = None) -> None:
         self.roster.commit()
+        if self.pruning is not None:
+            self.pruning.finish(number)
         out = self.inflight.versions()
         self.broadcasts.publish(number, theta, self.roster.held_versions() | out, out)
         self.journal.commit(
@@ -239,6 +248,7 @@ class Coordinator:
                 self.roster,
                 self.settings.layout.digest,
                 self.state.scheduling,
+                self.pruning,
             ),
             adapter=self._hash(theta),
             attempt=attempt,

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from fedpeft.codecs import CodedCodec, fitted
 from fedpeft.codecs.base import Codec
 from fedpeft.errors import ClientFault
+from fedpeft.pruning.units import Units
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
 from fedpeft.server.post import decoding
-from fedpeft.types import ClientId, FloatArray, Layout, Update
+from fedpeft.types import ClientId, FloatArray, Held, Layout, Update
 from fedpeft.wire.frame import Frame
 from fedpeft.zeroth.coordinates import Coordinates
 from fedpeft.zeroth.replica import fingerprint
@@ -50,16 +51,16 @@ class PlannedCodecs:
 
     def __init__(self, layout: Layout | None = None) -> None:
         self._layout = layout
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[tuple[str, bool], Codec] = {}
 
     def of(self, asked: Asked) -> tuple[str, Codec]:
-        """The codec of a reply, and its name."""
+        """The codec of a reply, and its name. What a mask leaves of a vector is a run of values to it, not tensors."""
         assert asked.plan is not None
-        name = asked.plan.codec
-        if name not in self._codecs:
+        name, whole = asked.plan.codec, not asked.plan.mask
+        if (name, whole) not in self._codecs:
             codec: Codec = build("codec", name, {})
-            self._codecs[name] = codec if self._layout is None else fitted(codec, self._layout)
-        return name, self._codecs[name]
+            self._codecs[name, whole] = codec if self._layout is None or not whole else fitted(codec, self._layout)
+        return name, self._codecs[name, whole]
 
 
 class DeltaReading:
@@ -67,10 +68,12 @@ class DeltaReading:
 
     Args:
         layout: of the shared vector.
+        units: of the model, where clients may be pruned: such a client sends the values that it holds, in order.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, units: Units | None = None) -> None:
         self.size = layout.size
+        self.units = units
         self.codecs = PlannedCodecs(layout)
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
@@ -78,6 +81,9 @@ class DeltaReading:
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
+        mask = asked.plan.mask if asked.plan is not None else b""
+        if mask and self.units is not None:
+            return self._partial(frame, asked, auxiliary, self.units.held(mask))
         name, codec = self.codecs.of(asked)
         check_body(frame, asked.client, name, codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
@@ -85,6 +91,15 @@ class DeltaReading:
             if isinstance(codec, CodedCodec):
                 return Update.of_codes(asked.client, asked.round, codec.view(frame.body, self.size), *about)
             return Update(asked.client, asked.round, codec.decode(frame.body, self.size), *about)
+
+    def _partial(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray], held: Held) -> Update:
+        """A pruned client's update, in the coordinates of the whole vector."""
+        size, (name, codec) = len(held.places), self.codecs.of(asked)
+        check_body(frame, asked.client, name, codec, size)
+        delta = np.zeros(self.size, dtype=np.float32)
+        with decoding(asked.client, name, f"its {len(frame.body)} bytes as the {size} values that its mask keeps"):
+            delta[held.places] = codec.decode(frame.body, size)
+        return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held)
 
 
 @dataclass(frozen=True, slots=True)

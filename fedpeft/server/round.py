@@ -18,6 +18,7 @@ from fedpeft.scheduling import Measured
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.catch_up import Told
 from fedpeft.server.inflight import Asked
+from fedpeft.server.pruning import masked
 from fedpeft.server.roster import Holding
 from fedpeft.server.state import State
 from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Incoming, Plan
@@ -91,6 +92,8 @@ class Round(ABC):
         self.state.strategy.begin(theta)
         if self.state.scheduling is not None:
             self.state.scheduling.open(self.state.inflight.busy())
+        if self.state.pruning is not None:
+            self.state.pruning.begin()
         self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
         with self.state.journal.together():
             self._gather()
@@ -141,7 +144,8 @@ class Round(ABC):
             asked = Asked(info.client, "train", self.number, self.attempt, now, frame.plan, own.past)
             self.state.inflight.add(message, asked)
             form = {} if self.state.settings.scalars is None else {"form": own.form}
-            about = {"bytes": size, "version": frame.version, "base": frame.base, **form, **self._codec(frame.plan)}
+            about = form | self._codec(frame.plan) | masked(frame.plan)
+            about |= {"bytes": size, "version": frame.version, "base": frame.base}
             self._record(EventKind.ASKED, info.client, steps=frame.plan.steps if frame.plan else 0, **about)
 
     def _told(self, info: ClientInfo) -> Told:
@@ -174,6 +178,9 @@ class Round(ABC):
         )
         if self.state.scheduling is not None:
             plan = self.state.scheduling.choose(plan, info, self.shorts)
+        if self.state.pruning is not None:
+            told_of = self.state.pruning.ratios.get(info.device, 0.0)
+            plan = self.state.pruning.planned(plan, told_of if self.state.scheduling is None else plan.pruning)
         return Frame(
             FrameKind.TRAIN,
             config.run.name,
@@ -211,11 +218,16 @@ class Round(ABC):
     def _fold(self, incoming: Incoming, asked: Asked) -> None:
         frame = self.state.post.open(incoming, "train", FrameKind.UPDATE, asked.round, asked.attempt, asked.client)
         info = self.state.roster.clients[asked.client]
-        beside = self.auxiliary.read(frame.sections, asked.client)
+        sections, pruning, scores = frame.sections, self.state.pruning, None
+        if pruning is not None:
+            sections, scores = pruning.read(sections, asked)
+        beside = self.auxiliary.read(sections, asked.client)
         update = self.state.reading.update(frame, asked, beside)
         weight, norm = self.state.guard.check(update, info)
         age = self.number - asked.round
         self.state.strategy.accept(update, weight * self._discount(age))
+        if pruning is not None:
+            pruning.observe(scores, asked, weight * self._discount(age))
         holding = Holding(self.state.broadcasts.version - age, asked.round, asked.past)
         self.state.roster.learn(asked.client, holding)
         self.heard.add(asked.client)

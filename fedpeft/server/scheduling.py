@@ -143,7 +143,7 @@ class Scheduling:
             offered=len(request.offered),
         )
         rank = ALL_COMPONENTS if arm.rank >= self.settings.full_rank else arm.rank
-        return replace(plan, rank=rank, codec=arm.codec, steps=arm.steps)
+        return replace(plan, rank=rank, pruning=arm.pruning, codec=arm.codec, steps=arm.steps)
 
     def heard(self, asked: Asked, measured: Measured) -> None:
         """A reply was folded in, or (`measured.seconds` None) a client is not back at the deadline."""

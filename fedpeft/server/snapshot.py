@@ -11,6 +11,7 @@ from fedpeft.errors import JournalError
 from fedpeft.journal import Commit, Journal
 from fedpeft.journal.snapshot import pack, unpack
 from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.server.pruning import Pruning
 from fedpeft.server.roster import Roster
 from fedpeft.server.scheduling import Scheduling
 from fedpeft.strategies import Strategy
@@ -32,6 +33,7 @@ def take(
     roster: Roster,
     layout: str,
     scheduling: Scheduling | None = None,
+    pruning: Pruning | None = None,
 ) -> dict[str, bytes]:
     """The state after a round, as named parts."""
     parts = {
@@ -42,6 +44,8 @@ def take(
     }
     if scheduling is not None:
         parts["scheduler"] = pack({}, scheduling.state())
+    if pruning is not None:
+        parts["pruning"] = pack(pruning.state(), {})
     return parts
 
 
@@ -53,8 +57,9 @@ def restore(
     roster: Roster,
     layout: Layout,
     scheduling: Scheduling | None = None,
+    pruning: Pruning | None = None,
 ) -> Restored:
-    """Bring strategy, broadcasts, roster and scheduler back to a commit.
+    """Bring strategy, broadcasts, roster, scheduler and the scores of pruning back to a commit.
 
     A zeroth-order run that goes on for more rounds than it began with may have more epochs: the coefficients of the new
     ones are 0.
@@ -62,7 +67,9 @@ def restore(
     Raises:
         JournalError: a part is missing or corrupt, or was made with another adapter.
     """
-    wanted = {"adapter", "strategy", "broadcasts", "roster", *(["scheduler"] if scheduling is not None else [])}
+    wanted = {"adapter", "strategy", "broadcasts", "roster"}
+    wanted |= {"scheduler"} if scheduling is not None else set()
+    wanted |= {"pruning"} if pruning is not None else set()
     missing = wanted - commit.snapshot.keys()
     if missing:
         raise JournalError(
@@ -86,6 +93,8 @@ def restore(
     roster.restore(parts["roster"][1]["holdings"])
     if scheduling is not None:
         scheduling.restore(parts["scheduler"][1])
+    if pruning is not None:
+        pruning.restore(parts["pruning"][0])
     return Restored(commit.round, theta)
 
 

@@ -13,6 +13,7 @@ from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.post import Post
+from fedpeft.server.pruning import Pruning, PruningSettings
 from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
@@ -35,6 +36,7 @@ class Settings:
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
     scheduling: SchedulingSettings | None = None  # where the run file has a scheduler
+    pruning: PruningSettings | None = None  # of runs in which clients are pruned
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
     checkpoints: CheckpointSettings | None = None  # zeroth order: how θ_e is sent; None: never
 
@@ -61,6 +63,7 @@ class State:
     schedule: Schedule
     reading: Reading
     scheduling: Scheduling | None = None  # picks arms; None: everybody gets what the run file says
+    pruning: Pruning | None = None  # scores and masks; None: nobody is pruned
 
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""

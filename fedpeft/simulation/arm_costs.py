@@ -7,20 +7,22 @@ matrices and d trained values at the full rank R, a step at rank r is this share
     share(r) = (4 P + 6 d r / R) / (4 P + 6 d)
 
 Attention's products of tokens with tokens, normalisation and the optimizer are left out: small for short texts, and
-the same for every rank. `step_seconds` of a device class is told at rank R.
+the same for every rank. Where clients may be pruned, products are counted one by one instead, attention's too
+(`fedpeft.pruning.cost`): share(r, ρ). `step_seconds` of a device class is told at rank R and ratio 0.
 
-A step's memory is measured on the real model at rank R (`fedpeft.training.memory`); a smaller rank saves its part of
-θ, its gradient and AdamW's two moments, 4 bytes each:
+A step's memory is measured on the real model at rank R (`fedpeft.training.memory`), and on the smaller one of each
+ratio; a smaller rank saves its part of θ, its gradient and AdamW's two moments, 4 bytes each, of the d(ρ) values that
+are held:
 
-    memory(r) = memory(R) - 16 d (1 - r / R)
+    memory(r, ρ) = memory(R, ρ) - 16 d(ρ) (1 - r / R)
 
-Activations are counted at rank R, so this errs on the safe side. What pruning will save of both goes into
-`frozen_share`; until pruning is there, an arm that prunes is refused.
+Activations are counted at rank R, so this errs on the safe side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,13 +30,13 @@ from transformers.pytorch_utils import Conv1D
 
 from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
-from fedpeft.errors import ConfigError
 from fedpeft.report.summary import OracleArm
-from fedpeft.scheduling import ClassTimes, Grid, Request, Setting
+from fedpeft.scheduling import Arm, ClassTimes, Grid, Request, Setting
 from fedpeft.scheduling.oracle import Oracle
 from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
 from fedpeft.simulation.codecs import broadcast_bytes, load_codec, update_bytes
 from fedpeft.simulation.memory import step_megabytes
+from fedpeft.simulation.pruning import partial_bytes, pruned_megabytes, ratio_mask
 from fedpeft.types import ALL_COMPONENTS, ClientId
 
 if TYPE_CHECKING:
@@ -57,27 +59,40 @@ class ArmCosts:
         self.full_rank = full_rank(federation)  # R
         self.frozen = frozen_values(federation.adapter.model)  # P
         self._broadcast = broadcast_bytes(federation)
-        self._bytes: dict[str, int] = {}
+        self.update_bytes = cache(self._update_bytes)
+        self._whole_mb = cache(self._measured_mb)
 
-    def step_share(self, rank: int) -> float:
-        """Arithmetic of a step at `rank`, where one at the full rank is 1."""
+    def step_share(self, rank: int, ratio: float = 0.0) -> float:
+        """Arithmetic of a step at `rank` without a `ratio` of heads and channels, where one of all is 1."""
+        arithmetic = self.federation.step_arithmetic
+        if arithmetic is not None:
+            return arithmetic.share(rank, ratio)
         whole = 4 * self.frozen + 6 * self.trained
         return (4 * self.frozen + 6 * self.trained * self._rank_share(rank)) / whole if whole else 1.0
 
-    def update_bytes(self, codec: str) -> int:
+    def _update_bytes(self, codec: str, ratio: float = 0.0) -> int:
         """Nominal bytes of an update, with what goes beside it."""
-        if codec not in self._bytes:
-            self._bytes[codec] = update_bytes(self.federation, codec)
-        return self._bytes[codec]
+        if ratio > 0:
+            return partial_bytes(self.federation, ratio_mask(self.federation, ratio), codec)
+        return update_bytes(self.federation, codec)
 
-    def memory_mb(self, rank: int, whole: float) -> float:
-        """Megabytes of a step at `rank`, where one at the full rank needs `whole`."""
-        return whole - 16e-6 * self.trained * (1.0 - self._rank_share(rank))
+    def memory_mb(self, rank: int, ratio: float = 0.0) -> float:
+        """Megabytes of a step."""
+        held = self.trained
+        if ratio > 0:
+            assert self.federation.pruner is not None
+            held = len(self.federation.pruner.units.held(ratio_mask(self.federation, ratio)).places)
+        return self._whole_mb(ratio) - 16e-6 * held * (1.0 - self._rank_share(rank))
 
-    def seconds(self, table: DeviceTable, rank: int, codec: str, steps: int) -> float:
+    def seconds(self, table: DeviceTable, arm: Arm) -> float:
         """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
-        network = self._broadcast * 8 / (table.down_mbps * 1e6) + self.update_bytes(codec) * 8 / (table.up_mbps * 1e6)
-        return network + steps * table.step_seconds * self.step_share(rank)
+        up = self.update_bytes(arm.codec, arm.pruning) * 8 / (table.up_mbps * 1e6)
+        network = self._broadcast * 8 / (table.down_mbps * 1e6) + up
+        return network + arm.steps * table.step_seconds * self.step_share(arm.rank, arm.pruning)
+
+    def _measured_mb(self, ratio: float) -> float:
+        """Of a step at the full rank."""
+        return pruned_megabytes(self.federation, ratio) if ratio > 0 else step_megabytes(self.federation)
 
     def _rank_share(self, rank: int) -> float:
         return min(1.0, rank / self.full_rank)
@@ -114,16 +129,14 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
     config = federation.config
     if config.scheduler is None:
         return None
-    grid, costs, whole = grid_of(config), ArmCosts(federation), step_megabytes(federation)
+    grid, costs = grid_of(config), ArmCosts(federation)
     times: Mapping[str, ClassTimes] | None = None
     if config.engine.name in VIRTUAL_CLOCK:
         times = {
-            table.name: ClassTimes(
-                table.clients, tuple(costs.seconds(table, arm.rank, arm.codec, arm.steps) for arm in grid.arms)
-            )
+            table.name: ClassTimes(table.clients, tuple(costs.seconds(table, arm) for arm in grid.arms))
             for table in config.devices
         }
-    needs = tuple(costs.memory_mb(arm.rank, whole) for arm in grid.arms)
+    needs = tuple(costs.memory_mb(arm.rank, arm.pruning) for arm in grid.arms)
     return SchedulingSettings(grid, needs, costs.full_rank, times)
 
 
@@ -184,18 +197,6 @@ def check_arms(config: RunConfig) -> None:
 
 
 def grid_of(config: RunConfig) -> Grid:
-    """The arms of a run file.
-
-    Raises:
-        ConfigError: an arm prunes.
-    """
+    """The arms of a run file."""
     ranks, ratios, codecs, steps = axes_of(config)
-    pruned = [ratio for ratio in ratios if ratio > 0]
-    if pruned:
-        raise ConfigError(
-            f"scheduler.arms.pruning has {pruned[0]:g}: this version of fedpeft cannot prune what a client trains",
-            code="config.no-pruning",
-            allowed="scheduler.arms.pruning = [0.0], its default",
-            remedy="remove scheduler.arms.pruning",
-        )
     return Grid(tuple(ranks), tuple(ratios), tuple(codecs), tuple(steps))

@@ -14,6 +14,7 @@ from fedpeft.codecs.int8 import Int8
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.pruning import score_bytes
 from fedpeft.types import Layout
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def update_bytes(federation: Federation, codec: str) -> int:
     if federation.replica is not None:
         scalars: Codec = build("codec", codec, {})
         return scalars.nominal_bytes(federation.config.local.steps * federation.replica.coordinates.directions)
-    return _nominal(codec, layout) + len(strategy.receives) * _nominal(codecs.auxiliary, layout)
+    beside = len(strategy.receives) * _nominal(codecs.auxiliary, layout)
+    return _nominal(codec, layout) + beside + score_bytes(federation)
 
 
 def broadcast_bytes(federation: Federation) -> int:

@@ -2,10 +2,10 @@
 
     seconds = bytes_down · 8 / down_rate  +  steps · step_seconds · speed · share · heat  +  bytes_up · 8 / up_rate
 
-`share` is what the plan's rank leaves of a step at full rank (`fedpeft.simulation.arm_costs`), `heat` how much longer
-a hot device takes; one that is off goes on when it is on again (`fedpeft.simulation.fleet`). `speed` is fixed for each
-client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05, both drawn from the run's
-seed, so two runs of one seed see the same times.
+`share` is what the plan's rank and mask leave of a full step's arithmetic (`fedpeft.simulation.arm_costs`), `heat` how
+much longer a hot device takes; one that is off goes on when it is on again (`fedpeft.simulation.fleet`). `speed` is
+fixed for each client, log-normal around its class with σ = 0.15, and each reply varies by another σ = 0.05, both drawn
+from the run's seed, so two runs of one seed see the same times.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def reply_seconds(
         slowdown: how many times as long as usual a step takes.
     """
     table = device.table
-    share = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
+    work = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
     network = bytes_down * 8 / (table.down_mbps * 1e6) + bytes_up * 8 / (table.up_mbps * 1e6)
-    if not share:  # a million greetings need no draw
+    if not work:  # a million greetings need no draw
         return network
     jitter = math.exp(0.05 * _normal(seed, "jitter", client, round_number, kind))
-    return network + steps * share * table.step_seconds * device.speed * jitter * slowdown
+    return network + steps * work * table.step_seconds * device.speed * jitter * slowdown
 
 
 def _normal(seed: int, label: str, *parts: int | str) -> float:

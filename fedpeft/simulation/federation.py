@@ -27,6 +27,8 @@ from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Evaluation, evaluate
 from fedpeft.evaluation.prepared import PreparedOnce
 from fedpeft.flower.mods import load_mods
+from fedpeft.pruning.cost import Arithmetic
+from fedpeft.pruning.shrink import Pruner
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
 from fedpeft.report.sinks import check_sinks
@@ -39,6 +41,7 @@ from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import pass_limits, settle_device
+from fedpeft.simulation.pruning import check_pruned, count_arithmetic, make_pruner
 from fedpeft.simulation.zeroth import (
     check_scalars,
     choose_zeroth_trainer,
@@ -52,6 +55,7 @@ from fedpeft.strategies.asynchronous import check_asynchronous
 from fedpeft.training import Task, TaskContext, Trainer, TrainingJob
 from fedpeft.training.choice import TrainerChoice, choose_trainer, make_trainer
 from fedpeft.training.placed import placed
+from fedpeft.training.pruned import PrunedTrainer
 from fedpeft.training.steps import StepSettings
 from fedpeft.training.task_class import build_task, form_of, load_task_class
 from fedpeft.types import ClientId, FloatArray, Plan
@@ -169,15 +173,24 @@ class Federation:
         if self.config.zeroth is not None:
             return make_zeroth_trainer(self, on_step)
         rows, memory = pass_limits(self.config, self.adapter.theta.device)
-        return make_trainer(
-            self.trainer_choice,
-            self.adapter,
-            self.task,
-            rows=rows,
-            memory=memory,
-            on_step=on_step,
-            settings=StepSettings.of(self.config.local),
-        )
+        settings = StepSettings.of(self.config.local)
+
+        def of(adapter: FlatAdapter) -> Trainer:
+            return make_trainer(
+                self.trainer_choice, adapter, self.task, rows=rows, memory=memory, on_step=on_step, settings=settings
+            )
+
+        return of(self.adapter) if self.pruner is None else PrunedTrainer(of(self.adapter), self.pruner, of)
+
+    @cached_property
+    def pruner(self) -> Pruner | None:
+        """What makes the smaller models of pruned clients; None where nobody is pruned."""
+        return make_pruner(self.config, self.adapter)
+
+    @cached_property
+    def step_arithmetic(self) -> Arithmetic | None:
+        """What share of a full step's arithmetic a pruned client needs; None where nobody is pruned."""
+        return count_arithmetic(self)
 
     def steps(self, device: str) -> int:
         """Optimizer steps a round of a device class."""
@@ -263,6 +276,7 @@ def check_plugins(config: RunConfig) -> Strategy:
     check_asynchronous(config, strategy)
     check_halves(config, strategy)
     check_scalars(config, strategy)
+    check_pruned(config, strategy)
     check_codecs(config)
     check_arms(config)
     load(optimizer_kind(config), config.local.optimizer)

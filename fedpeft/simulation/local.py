@@ -18,10 +18,11 @@ from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.fleet import Fleet
+from fedpeft.simulation.pruning import partial_bytes
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
-from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
+from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Plan, Transport
 from fedpeft.wire.frame import decode_frame, decode_header
 
 POLL_S = 0.1
@@ -67,6 +68,9 @@ def _run(
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
 
+    def sent_bytes(plan: Plan) -> int:
+        return partial_bytes(federation, plan.mask, plan.codec) if plan.mask else costs.update_bytes(plan.codec)
+
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
@@ -76,12 +80,12 @@ def _run(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=costs.update_bytes(plan.codec) if plan else 0,
+            bytes_up=sent_bytes(plan) if plan else 0,
             steps=frame.plan.steps if frame.plan else batches,
             seed=config.run.seed,
             round_number=frame.round,
             client=client,
-            slowdown=fleet.slowdown(client, now) * costs.step_share(plan.rank) if plan else 1.0,
+            slowdown=fleet.slowdown(client, now) * costs.step_share(plan.rank, plan.pruning) if plan else 1.0,
         )
         plain = faults.seconds(client, frame, plain)
         return fleet.until_done(client, now, plain) if plan else plain

@@ -21,6 +21,7 @@ from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, test_sample
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
+from fedpeft.simulation.pruning import check_pruned
 from fedpeft.simulation.zeroth import check_scalars
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import FedAvg, Strategy
@@ -70,6 +71,7 @@ def own_federation(
         )
     check_halves(config, strategy)
     check_scalars(config, strategy)
+    check_pruned(config, strategy)
     check_codecs(config)
     check_arms(config)
     load(optimizer_kind(config), config.local.optimizer)

@@ -10,6 +10,7 @@ from fedpeft.config import RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.pruning import pruning_notes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -87,7 +88,7 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
-    notes = [*strategy.remarks(config), *zeroth_notes(federation)]
+    notes = [*strategy.remarks(config), *zeroth_notes(federation), *pruning_notes(federation)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

@@ -12,6 +12,7 @@ from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import part_notes
 from fedpeft.simulation.placing import pass_limits
+from fedpeft.simulation.pruning import pruned_memory
 from fedpeft.simulation.workers import worker_count
 
 
@@ -46,7 +47,7 @@ def make_plan(federation: Federation) -> RunPlan:
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():
         examples[devices[client].table.name] += len(data)
-    needed = step_megabytes(federation)
+    needed, needs = step_megabytes(federation), pruned_memory(federation)
     choice = federation.trainer_choice
     release_freed_memory()
     rows, memory = pass_limits(config, federation.adapter.theta.device)
@@ -57,9 +58,10 @@ def make_plan(federation: Federation) -> RunPlan:
     notes = [choice.note] if choice.note else []
     notes += unused(config.adapter)
     notes += [
-        f"device class {table.name} has {table.memory_mb} MB, a training step needs {needed:.0f} MB"
+        f"device class {table.name} has {table.memory_mb} MB, a training step needs "
+        f"{needs.get(table.name, needed):.0f} MB"
         for table in config.devices
-        if table.memory_mb < needed
+        if table.memory_mb < needs.get(table.name, needed)
     ]
     notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation) + arm_notes(federation)
     return RunPlan(
@@ -68,7 +70,7 @@ def make_plan(federation: Federation) -> RunPlan:
         model=federation.base_name,
         clients=len(federation.train),
         devices=tuple(
-            DevicePlan(table.name, table.clients, examples[table.name], table.memory_mb, needed)
+            DevicePlan(table.name, table.clients, examples[table.name], table.memory_mb, needs.get(table.name, needed))
             for table in config.devices
         ),
         rounds=config.run.rounds,

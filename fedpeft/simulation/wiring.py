@@ -19,6 +19,7 @@ from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.simulation.pruning import pruning_settings
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
@@ -73,6 +74,7 @@ def make_agent(
         load_mods(federation.config.client.mods),
         optimizer_kind(federation.config),
         None if federation.replica is None else federation.replica.begin_from,
+        None if federation.pruner is None else federation.pruner.units,
     )
 
 
@@ -112,6 +114,7 @@ def make_coordinator(
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
             scheduling=federation.scheduling,
+            pruning=pruning_settings(federation),
             scalars=scalar_settings(federation),
             checkpoints=checkpoint_settings(federation),
         ),

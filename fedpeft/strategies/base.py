@@ -84,6 +84,9 @@ class Strategy(ABC):
     asynchronous: bool = True
     """Whether it folds updates that started from different versions, each by its weight: `round.mode = "async"`."""
 
+    partial: bool = False
+    """Whether it folds updates of clients that hold only some coordinates (`Update.held`): pruned ones."""
+
     compares: bool = False
     """Whether it looks at what clients say of the same coordinate, as a median or a vote does. In a zeroth-order run
     they say something of the same directions only with `zeroth.draws = "round"`, so it is refused without."""

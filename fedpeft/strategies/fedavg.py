@@ -24,7 +24,11 @@ class FedAvg(Strategy):
     Memory: θ and 8 bytes an element, 16 with very large or very many deltas, whatever the cohort. Updates in int8 are
     folded from their codes. The same replies give the same bits in any order. A rule that steps differently along the
     mean subclasses this and overrides `step`.
+
+    Of pruned clients, each coordinate is the mean over those that hold it; one that nobody holds has a mean of 0.
     """
+
+    partial = True
 
     def __init__(self) -> None:
         self._theta: FloatArray | None = None
@@ -44,7 +48,7 @@ class FedAvg(Strategy):
         """
         _, mean = self._round()
         try:
-            mean.add(update.foldable, weight)
+            mean.add(update.foldable, weight, update.held)
         except ValueError as error:
             raise ClientFault(
                 f"client {update.client}, round {update.round}: {error}",

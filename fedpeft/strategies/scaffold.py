@@ -50,6 +50,7 @@ class Scaffold(FedAvg):
     objective = "scaffold"
     sends = ("c",)
     receives = ("c",)
+    partial = False  # control variates are of all coordinates of every client
 
     def __init__(self, learning_rate: float = 1.0) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
+from fedpeft.pruning.scoring import Scoring
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import load
 from fedpeft.training.objectives import Objective
@@ -38,6 +39,7 @@ class TrainingJob:
     data: Any  # the client's examples, as `Task.encode` returned them
     received: Mapping[str, FloatArray] = field(default_factory=dict)  # for the client half, each of shape (d,)
     memory: Mapping[str, FloatArray] = field(default_factory=dict)  # the client half's own, each of shape (d,)
+    scoring: Scoring | None = None  # told of every gradient, where heads and channels are scored
 
 
 SCALARS = "zeroth.scalars"
@@ -161,6 +163,7 @@ class SequentialTrainer:
         adapter.set(job.start)
         prepared = self._prepare(job.start)
         objective = open_objective(plan, job.received, job.memory, adapter.theta)
+        watched: Any = objective if job.scoring is None else job.scoring.watching(objective)
         optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
         start = adapter.theta.clone()
         losses: list[float] = []
@@ -176,7 +179,7 @@ class SequentialTrainer:
                         batch,
                         prepared,
                         optimizer,
-                        objective,
+                        watched,
                         start,
                         plan.max_grad_norm,
                         self.settings,

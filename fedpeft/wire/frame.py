@@ -247,17 +247,23 @@ def _plan_to_wire(plan: Plan) -> pb.Plan:
         feedback=plan.feedback,
         layout=plan.layout,
         auxiliary=plan.auxiliary,
+        pruning=plan.pruning,
+        mask=plan.mask,
+        importance=plan.importance,
     )
 
 
 def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) -> Plan:
     plan = header.plan
-    _check_names((plan.optimizer, plan.objective, plan.codec, plan.layout, plan.auxiliary), limits.max_name)
+    names = (plan.optimizer, plan.objective, plan.codec, plan.layout, plan.auxiliary, plan.importance)
+    _check_names(names, limits.max_name)
     _check_metrics(plan.objective_params, limits)
     for name in ("learning_rate", "weight_decay", "max_grad_norm"):
         value = getattr(plan, name)
         if not (math.isfinite(value) and value >= 0):
             raise MalformedFrame("plan", f"plan.{name} is {value}", allowed="a finite number, 0 or more")
+    if not 0 <= plan.pruning < 1:  # NaN too
+        raise MalformedFrame("plan", f"plan.pruning is {plan.pruning}", allowed="0 or more, less than 1")
     for name, least in (("steps", 1), ("batch_size", 1), ("rank", 1), ("feedback", -1)):
         if getattr(plan, name) < least:
             raise MalformedFrame("plan", f"plan.{name} is {getattr(plan, name)}", allowed=f"{least} or more")
@@ -281,6 +287,9 @@ def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) ->
         feedback=plan.feedback,
         layout=plan.layout,
         auxiliary=plan.auxiliary,
+        pruning=plan.pruning,
+        mask=plan.mask,
+        importance=plan.importance,
     )
 
 

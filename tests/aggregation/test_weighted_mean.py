@@ -287,4 +287,4 @@ def test_adding_takes_no_memory_and_keeps_no_reference():
 
 
 def test_the_docstring_runs():
-    assert doctest.testmod(mean, extraglobs={"np": np}) == (0, 4)
+    assert doctest.testmod(mean, extraglobs={"np": np}) == (0, 8)

@@ -140,3 +140,19 @@ def test_clients_judge_what_they_have_tuned_for_themselves_alike_on_every_engine
     assert told == [{"adapter": local.adapter_hash}]
     assert len(tuned(local.folder)) == 3
     assert tuned(local.folder.parent / engine) == tuned(local.folder)
+
+
+@pytest.mark.parametrize("engine", ["ray", "superlink"])
+def test_clients_that_are_pruned_end_in_the_same_adapter_on_every_engine(tmp_path, engine):
+    """Both sides must find the same heads and channels, and cut them alike; masks follow scores from the clients."""
+    more = {
+        "run__rounds": 3,
+        "devices": [{"name": "whole", "clients": 1}, {"name": "half", "clients": 2, "pruning": 0.5}],
+        "adapter__target_modules": "all-linear",
+        "pruning": {"every": 1},
+        "evaluation__clients": False,
+    }
+    path = write_run(tmp_path, **more)
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    told, _ = start(path, engine, engine)
+    assert told == [{"adapter": expected}]

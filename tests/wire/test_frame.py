@@ -44,6 +44,9 @@ PLAN = Plan(
     feedback=0,
     layout="ab" * 32,
     auxiliary="fp16",
+    pruning=0.3,
+    mask=b"\xf0\x0f",
+    importance="lora-gradient",
 )
 INFO = ClientInfo(
     client=ClientId("c07"),
@@ -305,9 +308,10 @@ def test_too_many_metrics():
     [
         *[
             (name, value)
-            for name in ("learning_rate", "weight_decay", "max_grad_norm")
+            for name in ("learning_rate", "weight_decay", "max_grad_norm", "pruning")
             for value in [*NOT_FINITE, -1e-9]
         ],
+        ("pruning", 1.0),
         ("steps", 0),
         ("batch_size", 0),
         ("rank", 0),

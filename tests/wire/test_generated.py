@@ -52,7 +52,8 @@ def test_numbers_are_for_ever():
     assert numbers["Plan"] == dict(
         enumerate(
             ["seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective",
-             "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary"],
+             "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary", "pruning", "mask",
+             "importance"],
             start=1,
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedpeft.codecs.int8 import Int8
 from fedpeft.contracts.strategies.toy import THETA, D, Subject, assert_same_bits, honest, play, reply
-from fedpeft.types import Update
+from fedpeft.types import Held, Update
 
 
 class Folding(Subject):
@@ -89,6 +89,19 @@ class Folding(Subject):
             buffer[:] = update.delta
             strategy.accept(reply(update.client, 1, buffer, update.weight), update.weight)
         assert_same_bits(strategy.finish(), play(self.build(), THETA, updates))
+
+    def test_a_client_that_holds_a_part_counts_there_and_nowhere_else(self) -> None:
+        """Of a strategy that says `partial`: elsewhere θ moves as if that client had not been asked."""
+        if not self.build().partial:
+            return
+        whole, part, places = honest(0), honest(1), np.array([1, 4, 6])
+        delta = np.zeros(D, dtype=np.float32)
+        delta[places] = part.delta[places]
+        counted = replace(part, delta=delta)
+        expected = play(self.build(), THETA, [whole])
+        expected[places] = play(self.build(), THETA, [whole, counted])[places]
+        held = replace(counted, held=Held("part", places))
+        assert_same_bits(play(self.build(), THETA, [held, whole]), expected)
 
     def test_memory_does_not_grow_with_the_cohort(self) -> None:
         """Or it grows by what `keeps_replies` and `copies` admit, and by no more."""

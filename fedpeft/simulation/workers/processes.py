@@ -302,11 +302,12 @@ _PLAN = [field.name for field in fields(Plan)]
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in _PLAN} | {"objective_params": dict(plan.objective_params)}
+    plain = {name: getattr(plan, name) for name in _PLAN}
+    return plain | {"objective_params": dict(plan.objective_params), "mask": plan.mask.hex()}
 
 
 def _plan(plain: dict[str, Any]) -> Plan:
-    return Plan(**(plain | {"client": ClientId(plain["client"])}))
+    return Plan(**(plain | {"client": ClientId(plain["client"]), "mask": bytes.fromhex(plain["mask"])}))
 
 
 def _raw(vector: FloatArray) -> memoryview:

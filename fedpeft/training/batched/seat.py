@@ -122,6 +122,8 @@ class Seat:
             self.fail(not_finite(self.plan, f"the training loss is {loss} at step {step}"))
             return False
         self.losses.append(loss)
+        if self.job.scoring is not None:
+            self.job.scoring.look(self.theta, gradient)
         if self._start is not None:
             self.objective.add_gradient(gradient, self.theta, self._start)
         return True

@@ -1,0 +1,39 @@
+"""When a client is pruned, and by how much: from a first round on, growing to its target, changed every so often.
+
+With first round s, a ramp of R rounds and a plan made every E rounds, the mask of round t is that of the plan made for
+
+    p(t) = s + E ⌊(t − s)/E⌋,      ρ(t) = ρ · min(1, (p(t) − s + 1)/R),      nothing before s
+
+so a client's model is cut anew at most every E rounds. R = 0: ρ at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """The timetable.
+
+    >>> ramp = Ramp(start=2, ramp=4, every=2)
+    >>> [round(ramp.ratio(0.8, number), 2) for number in range(1, 8)]
+    [0.0, 0.2, 0.2, 0.6, 0.6, 0.8, 0.8]
+    """
+
+    start: int  # s, the first round in which anything is pruned, >= 1
+    ramp: int  # R, rounds until the whole ratio is reached; 0 = none
+    every: int  # E, rounds that a plan holds, >= 1
+
+    def planned(self, number: int) -> int:
+        """p(t), the round for which the plan of round `number` was made; 0 before the first."""
+        if number < self.start:
+            return 0
+        return number - (number - self.start) % self.every
+
+    def ratio(self, target: float, number: int) -> float:
+        """ρ(t) of a target ρ."""
+        made = self.planned(number)
+        if not made:
+            return 0.0
+        return target if self.ramp == 0 else target * min(1.0, (made - self.start + 1) / self.ramp)

@@ -1,0 +1,160 @@
+"""Pruned clients in a federation: checked before anything slow is loaded, told to both sides, and priced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.config import RunConfig
+from fedpeft.config.pruning import PruningTable, is_pruned
+from fedpeft.config.scheduler import axes_of
+from fedpeft.errors import ConfigError, PluginError
+from fedpeft.pruning.cost import Arithmetic
+from fedpeft.pruning.counting import count_products
+from fedpeft.pruning.importance import is_measured
+from fedpeft.pruning.mask import choose, kept_of, largest_ratio, unpack
+from fedpeft.pruning.shrink import Pruner
+from fedpeft.registry import build
+from fedpeft.server.pruning import PruningSettings
+from fedpeft.strategies import Strategy
+from fedpeft.training.memory import step_memory
+from fedpeft.training.steps import StepSettings
+from fedpeft.types import ALL_COMPONENTS
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+
+def check_pruned(config: RunConfig, strategy: Strategy) -> None:
+    """See whether a strategy can fold what pruned clients send.
+
+    Raises:
+        ConfigError: it cannot, or it has vectors or tensors of its own on its clients.
+        PluginError: the importance is not known, refuses its parameters, or is a path that clients would have to load.
+    """
+    if not is_pruned(config):
+        return
+    table = config.pruning.importance
+    importance = build("importance", table.name, table.params)
+    if is_measured(importance) and (".py:" in table.name or table.params):
+        raise PluginError(
+            f'pruning.importance "{table.name}" is measured on the clients, which are told its name alone',
+            code="plugin.importance-remote",
+            allowed="one that is built in, or an installed entry point fedpeft.importance, without parameters",
+            remedy="install it as a package on both sides",
+        )
+    vectors = list(dict.fromkeys([*strategy.sends, *strategy.receives, *strategy.private]))
+    if not strategy.partial or vectors:
+        why = (
+            "needs all coordinates of every client" if not vectors else f"keeps or moves {', '.join(vectors)} beside θ"
+        )
+        raise ConfigError(
+            f'strategy.name = "{config.strategy.name}" contradicts devices.pruning: it {why}',
+            code="config.pruning-strategy",
+            allowed="fedavg, fedprox, fedavgm, fedbuff, fedadam, fedyogi, fedadagrad, ffa, or one with partial = True",
+            remedy="choose one of these, or remove devices.pruning",
+        )
+
+
+def make_pruner(config: RunConfig, adapter: FlatAdapter) -> Pruner | None:
+    """What makes the smaller models of a run; None where nobody is pruned.
+
+    Raises:
+        ModelError: the model cannot be pruned.
+        ConfigError: the ratio of a class or of an arm would leave a layer no head.
+    """
+    if not is_pruned(config):
+        return None
+    kernel = build("kernel", config.engine.kernel, {}) if config.local.autocast == "off" else None
+    pruner = Pruner(adapter, kernel)
+    sizes, names = pruner.units.sizes, {group.size: group.kind for group in pruner.units.groups}
+    asked = [
+        (table.pruning, f'devices.pruning = {table.pruning:g} of class "{table.name}"') for table in config.devices
+    ]
+    asked += [(ratio, f"scheduler.arms.pruning = {ratio:g}") for ratio in axes_of(config)[1]]
+    for ratio, told in asked:
+        empty = [size for size in sizes if kept_of(size, ratio) == 0]
+        if empty:
+            raise ConfigError(
+                f"{told} keeps none of the {empty[0]} {names[empty[0]]} of a layer",
+                code="config.pruning-ratio",
+                allowed=f"0 to {largest_ratio(sizes):g} with this model",
+                remedy="lower it",
+            )
+    return pruner
+
+
+def pruning_settings(federation: Federation) -> PruningSettings | None:
+    """What the coordinator of a run with pruned clients knows."""
+    if federation.pruner is None:
+        return None
+    ratios = {table.name: table.pruning for table in federation.config.devices}
+    return PruningSettings(federation.pruner.units, federation.pruner.magnitudes, ratios)
+
+
+def score_bytes(federation: Federation, mask: bytes = b"") -> int:
+    """Bytes of the scores in an update: two for each head or channel that its client holds."""
+    table = federation.config.pruning.importance
+    if federation.pruner is None or not is_measured(build("importance", table.name, table.params)):
+        return 0
+    sizes = federation.pruner.units.sizes
+    return 2 * int(unpack(mask, sizes).sum() if mask else sum(sizes))
+
+
+def partial_bytes(federation: Federation, mask: bytes, codec: str) -> int:
+    """Nominal bytes of a pruned client's update by this codec, with its scores."""
+    assert federation.pruner is not None
+    held = len(federation.pruner.units.held(mask).places)
+    return int(build("codec", codec, {}).nominal_bytes(held)) + score_bytes(federation, mask)
+
+
+def ratio_mask(federation: Federation, ratio: float) -> bytes:
+    """The mask of a ratio by the magnitude of the base's weights: of the size that any mask of it has."""
+    assert federation.pruner is not None
+    return choose(federation.pruner.magnitudes, federation.pruner.units.sizes, ratio)
+
+
+def pruned_megabytes(federation: Federation, ratio: float) -> float:
+    """Megabytes (1e6 bytes) of one step without such a share of heads and channels, measured as `step_megabytes`."""
+    assert federation.pruner is not None
+    config, largest = federation.config, max(federation.train.values(), key=len)
+    smaller = federation.pruner.shrunk(ratio_mask(federation, ratio)).adapter
+    size = step_memory(smaller, federation.task, largest, config.local.batch_size, StepSettings.of(config.local))
+    return size / 1e6
+
+
+def pruned_memory(federation: Federation) -> dict[str, float]:
+    """Megabytes that a step of each pruned device class holds."""
+    if federation.pruner is None:
+        return {}
+    classes = [table for table in federation.config.devices if ratio_mask(federation, table.pruning)]
+    return {table.name: pruned_megabytes(federation, table.pruning) for table in classes}
+
+
+def pruning_notes(federation: Federation) -> list[str]:
+    """What a pruned class's step and update come to, for the plan that is shown before a run."""
+    arithmetic, notes = federation.step_arithmetic, []
+    if not is_pruned(federation.config) and federation.config.pruning != PruningTable():
+        notes.append("[pruning] is set, and no device class or arm has a pruning above 0: nobody is pruned")
+    for table in federation.config.devices:
+        mask = ratio_mask(federation, table.pruning) if arithmetic is not None else b""
+        if arithmetic is None or not mask:
+            continue
+        share = arithmetic.share(table.rank or ALL_COMPONENTS, table.pruning)
+        size = partial_bytes(federation, mask, table.codec or federation.config.codec.up)
+        notes.append(
+            f"device class {table.name} does without {table.pruning:.0%} of the heads and channels: a step takes "
+            f"{share:.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"
+        )
+    return notes
+
+
+def count_arithmetic(federation: Federation) -> Arithmetic | None:
+    """The products of a step on the run's own data; None where nobody is pruned."""
+    if federation.pruner is None:
+        return None
+    lengths: list[Any] = [data.lengths for data in federation.train.values() if hasattr(data, "lengths")]
+    tokens = float(np.concatenate(lengths).mean()) if lengths else 0.0
+    return count_products(federation.adapter.model, federation.pruner.anatomy, tokens)
