@@ -9,6 +9,7 @@ import tomlkit
 from pydantic import Field, model_validator
 
 from fedpeft.config.adapter import AdapterTable, check_ranks
+from fedpeft.config.aggregation import AggregationTable
 from fedpeft.config.client import ClientTable
 from fedpeft.config.data import DataTable
 from fedpeft.config.devices import DeviceTable, FaultTable
@@ -38,6 +39,7 @@ class RunConfig(Table):
     zeroth: ZerothTable | None = None  # there: train without gradients, by seeds and scalars or by deltas
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
+    aggregation: AggregationTable = AggregationTable()
     codec: CodecTable = CodecTable()
     evaluation: EvaluationTable = EvaluationTable()
     generation: GenerationTable = GenerationTable()

@@ -58,6 +58,12 @@ class Broadcasts:
         """The version that a client's delta will refer to: the one it holds, or 0 when that is no longer kept."""
         return held if self.downlink is not None and held in self._codes else 0
 
+    def start(self) -> FloatArray:
+        """b_t, shape (d,): the current version as clients decode it, bit by bit."""
+        if self.downlink is None or self.version == 0:
+            return self._theta
+        return self.initial + self.downlink.dequantise(self._codes[self.version])
+
     def body(self, base: int) -> bytes:
         """The current version as a difference from `base`."""
         if base not in self._bodies:

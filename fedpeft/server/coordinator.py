@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from fedpeft.server.cohort import CohortRound
 from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.meeting import Meeting
+from fedpeft.server.mixing import Mixing, with_rule
 from fedpeft.server.post import Post
 from fedpeft.server.reading import DeltaReading, ScalarReading
 from fedpeft.server.roster import Roster
@@ -73,11 +75,12 @@ class Coordinator:
         self.config = config
         self.settings = settings
         check_asynchronous(config, strategy)
+        self.broadcasts = Broadcasts(settings.initial, settings.downlink)
         self.strategy = strategy if settings.scalars is None else with_scalars(strategy, settings.scalars)
+        self.strategy = with_rule(self.strategy, settings.mixing, settings.initial, self.broadcasts.start)
         self.journal = journal
         self.roster = Roster()
         self.inflight = InFlight()
-        self.broadcasts = Broadcasts(settings.initial, settings.downlink)
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
@@ -192,6 +195,11 @@ class Coordinator:
         found = self.strategy.outlying if isinstance(self.strategy, ScalarStrategy) else []
         return {"outlying": found} if found else {}
 
+    def _losses(self) -> dict[str, float]:
+        """What mixing the round's LoRA factors cost, where a rule did."""
+        losses = self.strategy.losses if isinstance(self.strategy, Mixing) else None
+        return asdict(losses) if losses is not None else {}
+
     def _hash(self, theta: FloatArray) -> str:
         """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
         scalars = self.settings.scalars
@@ -224,6 +232,7 @@ class Coordinator:
             learning_rate=self.state.learning_rate(number) if number else None,
             **gathered.staleness(),
             **self._outlying(),
+            **self._losses(),
             **self.post.moved_since_last("train"),
         )
 

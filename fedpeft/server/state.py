@@ -11,6 +11,7 @@ from fedpeft.config import RunConfig
 from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.inflight import InFlight
+from fedpeft.server.mixing import MixingSettings
 from fedpeft.server.post import Post
 from fedpeft.server.reading import Reading, ScalarSettings
 from fedpeft.server.roster import Roster
@@ -31,6 +32,7 @@ class Settings:
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
+    mixing: MixingSettings | None = None  # how LoRA factors are mixed; None: as the strategy steps
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
 
 

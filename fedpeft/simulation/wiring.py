@@ -18,6 +18,7 @@ from fedpeft.server import Coordinator, Settings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.simulation.mixing import mixing_settings
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
@@ -109,6 +110,7 @@ def make_coordinator(
             larger_is_better=getattr(federation.task, "larger_is_better", None),
             downlink=federation.downlink,
             scalars=scalar_settings(federation),
+            mixing=mixing_settings(federation),
         ),
         transport,
         clock,

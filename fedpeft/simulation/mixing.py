@@ -1,0 +1,112 @@
+"""Which rule mixes a run's LoRA factors, and whether strategy and run file let it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedpeft.adapters.scalings import lora_scalings
+from fedpeft.aggregation.lora import lora_layers
+from fedpeft.aggregation.rules import ExactMix, Rule
+from fedpeft.config import RunConfig
+from fedpeft.errors import ConfigError, ModelError
+from fedpeft.registry import build
+from fedpeft.server.mixing import MixingSettings
+from fedpeft.strategies import FedAvg, Strategy
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+DEFAULT = "exact-mix"
+"""Where device classes have ranks and nothing stands against it."""
+
+
+def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
+    """The run's rule: the one that `aggregation.rule` names, else exact-mix where ranks differ; None: no rule.
+
+    Raises:
+        PluginError: no such rule, or it refuses its parameters.
+        ConfigError: the rule does not go with the strategy or with another key; names both.
+    """
+    name = config.aggregation.rule
+    if name is None:
+        rule: Rule = ExactMix()
+        return rule if _ranks_differ(config) and _against(rule, config, strategy) is None else None
+    rule = build("rule", name, config.aggregation.params)
+    if not isinstance(rule, Rule):
+        raise ConfigError(
+            f'aggregation.rule = "{name}" is a {type(rule).__name__}, not a Rule',
+            code="config.not-a-rule",
+            allowed="a class derived from fedpeft.aggregation.rules.Rule",
+            remedy="derive it, or name another class",
+        )
+    if (found := _against(rule, config, strategy)) is not None:
+        what, allowed, remedy = found
+        raise ConfigError(
+            f'aggregation.rule = "{name}" contradicts {what}', code="config.rule", allowed=allowed, remedy=remedy
+        )
+    return rule
+
+
+def mixing_settings(federation: Federation) -> MixingSettings | None:
+    """What the coordinator of a run with a rule knows; None of any other.
+
+    Raises:
+        ModelError: a rule is named, and nothing that is trained is a pair of LoRA factors.
+    """
+    config = federation.config
+    rule = rule_of(config, federation.strategy)
+    if rule is None:
+        return None
+    layers = lora_layers(federation.sharing.shared, lora_scalings(federation.adapter))
+    if not layers:
+        raise ModelError(
+            f'aggregation.rule = "{config.aggregation.rule or DEFAULT}" mixes pairs lora_A and lora_B, and this adapter '
+            "has none",
+            code="adapter.no-lora",
+            allowed="adapter.type = lora, rslora, pissa or dora",
+            remedy="remove aggregation.rule, or train LoRA",
+        )
+    return MixingSettings(rule, layers, tuple(sorted({t.rank for t in config.devices if t.rank is not None})))
+
+
+def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
+    """What a person should know of the rule before the run."""
+    rule = rule_of(config, strategy)
+    if rule is None:
+        if not _ranks_differ(config) or (found := _against(ExactMix(), config, strategy)) is None:
+            return []
+        return [
+            f"ranks differ, and LoRA factors are averaged zero-padded, each by itself: {DEFAULT} does not go with "
+            f"{found[0]}"
+        ]
+    name = config.aggregation.rule or DEFAULT
+    notes = [] if config.aggregation.rule else [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"]
+    if rule.turns_basis and config.codec.up != "fp32":
+        notes.append(
+            f'{name} turns the basis of the factors in every round, so what codec.up = "{config.codec.up}" loses is not '
+            "carried into a client's next update"
+        )
+    return notes
+
+
+def _ranks_differ(config: RunConfig) -> bool:
+    return any(table.rank is not None and table.rank != config.adapter.rank for table in config.devices)
+
+
+def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, str, str] | None:
+    """What stands against a rule: key and value, what is allowed, what to do; None: nothing."""
+    rounds, plain = config.round, "fedavg, fedprox, or one derived from FedAvg that keeps its step"
+    if config.zeroth is not None:
+        return "the table [zeroth], whose updates are no factors", "no rule", "remove aggregation.rule"
+    if rounds.mode != "sync" or rounds.late != "drop":
+        key, value = ("mode", rounds.mode) if rounds.mode != "sync" else ("late", rounds.late)
+        what = f'round.{key} = "{value}": it needs replies that all started from the same version'
+        return what, 'round.mode = "sync" with round.late = "drop"', f"remove round.{key}, or aggregation.rule"
+    parts = [*strategy.private, *config.adapter.private, *strategy.frozen, *config.adapter.frozen]
+    if parts:
+        what = f"private or frozen tensors ({', '.join(parts)}): it needs both factors, and the whole adapter"
+        return what, "neither adapter.private nor adapter.frozen; not fedsa or ffa", "remove one of the two"
+    if not rule.any_step and not (isinstance(strategy, FedAvg) and type(strategy).step is FedAvg.step):
+        what = f'strategy.name = "{config.strategy.name}", which steps in its own way in the basis of the factors'
+        return what, plain, 'choose one of these, or aggregation.rule = "fedit"'
+    return None
