@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds,
                               learning_rate (null in round 0);
                               staleness_mean, staleness_max (age of what was folded in, if anything was);
+                              mix_distance, mix_carried, mix_discarded (shares of what clients changed in the product
+                              of LoRA factors, see `server.mixing.Losses`; where a rule mixed them);
                               outlying (client ids; zeroth order: most of their scalars were far from all others')
     exported           ---    path
     run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for)

@@ -76,6 +76,9 @@ class PointReader:
                 yield self._round, f"train/{name}", total / weight
         for key, name in (("accepted", "replies"), ("seconds", "seconds")):
             yield self._round, f"round/{name}", payload[key]
-        for key in ("frame_up", "frame_down", "learning_rate", "staleness_mean", "staleness_max"):
+        for key in (
+            *("frame_up", "frame_down", "learning_rate", "staleness_mean", "staleness_max"),
+            *("mix_distance", "mix_carried", "mix_discarded"),
+        ):
             if payload.get(key) is not None:
                 yield self._round, f"round/{key}", payload[key]
