@@ -1,4 +1,5 @@
-"""A federation of LoRA factors without models: layers of many shapes, clients of many ranks, differences that are known.
+"""A federation of LoRA factors without models: layers of many shapes, clients of many ranks, differences that are
+known.
 
 `Toy(rule)` holds a strategy with the rule around it; `round(...)` sends every client its truncated start, takes what it
 changed, and ends the round.

@@ -16,6 +16,7 @@ Three wishes decide:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +38,7 @@ def as_factors(part: Part, rank: int, seeded: Matrix, reference: Factors, cuts: 
     product = part.balanced()
     left, right = np.zeros((part.u.shape[0], rank)), seeded.copy()
     borders = sorted({0, live, *(cut for cut in cuts if 0 < cut < live)})
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in itertools.pairwise(borders):
         own = slice(low, high)
         turn = _rotation(product.left[:, own].T @ reference.left[:, own] + product.right[own] @ reference.right[own].T)
         left[:, own], right[own] = product.left[:, own] @ turn, turn.T @ product.right[own]

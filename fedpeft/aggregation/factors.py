@@ -1,8 +1,8 @@
 """Matrices that are kept as a product of two thin ones, W = L R: sums, norms and best low-rank parts without forming W.
 
-What federated LoRA adds up has a rank far below its size, so W, shape (m, n), is L, shape (m, k), times R, shape (k, n).
-A sum of such is a stack: [L_1 L_2] [R_1; R_2]. Its best part of rank r (Eckart and Young 1936) is U U^T W with U the r
-leading left singular vectors. They are the leading eigenvectors of
+What federated LoRA adds up has a rank far below its size, so W, shape (m, n), is L, shape (m, k), times R, shape (k,
+n). A sum of such is a stack: [L_1 L_2] [R_1; R_2]. Its best part of rank r (Eckart and Young 1936) is U U^T W with U
+the r leading left singular vectors. They are the leading eigenvectors of
 
     W W^T = L (R R^T) L^T = (L C) (L C)^T,    R R^T = C C^T
 

@@ -1,7 +1,7 @@
 """Where the LoRA layers lie in a flat vector: pairs of tensors `NAME.lora_A.weight` and `NAME.lora_B.weight`.
 
-Layers may differ in rank and scaling (peft's `rank_pattern`, `alpha_pattern`). A of a convolution, shape
-(r, in, height, width), counts as the matrix (r, in · height · width). What else is trained (a classifier, biases, DoRA's
+Layers may differ in rank and scaling (peft's `rank_pattern`, `alpha_pattern`). A of a convolution, shape (r, in,
+height, width), counts as the matrix (r, in · height · width). What else is trained (a classifier, biases, DoRA's
 magnitudes) belongs to no pair.
 """
 

@@ -24,6 +24,7 @@ from fedpeft.report.units import (
     metric_interval,
     metric_label,
     metric_text,
+    percent_text,
     ratio_text,
     seconds_text,
 )
@@ -160,7 +161,9 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
     """One line a commit; `values` of the headline metric, by round."""
     stale = any(row.staleness_max for row in rows)
     head = ("round", "replies", metric_label(metric), "up", "down", "seconds")
-    table = plain_table(*head, *(["staleness", "longest"] if stale else []))
+    mixed = any(row.mixing for row in rows)
+    costs = {"mix_distance": "mix off", "mix_discarded": "lost"}
+    table = plain_table(*head, *(["staleness", "longest"] if stale else []), *(costs.values() if mixed else []))
     for row in rows:
         ages = [MISSING if row.staleness_mean is None else f"{row.staleness_mean:.2f}"]
         ages.append(MISSING if row.staleness_max is None else str(row.staleness_max))
@@ -172,6 +175,7 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
             bytes_text(row.moved["frame_down"]),
             f"{row.seconds:.1f}",
             *(ages if stale else []),
+            *([percent_text(row.mixing[name] if row.mixing else None) for name in costs] if mixed else []),
         )
     return table
 

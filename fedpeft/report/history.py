@@ -8,6 +8,7 @@ from typing import Any
 
 from fedpeft.journal import Event, EventKind, Spread, measured
 from fedpeft.report.participation import Participation, participation
+from fedpeft.report.points import MIXING
 from fedpeft.report.summary import BYTE_KEYS
 from fedpeft.types import ClientId
 
@@ -60,6 +61,7 @@ class RoundRow:
     moved: Mapping[str, int]  # bytes by the names in BYTE_KEYS, since the commit before; the last: to the run's end
     staleness_mean: float | None = None  # commits between asking and folding, over its updates; None: none, or not told
     staleness_max: int | None = None
+    mixing: Mapping[str, float] | None = None  # what mixing LoRA factors cost, by MIXING's names; None: no rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,4 +197,5 @@ def _row(event: Event) -> RoundRow:
         {key: payload.get(key, 0) for key in BYTE_KEYS},
         payload.get("staleness_mean"),
         payload.get("staleness_max"),
+        {name: payload[name] for name in MIXING} if MIXING[0] in payload else None,
     )

@@ -1,4 +1,4 @@
-"""A strategy around the run's strategy, which does all that is not overridden: what `ScalarStrategy` and `Mixing` share."""
+"""A strategy around the run's strategy, which does all that is not overridden."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@
     finish ──> the strategy's step along the plain mean ──> the rule, layer by layer ──> θ, residual, what was lost
 
 The strategy still chooses cohorts and local objectives, and all tensors that belong to no LoRA pair are what its step
-makes of them. Replies are kept until the end of the round, 4 bytes for each value of theirs, and mixed in client order, so
-the order of arrival changes nothing. Clients refer to the decoded broadcast, not to θ: differences are taken from that.
+makes of them. Replies are kept until the end of the round, 4 bytes for each value of theirs, and mixed in client order,
+so the order of arrival changes nothing. Clients refer to the decoded broadcast, not to θ: differences are taken from
+that.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class MixingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What mixing a round cost, over all layers, as shares of ‖D‖_F, the mean of what clients changed in the product."""
+    """What mixing a round cost, as shares of ‖D‖_F, the length of what clients changed in the product; all layers."""
 
     mix_distance: float  # from the new state to the old one plus D
     mix_carried: float  # of the product, into the next round

@@ -58,10 +58,11 @@ def mixing_settings(federation: Federation) -> MixingSettings | None:
     if rule is None:
         return None
     layers = lora_layers(federation.sharing.shared, lora_scalings(federation.adapter))
+    if not layers and config.aggregation.rule is None:
+        return None
     if not layers:
         raise ModelError(
-            f'aggregation.rule = "{config.aggregation.rule or DEFAULT}" mixes pairs lora_A and lora_B, and this adapter '
-            "has none",
+            f'aggregation.rule = "{config.aggregation.rule}" mixes pairs lora_A and lora_B, and this adapter has none',
             code="adapter.no-lora",
             allowed="adapter.type = lora, rslora, pissa or dora",
             remedy="remove aggregation.rule, or train LoRA",
@@ -69,23 +70,21 @@ def mixing_settings(federation: Federation) -> MixingSettings | None:
     return MixingSettings(rule, layers, tuple(sorted({t.rank for t in config.devices if t.rank is not None})))
 
 
-def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
+def mixing_notes(config: RunConfig, strategy: Strategy, settings: MixingSettings | None) -> list[str]:
     """What a person should know of the rule before the run."""
-    rule = rule_of(config, strategy)
-    if rule is None:
-        if not _ranks_differ(config) or (found := _against(ExactMix(), config, strategy)) is None:
+    if settings is None:
+        if not _ranks_differ(config):
             return []
-        return [
-            f"ranks differ, and LoRA factors are averaged zero-padded, each by itself: {DEFAULT} does not go with "
-            f"{found[0]}"
-        ]
-    name = config.aggregation.rule or DEFAULT
+        found = _against(ExactMix(), config, strategy)
+        why = found[0] if found is not None else f'adapter.type = "{config.adapter.type}", which is no LoRA'
+        return [f"ranks differ, and factors are averaged zero-padded, each by itself: {DEFAULT} does not go with {why}"]
+    name, codec = config.aggregation.rule or DEFAULT, config.codec.up
     notes = [] if config.aggregation.rule else [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"]
-    if rule.turns_basis and config.codec.up != "fp32":
-        notes.append(
-            f'{name} turns the basis of the factors in every round, so what codec.up = "{config.codec.up}" loses is not '
-            "carried into a client's next update"
+    if settings.rule.turns_basis and codec != "fp32":
+        lost = (
+            f"{name} turns the basis of the factors in every round, so a client's next update does not carry on what "
         )
+        notes.append(f'{lost}codec.up = "{codec}" loses')
     return notes
 
 

@@ -1,4 +1,5 @@
-"""Each layer's scaling, and that what a client of a smaller rank adds to a weight is scaling · B A of its components."""
+"""Each layer's scaling, and that what a client of a smaller rank adds to a weight is scaling · B A of its
+components."""
 
 import numpy as np
 import peft
@@ -45,6 +46,8 @@ def test_the_weight_moves_by_scaling_times_the_product(config, scalings, rank):
 
 def test_an_adapter_without_lora_has_none():
     torch.manual_seed(0)
-    adapter = build_own(torch.nn.Sequential(torch.nn.Linear(4, 4)), peft.IA3Config(target_modules=["0"], feedforward_modules=[]), seed=1)
+    adapter = build_own(
+        torch.nn.Sequential(torch.nn.Linear(4, 4)), peft.IA3Config(target_modules=["0"], feedforward_modules=[]), seed=1
+    )
     assert lora_scalings(adapter) == {}
     assert lora_layers(adapter.layout, {}) == ()

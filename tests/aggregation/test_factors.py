@@ -15,13 +15,15 @@ def factors(m, n, k, seed=0, decay=1.0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(m=st.integers(1, 40), n=st.integers(1, 40), k=st.integers(1, 50), count=st.integers(0, 45), seed=st.integers(0, 99))
+@given(
+    m=st.integers(1, 40), n=st.integers(1, 40), k=st.integers(1, 50), count=st.integers(0, 45), seed=st.integers(0, 99)
+)
 def test_the_leading_part_is_the_svd_s(m, n, k, count, seed):
     """Of any shape, however many components are stacked, and however many are wanted."""
     whole = stacked([factors(m, n, k, seed), factors(m, n, 1, seed)])
     dense = whole.dense()
     part = leading(whole, count)
-    u, s, vt = np.linalg.svd(dense)
+    s = np.linalg.svd(dense, compute_uv=False)
     count = min(count, s.size, int((s > 1e-6 * s[0]).sum()))
     assert part.s[:count] == pytest.approx(s[:count], rel=1e-6)
     assert np.linalg.norm(part.balanced().dense() - dense) <= np.linalg.norm(s[count:]) + 1e-6 * np.linalg.norm(dense)

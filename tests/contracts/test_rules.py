@@ -128,10 +128,8 @@ def test_other_tensors_are_averaged_plainly(entry):
 @pytest.mark.parametrize("entry", [entry for entry in RULES if entry.best], ids=title)
 def test_the_state_is_the_best_of_its_rank(entry):
     """Within 1 % of the floor of Eckart and Young, of the dense mean of what clients changed."""
-    if entry.best == "any":
-        toy = Toy(entry.build(), MIXED, downlink=rounded)
-    else:  # a mean of products takes up what a broadcast loses
-        toy = Toy(entry.build(), [RANK] * 5)
+    any_ranks = entry.best == "any"  # else also an exact broadcast: a mean of products takes up what it loses
+    toy = Toy(entry.build(), MIXED, downlink=rounded) if any_ranks else Toy(entry.build(), [RANK] * 5)
     updates = toy.updates(1)
     wanted = {layer.name: toy.product(toy.theta, layer) + toy.step(updates, layer) for layer in toy.layers}
     toy.round(1, updates)

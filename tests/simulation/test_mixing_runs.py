@@ -2,12 +2,17 @@
 
 import pytest
 from tiny import Stop, run_tiny, stop_at
+from tiny_text import write_run
 
 import fedpeft.api
-from fedpeft.config import load_run_file
+from fedpeft.config import load_run_file, parse_config
 from fedpeft.errors import ConfigError, ModelError, PluginError
 from fedpeft.journal import EventKind, Journal
-from fedpeft.registry import BUILTIN
+from fedpeft.registry import BUILTIN, build
+from fedpeft.server.mixing import MixingSettings
+from fedpeft.simulation.federation import check_plugins
+from fedpeft.simulation.mixing import mixing_notes
+from fedpeft.strategies import FedAvg
 
 RANKS = [{"name": "phone", "clients": 3}, {"name": "watch", "clients": 2, "rank": 1}]
 FIGURES = ("mix_distance", "mix_carried", "mix_discarded")
@@ -112,8 +117,6 @@ def test_a_wrong_pair_is_refused_by_name(tmp_path, options, named):
             config.setdefault(section, {})[last] = value
         else:
             config[section] = value
-    from fedpeft.config import parse_config
-    from fedpeft.simulation.federation import check_plugins
 
     with pytest.raises(ConfigError) as caught:
         check_plugins(parse_config(config, origin="test"))
@@ -123,14 +126,10 @@ def test_a_wrong_pair_is_refused_by_name(tmp_path, options, named):
 
 
 def test_by_default_a_wrong_pair_is_told_and_averaged(tmp_path):
-    from tiny_text import write_run
-
-    from fedpeft.simulation.federation import check_plugins
-    from fedpeft.simulation.mixing import mixing_notes
 
     path = write_run(tmp_path, devices=RANKS, round__ask=3, adapter={"rank": 2, "alpha": 4}, strategy__name="fedadam")
     config = load_run_file(path)
-    (note,) = mixing_notes(config, check_plugins(config))
+    (note,) = mixing_notes(config, check_plugins(config), None)
     assert "zero-padded" in note
     assert "fedadam" in note
     found = fedpeft.api.run(config)
@@ -138,17 +137,15 @@ def test_by_default_a_wrong_pair_is_told_and_averaged(tmp_path):
 
 
 def test_a_codec_s_losses_are_told_where_the_basis_turns(tmp_path):
-    from fedpeft.config import parse_config
-    from fedpeft.simulation.mixing import mixing_notes
-    from fedpeft.strategies import FedAvg
-
     table = {"run": {"name": "x", "rounds": 2}, "model": {"source": "m"}, "devices": RANKS, "round": {"ask": 2},
              "adapter": {"rank": 2}}  # fmt: skip
-    notes = mixing_notes(parse_config(table, origin="test"), FedAvg())
+    notes = mixing_notes(
+        parse_config(table, origin="test"), FedAvg(), MixingSettings(build("rule", "exact-mix", {}), ())
+    )
     assert ["exact-mix" in note for note in notes] == [True, True]
     assert 'codec.up = "int8"' in notes[1]
     plain = parse_config({**table, "aggregation": {"rule": "fedit"}, "codec": {"up": "topk(0.1)+int8"}}, origin="test")
-    assert mixing_notes(plain, FedAvg()) == []
+    assert mixing_notes(plain, FedAvg(), MixingSettings(build("rule", "fedit", {}), ())) == []
 
 
 def test_an_unknown_rule_and_a_parameter_without_one(tmp_path):
@@ -162,7 +159,6 @@ def test_an_unknown_rule_and_a_parameter_without_one(tmp_path):
 
 
 def test_an_adapter_without_factors_is_refused(tmp_path):
-    from tiny_text import write_run
 
     path = write_run(tmp_path, adapter={"type": "ia3"}, aggregation={"rule": "exact-mix"})
     with pytest.raises(ModelError, match="this adapter has none"):
@@ -170,7 +166,6 @@ def test_an_adapter_without_factors_is_refused(tmp_path):
 
 
 def test_a_rule_of_ones_own_is_a_file(tmp_path):
-    from tiny_text import write_run
 
     (tmp_path / "my_rule.py").write_text(
         "from fedpeft.aggregation.rules import Mixed, Rule\n"

@@ -1,9 +1,9 @@
 """The contract of a rule of mixing, and what it is told of one layer in one round.
 
 Symbols, for one LoRA layer: B, shape (m, r), and A, shape (r, n), are the state; client k of rank r_k was sent B̂_k and
-Â_k, the first r_k components of what the broadcast decodes to, and brings back B̂_k + ΔB_k and Â_k + ΔA_k with weight p_k,
-Σ p_k = 1. All clients share the layer's scaling: a smaller rank is the federation's adapter with components left out. So
-scaling cancels in every rule here.
+Â_k, the first r_k components of what the broadcast decodes to, and brings back B̂_k + ΔB_k and Â_k + ΔA_k with weight
+p_k, Σ p_k = 1. All clients share the layer's scaling: a smaller rank is the federation's adapter with components left
+out. So scaling cancels in every rule here.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Exact mix: the state moves by the mean of what clients changed in the product, whatever their ranks; nothing is lost.
 
-With D the mean of the differences that clients made (`LayerRound.step`), E the residual, and [·]_r the best part of rank
-r (Eckart and Young 1936):
+With D the mean of the differences that clients made (`LayerRound.step`), E the residual, and [·]_r the best part of
+rank r (Eckart and Young 1936):
 
     W = B A + E + Σ_k p_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k),    B' A' = [W]_r,    E' = [W − B' A']_e
 
-Differences, not products: Σ_k p_k B_k A_k would let what lies above a small client's rank fade although nobody trained it.
-Everything stays in factors (`factors.py`): a layer takes R = 4 r + e + Σ_k r_k components, O((m + n) R²) time and
-8 (m + n) R bytes; where R is not below min(m, n), W is formed. What a state of rank r cannot hold is not forgotten: E
-comes back into the next round's W, so directions that many rounds agree on win through in the end, as error feedback does
-for a codec. Only what even E cannot hold is lost, and told as `discarded`.
+Differences, not products: Σ_k p_k B_k A_k would let what lies above a small client's rank fade although nobody trained
+it. Everything stays in factors (`factors.py`): a layer takes R = 4 r + e + Σ_k r_k components, O((m + n) R²) time and 8
+(m + n) R bytes; where R is not below min(m, n), W is formed. What a state of rank r cannot hold is not forgotten: E
+comes back into the next round's W, so directions that many rounds agree on win through in the end, as error feedback
+does for a codec. Only what even E cannot hold is lost, and told as `discarded`.
 
-The basis is that of `basis.py`: sorted by singular value between the ranks of the run, so that a client of a smaller rank
-is sent the best part that it can hold, and rotated onto the mean of the clients' factors within them.
+The basis is that of `basis.py`: sorted by singular value between the ranks of the run, so that a client of a smaller
+rank is sent the best part that it can hold, and rotated onto the mean of the clients' factors within them.
 
 Transmits what plain averaging does. State between rounds: E, 4 e (m + n) bytes a layer.
 """

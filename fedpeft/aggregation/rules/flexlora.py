@@ -6,8 +6,8 @@ Bai et al. 2024, "Federated Fine-tuning of Large Language Models under Heterogen
     W = Σ_k p_k B_k A_k = U Σ V^T,    B = U_r Σ_r,    A = V_r^T
 
 Exact but for the cut at r, if all clients have the same rank. Where ranks differ it is a mean of truncated products, so
-what lies above a small client's rank fades with every round that this client is asked in. Time and memory are those of an
-SVD of a whole m × n matrix for each layer and round; `exact-mix` does neither, and this is the reference it is timed
+what lies above a small client's rank fades with every round that this client is asked in. Time and memory are those of
+an SVD of a whole m × n matrix for each layer and round; `exact-mix` does neither, and this is the reference it is timed
 against.
 """
 

@@ -7,8 +7,9 @@ sparsity-weighted aggregation:
 
 As published it averages values, not differences, so zeros count: components above a small client's rank shrink in every
 round that this client is asked in, though nobody trained them towards 0. Weights are taken layer by layer, and examples
-do not count. In a round that only small clients answer, what lies above them would be 0 in both factors, with no gradient
-ever after: there A starts again from its seeded values. The paper's pruning of a client's own rank is not here: a device's rank is what the run file says.
+do not count. In a round that only small clients answer, what lies above them would be 0 in both factors, with no
+gradient ever after: there A starts again from its seeded values. The paper's pruning of a client's own rank is not
+here: a device's rank is what the run file says.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def test_flexlora_is_the_svd_of_the_mean_product():
 def test_hetlora_weighs_by_the_norm_of_the_product():
     found, pairs, _, _ = one_round("hetlora")
     norms = np.array([np.linalg.norm(pair.dense()) for pair in pairs])
-    assert np.allclose(found.left, sum(w * pair.left for w, pair in zip(norms / norms.sum(), pairs, strict=True)), atol=1e-5)
+    assert np.allclose(
+        found.left, sum(w * pair.left for w, pair in zip(norms / norms.sum(), pairs, strict=True)), atol=1e-5
+    )
 
 
 def test_lora_fair_turns_the_product_towards_the_mean_of_products():
