@@ -72,6 +72,11 @@ class Part(NamedTuple):
         return Factors(self.u * root, root[:, None] * self.vt)
 
 
+def factors_of(left: npt.NDArray[np.floating], right: npt.NDArray[np.floating]) -> Factors:
+    """A product of factors of any precision."""
+    return Factors(left.astype(np.float64), right.astype(np.float64))
+
+
 def stacked(parts: Iterable[Factors]) -> Factors:
     """The sum of products of one shape as one product; at least one."""
     parts = list(parts)

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from fedpeft.aggregation.factors import Factors
+from fedpeft.aggregation.factors import Factors, factors_of
 from fedpeft.types import LORA_A, LORA_B, FloatArray, Layout, TensorSpec
 
 
@@ -30,12 +28,16 @@ class LoraLayer:
         """Components r."""
         return self.a.shape[0]
 
-    def read(self, vector: FloatArray, rank: int | None = None) -> Factors:
-        """B, shape (m, r), and A, shape (r, n), of a flat vector, in float64; only the first `rank` components."""
+    def copy(self, vector: FloatArray, rank: int | None = None) -> tuple[FloatArray, FloatArray]:
+        """B, shape (m, r), and A, shape (r, n), of a flat vector, fp32; only the first `rank` components."""
         m, r = self.b.shape[0], self.rank
         a = vector[self.a.offset : self.a.offset + self.a.size].reshape(r, -1)[:rank]
         b = vector[self.b.offset : self.b.offset + self.b.size].reshape(m, r)[:, :rank]
-        return Factors(b.astype(np.float64), a.astype(np.float64))
+        return b.copy(), a.copy()
+
+    def read(self, vector: FloatArray, rank: int | None = None) -> Factors:
+        """The same in float64."""
+        return factors_of(*self.copy(vector, rank))
 
     def write(self, vector: FloatArray, factors: Factors) -> None:
         """Put B and A of the whole rank into a flat vector, in place."""

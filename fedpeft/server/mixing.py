@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.aggregation.factors import Factors, norm, stacked
+from fedpeft.aggregation.factors import Factors, factors_of, norm, stacked
 from fedpeft.aggregation.lora import LoraLayer
 from fedpeft.aggregation.rules import LayerRound, Mixed, Rule, Trained
 from fedpeft.errors import PluginError
@@ -100,9 +100,7 @@ class Mixing(Around):
         """See `Strategy.accept`."""
         self.inner.accept(update, weight)
         rank = self._ranks[update.client]
-        read = (layer.read(update.delta, rank) for layer in self.layers)
-        deltas = tuple((part.left.astype(np.float32), part.right.astype(np.float32)) for part in read)
-        self._replies[update.client] = _Reply(weight, deltas)
+        self._replies[update.client] = _Reply(weight, tuple(layer.copy(update.delta, rank) for layer in self.layers))
 
     def finish(self) -> FloatArray:
         """See `Strategy.finish`."""
@@ -112,17 +110,15 @@ class Mixing(Around):
         if theta is None or not replies or getattr(after, "shape", None) != theta.shape:
             return after  # one that is no adapter is for the coordinator to refuse
         sent, total = self._sent(), math.fsum(reply.weight for reply in replies)
+        cuts = sorted({*self.cuts, *self._ranks.values()})  # a strategy's plans may have ranks of their own
         squares = np.zeros(4)
         for index, layer in enumerate(self.layers):
-            trained = [
-                Trained(reply.weight / total, Factors(*(part.astype(np.float64) for part in reply.deltas[index])))
-                for reply in replies
-            ]
+            trained = [Trained(reply.weight / total, factors_of(*reply.deltas[index])) for reply in replies]
             if not any(client.delta.left.any() or client.delta.right.any() for client in trained):
                 continue  # nobody moved it: not one bit of it changes
             seeded = layer.read(self.initial).right
-            parts = (layer.read(vector) for vector in (theta, sent, after))
-            about = LayerRound(*parts, seeded=seeded, trained=trained, cuts=self.cuts)
+            state, start, stepped = (layer.read(vector) for vector in (theta, sent, after))
+            about = LayerRound(state, start, stepped, seeded, trained, cuts)
             mixed = self.rule.mix(about, self._residuals.pop(index, None))
             if mixed.residual is not None:
                 self._residuals[index] = _as_kept(mixed.residual)
@@ -152,7 +148,7 @@ class Mixing(Around):
                 continue
             if left is None or right is None or not _fits(layer, left, right):
                 raise self._strange([f"{_LEFT}{index}", f"{_RIGHT}{index}"])
-            self._residuals[index] = Factors(left.astype(np.float64), right.astype(np.float64))
+            self._residuals[index] = factors_of(left, right)
         if own:
             raise self._strange(sorted(own))
 
@@ -174,8 +170,7 @@ def with_rule(
 
 def _as_kept(residual: Factors) -> Factors:
     """As the snapshot gives it back: a run that was killed goes on with the same numbers."""
-    left, right = (part.astype(np.float32).astype(np.float64) for part in residual)
-    return Factors(left, right)
+    return factors_of(*(part.astype(np.float32) for part in residual))
 
 
 def _squares(layer: LayerRound, mixed: Mixed, written: Factors) -> npt.NDArray[np.float64]:

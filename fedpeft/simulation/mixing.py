@@ -12,6 +12,7 @@ from fedpeft.errors import ConfigError, ModelError
 from fedpeft.registry import build
 from fedpeft.server.mixing import MixingSettings
 from fedpeft.strategies import FedAvg, Strategy
+from fedpeft.training.objectives import half_of
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -94,9 +95,9 @@ def _ranks_differ(config: RunConfig) -> bool:
 
 def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, str, str] | None:
     """What stands against a rule: key and value, what is allowed, what to do; None: nothing."""
-    rounds, plain = config.round, "fedavg, fedprox, or one derived from FedAvg that keeps its step"
+    rounds, named = config.round, f'strategy.name = "{config.strategy.name}"'
     if config.zeroth is not None:
-        return "the table [zeroth], whose updates are no factors", "no rule", "remove aggregation.rule"
+        return "the table [zeroth], which has one rank for all", "no rule", "remove aggregation.rule"
     if rounds.mode != "sync" or rounds.late != "drop":
         key, value = ("mode", rounds.mode) if rounds.mode != "sync" else ("late", rounds.late)
         what = f'round.{key} = "{value}": it needs replies that all started from the same version'
@@ -105,7 +106,17 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
     if parts:
         what = f"private or frozen tensors ({', '.join(parts)}): it needs both factors, and the whole adapter"
         return what, "neither adapter.private nor adapter.frozen; not fedsa or ffa", "remove one of the two"
-    if not rule.any_step and not (isinstance(strategy, FedAvg) and type(strategy).step is FedAvg.step):
-        what = f'strategy.name = "{config.strategy.name}", which steps in its own way in the basis of the factors'
-        return what, plain, 'choose one of these, or aggregation.rule = "fedit"'
+    allowed = "fedavg, fedprox, or one derived from FedAvg that leaves accept, finish and step as they are"
+    remedy = 'choose one of these, or aggregation.rule = "fedit"'
+    if not rule.any_step and not _averages_plainly(strategy):
+        return f"{named}, which folds or steps in its own way in the basis of the factors", allowed, remedy
+    if rule.turns_basis and half_of(build("objective", strategy.objective, strategy.objective_params)) is not None:
+        return f"{named}, whose client half may remember vectors of an older basis", allowed, remedy
     return None
+
+
+def _averages_plainly(strategy: Strategy) -> bool:
+    kind = type(strategy)
+    return isinstance(strategy, FedAvg) and all(
+        getattr(kind, method) is getattr(FedAvg, method) for method in ("begin", "accept", "finish", "step")
+    )

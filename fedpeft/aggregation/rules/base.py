@@ -30,7 +30,7 @@ class Trained:
     @property
     def rank(self) -> int:
         """r_k."""
-        return self.delta.right.shape[0]
+        return len(self.delta.right)
 
 
 @dataclass(frozen=True)
