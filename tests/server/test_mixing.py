@@ -1,12 +1,16 @@
 """A rule around a strategy: what it restores, and what it refuses to go on from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from factors_toy import Toy, rule_named
+from factors_toy import Toy, rule_named, tail
 
+from fedpeft.adapters.ranks import truncate
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.errors import PluginError
 from fedpeft.server.broadcasts import Broadcasts
+from fedpeft.strategies import FedAvg
 from fedpeft.strategies.fedadam import FedAdam
 
 
@@ -51,3 +55,25 @@ def test_a_broadcast_s_start_is_what_clients_decode():
     plain = Broadcasts(np.zeros(200, dtype=np.float32), None)
     plain.publish(1, theta, ())
     assert np.array_equal(plain.start(), theta)
+
+
+class OfRankThree(FedAvg):
+    """Its plans set the rank, whatever the device class says."""
+
+    def plan(self, plan, client):
+        return replace(super().plan(plan, client), rank=3)
+
+
+def test_a_strategy_s_plans_may_set_the_rank():
+    toy = Toy(rule_named("exact-mix"), [8, 8], inner=OfRankThree())
+    beyond = toy.updates(1)  # values above rank 3 are none that such a client can have trained: they do not count
+    within = [replace(update, delta=truncate(update.delta, toy.layout, 3)) for update in beyond]
+    other = Toy(rule_named("exact-mix"), [8, 8], inner=OfRankThree())
+    found = toy.round(1, beyond)
+    plain = [layer.read(other.round(1, within)).dense() for layer in toy.layers[:1]]
+    assert np.allclose(toy.layers[0].read(found).dense(), plain[0])
+    for layer in toy.layers:  # and the next client of rank 3 is sent the best part that it can hold
+        product = toy.product(found, layer)
+        assert np.linalg.norm(product - toy.product(found, layer, 3)) == pytest.approx(
+            tail(product, 3), rel=1e-3, abs=1e-4
+        )

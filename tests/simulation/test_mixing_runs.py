@@ -1,14 +1,20 @@
 """`[aggregation]` from the run file to the journal: the default, the pairs that are refused, determinism."""
 
+import io
+
 import pytest
+from rich.console import Console
 from tiny import Stop, run_tiny, stop_at
 from tiny_text import write_run
 
 import fedpeft.api
+from fedpeft.cli.tables import rounds_table
 from fedpeft.config import load_run_file, parse_config
 from fedpeft.errors import ConfigError, ModelError, PluginError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.registry import BUILTIN, build
+from fedpeft.report.history import read_history
+from fedpeft.report.points import PointReader
 from fedpeft.server.mixing import MixingSettings
 from fedpeft.simulation.federation import check_plugins
 from fedpeft.simulation.mixing import mixing_notes
@@ -20,6 +26,20 @@ FIGURES = ("mix_distance", "mix_carried", "mix_discarded")
 
 def mixed(folder, **options):
     return run_tiny(folder, **{"devices": RANKS, "adapter__rank": 2, "ask": 4, "rounds": 3, **options})
+
+
+class Shortened(FedAvg):
+    """Folds in its own way, which a rule would not see."""
+
+    def accept(self, update, weight):
+        super().accept(update, weight / 2)
+
+
+class Remembering(FedAvg):
+    """Averages plainly, and its client half keeps vectors in the basis of the factors."""
+
+    objective = "scaffold"
+    sends = receives = ("c",)
 
 
 def losses(found):
@@ -38,6 +58,22 @@ def test_ranks_that_differ_are_mixed_exactly_by_default(tmp_path):
         assert 0 < distance < 0.2
         assert carried > 0
         assert discarded < distance
+
+
+def test_what_it_cost_is_in_the_history_and_among_the_points(tmp_path):
+    found = mixed(tmp_path)
+    with Journal.read(found.folder) as journal:
+        events = list(journal.events())
+    rows = read_history(events).rounds
+    assert rows[0].mixing is None
+    assert [tuple(row.mixing.values()) for row in rows[1:]] == losses(found)
+    reader = PointReader()
+    points = [point for event in events for point in reader.read(event) if point.name == "round/mix_distance"]
+    assert [point.value for point in points] == [distance for distance, *_ in losses(found)]
+    table = io.StringIO()
+    Console(file=table, width=120).print(rounds_table(rows, "accuracy", {}))
+    assert "mix off" in table.getvalue()
+    assert f"{100 * losses(found)[0][0]:.1f} %" in table.getvalue()
 
 
 def test_one_rank_for_all_is_averaged_as_ever(tmp_path):
@@ -94,6 +130,9 @@ def test_trained_together_or_alone_it_is_the_same(tmp_path):
     [
         ({"strategy": {"name": "fedadam"}}, 'strategy.name = "fedadam"'),
         ({"strategy": {"name": "median"}}, 'strategy.name = "median"'),
+        ({"strategy": {"name": "scaffold"}}, 'strategy.name = "scaffold"'),
+        ({"strategy": {"name": f"{__file__}:Shortened"}}, "Shortened"),
+        ({"strategy": {"name": f"{__file__}:Remembering"}}, "Remembering"),
         ({"strategy": {"name": "ffa"}, "devices": RANKS[:1]}, "lora_A"),
         ({"strategy": {"name": "fedsa"}}, "lora_B"),
         ({"adapter__private": ["1.weight"]}, "1.weight"),
