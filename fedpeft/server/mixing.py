@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fedpeft.aggregation.factors import Factors, factors_of, norm, stacked
 from fedpeft.aggregation.lora import LoraLayer
-from fedpeft.aggregation.rules import LayerRound, Mixed, Rule, Trained
+from fedpeft.aggregation.rules import LayerRound, Rule, Trained
 from fedpeft.errors import PluginError
 from fedpeft.server.around import Around
 from fedpeft.strategies import Strategy
@@ -47,7 +47,7 @@ class Losses:
 
     mix_distance: float  # from the new state to the old one plus D
     mix_carried: float  # of the product, into the next round
-    mix_discarded: float  # of the product, for good
+    mix_discarded: float  # of the product, for good: in neither the new state nor what is carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,12 @@ class Mixing(Around):
             seeded = layer.read(self.initial).right
             state, start, stepped = (layer.read(vector) for vector in (theta, sent, after))
             about = LayerRound(state, start, stepped, seeded, trained, cuts)
-            mixed = self.rule.mix(about, self._residuals.pop(index, None))
+            before = self._residuals.pop(index, None)
+            mixed = self.rule.mix(about, before)
+            layer.write(after, mixed.factors)
             if mixed.residual is not None:
                 self._residuals[index] = _as_kept(mixed.residual)
-            layer.write(after, mixed.factors)
-            squares += _squares(about, mixed, layer.read(after)) * layer.scaling**2
+            squares += _squares(about, before, layer.read(after), self._residuals.get(index)) * layer.scaling**2
         if squares[0] > 0:
             self.losses = Losses(*(float(share) for share in np.sqrt(squares[1:] / squares[0])))
         return after
@@ -173,11 +174,14 @@ def _as_kept(residual: Factors) -> Factors:
     return factors_of(*(part.astype(np.float32) for part in residual))
 
 
-def _squares(layer: LayerRound, mixed: Mixed, written: Factors) -> npt.NDArray[np.float64]:
-    """Squared lengths of D, of the distance from it, of what is carried and of what is discarded; unscaled."""
-    apart = stacked([layer.exact, written.scaled(-1.0)])
-    carried = 0.0 if mixed.residual is None else norm(mixed.residual)
-    return np.array([norm(layer.step), norm(apart), carried, mixed.discarded]) ** 2
+def _squares(layer: LayerRound, before: Factors | None, new: Factors, after: Factors | None) -> npt.NDArray[np.float64]:
+    """Squared lengths of D, of the new state's distance from B A + D, of the residual after, and of what is in neither
+    the new state nor that residual; unscaled."""
+    apart = stacked([layer.exact, new.scaled(-1.0)])
+    lost = [apart] + ([before] if before is not None else []) + ([after.scaled(-1.0)] if after is not None else [])
+    distance = norm(apart)
+    discarded = distance if len(lost) == 1 else norm(stacked(lost))
+    return np.array([norm(layer.step), distance, 0.0 if after is None else norm(after), discarded]) ** 2
 
 
 def _fits(layer: LoraLayer, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> bool:

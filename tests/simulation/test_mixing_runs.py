@@ -81,7 +81,7 @@ def test_one_rank_for_all_is_averaged_as_ever(tmp_path):
     fedit = run_tiny(tmp_path / "fedit", rounds=3, ask=4, aggregation__rule="fedit")
     assert plain.adapter_hash == fedit.adapter_hash
     assert not losses(plain)
-    assert all(distance > 0 and carried == discarded == 0 for distance, carried, discarded in losses(fedit))
+    assert all(distance == discarded > 0 and carried == 0 for distance, carried, discarded in losses(fedit))
 
 
 @pytest.mark.parametrize("rule", sorted(BUILTIN["rule"]))
@@ -97,7 +97,7 @@ def test_the_residual_is_worth_its_place(tmp_path):
     without = mixed(tmp_path / "0", aggregation={"rule": "exact-mix", "residual_rank": 0})
     whole = mixed(tmp_path / "16", aggregation={"rule": "exact-mix", "residual_rank": 16})
     assert all(carried == 0 and discarded > 0 for _, carried, discarded in losses(without))
-    assert all(carried > 0 and discarded == 0 for _, carried, discarded in losses(whole))
+    assert all(carried > 0 and discarded < 1e-5 for _, carried, discarded in losses(whole))
 
 
 @pytest.mark.parametrize("count", [3, 7])

@@ -83,7 +83,6 @@ class Mixed:
 
     factors: Factors  # the new B and A
     residual: Factors | None = None  # of the product, kept by the server and given to the rule in the next round
-    discarded: float = 0.0  # ‖·‖_F of what is in neither, as far as the rule knows
 
 
 class Rule(ABC):

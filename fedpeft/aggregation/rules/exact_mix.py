@@ -1,4 +1,4 @@
-"""Exact mix: the state moves by the mean of what clients changed in the product, whatever their ranks; nothing is lost.
+"""Exact mix: the state moves by the mean of what clients changed in the product, whatever their ranks.
 
 With D the mean of the differences that clients made (`LayerRound.step`), E the residual, and [·]_r the best part of
 rank r (Eckart and Young 1936):
@@ -6,10 +6,10 @@ rank r (Eckart and Young 1936):
     W = B A + E + Σ_k p_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k),    B' A' = [W]_r,    E' = [W − B' A']_e
 
 Differences, not products: Σ_k p_k B_k A_k would let what lies above a small client's rank fade although nobody trained
-it. Everything stays in factors (`factors.py`): a layer takes R = 4 r + e + Σ_k r_k components, O((m + n) R²) time and 8
-(m + n) R bytes; where R is not below min(m, n), W is formed. What a state of rank r cannot hold is not forgotten: E
+it. Everything stays in factors (`factors.py`): a layer takes R = 3 r + e + Σ_k r_k components, O((m + n) R²) time and
+8 (m + n) R bytes; where R is not below min(m, n), W is formed. What a state of rank r cannot hold is not forgotten: E
 comes back into the next round's W, so directions that many rounds agree on win through in the end, as error feedback
-does for a codec. Only what even E cannot hold is lost, and told as `discarded`.
+does for a codec. Only what even E cannot hold is lost, and the journal tells how much that was.
 
 The basis is that of `basis.py`: sorted by singular value between the ranks of the run, so that a client of a smaller
 rank is sent the best part that it can hold, and rotated onto the mean of the clients' factors within them.
@@ -19,17 +19,11 @@ Transmits what plain averaging does. State between rounds: E, 4 e (m + n) bytes 
 
 from __future__ import annotations
 
-import math
 from typing import get_args
 
-import numpy as np
-
 from fedpeft.aggregation.basis import as_factors
-from fedpeft.aggregation.factors import Factors, Method, leading, norm, stacked
+from fedpeft.aggregation.factors import Factors, Method, leading, stacked
 from fedpeft.aggregation.rules.base import LayerRound, Mixed, Rule
-
-ROUNDING = 1e-6
-"""A loss below this share of the whole is the rounding of fp32 factors, and none."""
 
 
 class ExactMix(Rule):
@@ -62,7 +56,4 @@ class ExactMix(Rule):
         part = leading(whole, rank + capped, self.method)
         kept, carried = part.first(rank), part.after(rank)
         factors = as_factors(kept, rank, layer.seeded, layer.stepped, layer.cuts)
-        squared = norm(whole) ** 2
-        beyond = squared - float(np.sum(part.s**2))
-        discarded = math.sqrt(beyond) if beyond > ROUNDING**2 * squared else 0.0
-        return Mixed(factors, carried.balanced() if carried.s.size else None, discarded)
+        return Mixed(factors, carried.balanced() if carried.s.size else None)

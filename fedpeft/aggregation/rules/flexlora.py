@@ -31,4 +31,4 @@ class FlexLoRA(Rule):
         kept = min(rank, s.size)
         factors = Factors(np.zeros_like(layer.state.left), layer.seeded.copy())
         factors.left[:, :kept], factors.right[:kept] = u[:, :kept] * s[:kept], vt[:kept]
-        return Mixed(factors, discarded=float(np.linalg.norm(s[kept:])))
+        return Mixed(factors)
