@@ -31,7 +31,7 @@ class ExactMix(Rule):
 
     Args:
         residual_rank: e >= 0, components of E; 0 forgets, None is as many as the layer's rank.
-        method: how the best part is found, `exact`, or `randomised` for very many components and about 1 % more error.
+        method: how the best part is found, `exact`, or `randomised` for very many components and up to 1 % more error.
 
     Raises:
         ValueError: a parameter out of its range.
