@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.scalings import lora_scalings
 from fedpeft.aggregation.lora import lora_layers
 from fedpeft.aggregation.rules import ExactMix, Rule
-from fedpeft.config import RunConfig
+from fedpeft.config import AggregationTable, RunConfig
 from fedpeft.errors import ConfigError, ModelError
 from fedpeft.registry import build
 from fedpeft.server.mixing import MixingSettings
@@ -22,7 +23,7 @@ DEFAULT = "exact-mix"
 
 
 def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
-    """The run's rule: the one that `aggregation.rule` names, else exact-mix where ranks differ; None: no rule.
+    """The rule that `aggregation.rule` names; None: none is.
 
     Raises:
         PluginError: no such rule, or it refuses its parameters.
@@ -30,8 +31,7 @@ def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
     """
     name = config.aggregation.rule
     if name is None:
-        rule: Rule = ExactMix()
-        return rule if _ranks_differ(config) and _against(rule, config, strategy) is None else None
+        return None
     rule = build("rule", name, config.aggregation.params)
     if not isinstance(rule, Rule):
         raise ConfigError(
@@ -48,19 +48,26 @@ def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
     return rule
 
 
+def settle_rule(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> RunConfig:
+    """The run file with the default rule named where it applies: what a run keeps says how its factors were mixed."""
+    if config.aggregation.rule is not None or not _ranks_differ(config) or not lora_layers(adapter.layout, {}):
+        return config
+    if _against(ExactMix(), config, strategy) is not None:
+        return config
+    return config.model_copy(update={"aggregation": AggregationTable(rule=DEFAULT)})
+
+
 def mixing_settings(federation: Federation) -> MixingSettings | None:
     """What the coordinator of a run with a rule knows; None of any other.
 
     Raises:
-        ModelError: a rule is named, and nothing that is trained is a pair of LoRA factors.
+        ModelError: nothing that is trained is a pair of LoRA factors.
     """
     config = federation.config
     rule = rule_of(config, federation.strategy)
     if rule is None:
         return None
     layers = lora_layers(federation.sharing.shared, lora_scalings(federation.adapter))
-    if not layers and config.aggregation.rule is None:
-        return None
     if not layers:
         raise ModelError(
             f'aggregation.rule = "{config.aggregation.rule}" mixes pairs lora_A and lora_B, and this adapter has none',
@@ -71,21 +78,19 @@ def mixing_settings(federation: Federation) -> MixingSettings | None:
     return MixingSettings(rule, layers, tuple(sorted({t.rank for t in config.devices if t.rank is not None})))
 
 
-def mixing_notes(config: RunConfig, strategy: Strategy, settings: MixingSettings | None) -> list[str]:
-    """What a person should know of the rule before the run."""
-    if settings is None:
+def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
+    """What a person should know of the rule before the run, or of there being none."""
+    rule, name, codec = rule_of(config, strategy), config.aggregation.rule, config.codec.up
+    if rule is None:
         if not _ranks_differ(config):
             return []
         found = _against(ExactMix(), config, strategy)
         why = found[0] if found is not None else f'adapter.type = "{config.adapter.type}", which is no LoRA'
         return [f"ranks differ, and factors are averaged zero-padded, each by itself: {DEFAULT} does not go with {why}"]
-    name, codec = config.aggregation.rule or DEFAULT, config.codec.up
-    notes = [] if config.aggregation.rule else [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"]
-    if settings.rule.turns_basis and codec != "fp32":
-        lost = (
-            f"{name} turns the basis of the factors in every round, so a client's next update does not carry on what "
-        )
-        notes.append(f'{lost}codec.up = "{codec}" loses')
+    notes = [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"] if _ranks_differ(config) else []
+    if rule.turns_basis and codec != "fp32":
+        lost = f'what codec.up = "{codec}" loses is not carried into a client\'s next update'
+        notes.append(f"{name} turns the basis of the factors in every round: {lost}")
     return notes
 
 

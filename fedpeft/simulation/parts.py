@@ -9,7 +9,7 @@ from fedpeft.adapters.freeze import freeze
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
-from fedpeft.simulation.mixing import mixing_notes, mixing_settings, rule_of
+from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -92,11 +92,7 @@ def message_bytes(federation: Federation) -> tuple[int, int]:
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
-    notes = [
-        *strategy.remarks(config),
-        *zeroth_notes(federation),
-        *mixing_notes(config, strategy, mixing_settings(federation)),
-    ]
+    notes = [*strategy.remarks(config), *zeroth_notes(federation), *mixing_notes(config, strategy)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

@@ -12,10 +12,9 @@ from fedpeft.cli.tables import rounds_table
 from fedpeft.config import load_run_file, parse_config
 from fedpeft.errors import ConfigError, ModelError, PluginError
 from fedpeft.journal import EventKind, Journal
-from fedpeft.registry import BUILTIN, build
+from fedpeft.registry import BUILTIN
 from fedpeft.report.history import read_history
 from fedpeft.report.points import PointReader
-from fedpeft.server.mixing import MixingSettings
 from fedpeft.simulation.federation import check_plugins
 from fedpeft.simulation.mixing import mixing_notes
 from fedpeft.strategies import FedAvg
@@ -53,6 +52,7 @@ def test_ranks_that_differ_are_mixed_exactly_by_default(tmp_path):
     default = mixed(tmp_path / "default")
     named = mixed(tmp_path / "named", aggregation__rule="exact-mix")
     assert default.adapter_hash == named.adapter_hash
+    assert load_run_file(default.folder / "run.toml").aggregation.rule == "exact-mix"  # it says what was used
     assert len(losses(default)) == 3
     for distance, carried, discarded in losses(default):
         assert 0 < distance < 0.2
@@ -168,7 +168,7 @@ def test_by_default_a_wrong_pair_is_told_and_averaged(tmp_path):
 
     path = write_run(tmp_path, devices=RANKS, round__ask=3, adapter={"rank": 2, "alpha": 4}, strategy__name="fedadam")
     config = load_run_file(path)
-    (note,) = mixing_notes(config, check_plugins(config), None)
+    (note,) = mixing_notes(config, check_plugins(config))
     assert "zero-padded" in note
     assert "fedadam" in note
     found = fedpeft.api.run(config)
@@ -178,13 +178,13 @@ def test_by_default_a_wrong_pair_is_told_and_averaged(tmp_path):
 def test_a_codec_s_losses_are_told_where_the_basis_turns(tmp_path):
     table = {"run": {"name": "x", "rounds": 2}, "model": {"source": "m"}, "devices": RANKS, "round": {"ask": 2},
              "adapter": {"rank": 2}}  # fmt: skip
-    notes = mixing_notes(
-        parse_config(table, origin="test"), FedAvg(), MixingSettings(build("rule", "exact-mix", {}), ())
-    )
+    mixed_exactly = parse_config({**table, "aggregation": {"rule": "exact-mix"}}, origin="test")
+    notes = mixing_notes(mixed_exactly, FedAvg())
     assert ["exact-mix" in note for note in notes] == [True, True]
     assert 'codec.up = "int8"' in notes[1]
     plain = parse_config({**table, "aggregation": {"rule": "fedit"}, "codec": {"up": "topk(0.1)+int8"}}, origin="test")
-    assert mixing_notes(plain, FedAvg(), MixingSettings(build("rule", "fedit", {}), ())) == []
+    (note,) = mixing_notes(plain, FedAvg())
+    assert "mixed by fedit" in note
 
 
 def test_an_unknown_rule_and_a_parameter_without_one(tmp_path):
