@@ -27,6 +27,7 @@ from fedpeft.plugin_files import is_offer, load_file, load_module, load_offered
 
 Kind: TypeAlias = Literal[
     "strategy",
+    "rule",
     "codec",
     "stage",
     "coder",
@@ -74,6 +75,13 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "median": "fedpeft.strategies.median:Median",
         "trimmed-mean": "fedpeft.strategies.trimmed_mean:TrimmedMean",
         "sign-vote": "fedpeft.strategies.sign_vote:SignVote",
+    },
+    "rule": {  # of mixing LoRA factors
+        "fedit": "fedpeft.aggregation.rules.fedit:FedIT",
+        "hetlora": "fedpeft.aggregation.rules.hetlora:HetLoRA",
+        "flexlora": "fedpeft.aggregation.rules.flexlora:FlexLoRA",
+        "lora-fair": "fedpeft.aggregation.rules.lora_fair:LoraFair",
+        "exact-mix": "fedpeft.aggregation.rules.exact_mix:ExactMix",
     },
     "codec": {
         "fp32": "fedpeft.codecs.fp32:Fp32",

@@ -68,6 +68,9 @@ class Layout:
 ALL_COMPONENTS = 2**31 - 1
 """The rank of a plan that leaves none out."""
 
+LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+"""How the canonical names of a LoRA layer's two factors end: ΔW = scaling · B A, with A (r, in) and B (out, r)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

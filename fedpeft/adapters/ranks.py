@@ -12,9 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.types import ALL_COMPONENTS, FloatArray, Layout
-
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+from fedpeft.types import ALL_COMPONENTS, LORA_A, LORA_B, FloatArray, Layout
 
 
 def truncate(theta: FloatArray, layout: Layout, rank: int) -> FloatArray:
@@ -28,8 +26,8 @@ def _kept(layout: Layout, rank: int) -> npt.NDArray[np.float32]:
     kept = np.ones(layout.size, dtype=np.float32)
     for tensor in layout.tensors:
         values = kept[tensor.offset : tensor.offset + tensor.size].reshape(tensor.shape)
-        if tensor.name.endswith(_A):
+        if tensor.name.endswith(LORA_A):
             values[rank:] = 0.0
-        elif tensor.name.endswith(_B):
+        elif tensor.name.endswith(LORA_B):
             values[:, rank:] = 0.0
     return kept

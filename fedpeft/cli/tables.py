@@ -165,7 +165,14 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
     """One line a commit; `values` of the headline metric, by round. Owed: how much of what was learned clients lack."""
     stale, owed = any(row.staleness_max for row in rows), any(row.owed is not None for row in rows)
     head = ("round", "replies", metric_label(metric), "up", "down", "seconds")
-    table = plain_table(*head, *(["staleness", "longest"] if stale else []), *(["owed"] if owed else []))
+    mixed = any(row.mixing for row in rows)
+    costs = {"mix_distance": "mix off", "mix_discarded": "lost"}
+    more = [
+        *(["staleness", "longest"] if stale else []),
+        *(["owed"] if owed else []),
+        *(costs.values() if mixed else []),
+    ]
+    table = plain_table(*head, *more)
     for row in rows:
         ages = [MISSING if row.staleness_mean is None else f"{row.staleness_mean:.2f}"]
         ages.append(MISSING if row.staleness_max is None else str(row.staleness_max))
@@ -178,6 +185,7 @@ def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float 
             f"{row.seconds:.1f}",
             *(ages if stale else []),
             *([MISSING if row.owed is None else percent_text(row.owed)] if owed else []),
+            *([percent_text(row.mixing[name] if row.mixing else None) for name in costs] if mixed else []),
         )
     return table
 

@@ -6,6 +6,7 @@ back.
 """
 
 from fedpeft.config.adapter import AdapterTable
+from fedpeft.config.aggregation import AggregationTable
 from fedpeft.config.data import DataTable, PartitionTable
 from fedpeft.config.devices import DeviceTable, FaultKind, FaultTable
 from fedpeft.config.engine import EngineTable
@@ -25,6 +26,7 @@ from fedpeft.config.zeroth import ZerothTable
 __all__ = [
     "SMOKE",
     "AdapterTable",
+    "AggregationTable",
     "ArmsTable",
     "CodecTable",
     "DataTable",

@@ -85,6 +85,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         table["model"]["source"] = str((folder / Path(source).expanduser()).resolve())
     for section, key in (
         ("strategy", "name"),
+        ("aggregation", "rule"),
         ("codec", "up"),
         ("codec", "auxiliary"),
         ("codec", "down"),
@@ -96,7 +97,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         ("model", "task"),
         ("data", "source"),
     ):
-        if table[section] is not None:
+        if table[section] is not None and table[section][key] is not None:
             table[section][key] = _absolute(table[section][key], folder)
     for device in table["devices"]:
         if device["codec"] is not None:

@@ -9,6 +9,7 @@ import tomlkit
 from pydantic import Field, model_validator
 
 from fedpeft.config.adapter import AdapterTable, check_ranks
+from fedpeft.config.aggregation import AggregationTable
 from fedpeft.config.client import ClientTable
 from fedpeft.config.data import DataTable
 from fedpeft.config.devices import DeviceTable, FaultTable
@@ -42,6 +43,7 @@ class RunConfig(Table):
     client: ClientTable = ClientTable()
     strategy: PluginTable = PluginTable(name="fedavg")
     scheduler: SchedulerTable | None = None  # there: picks each client's rank, pruning ratio, codec and steps
+    aggregation: AggregationTable = AggregationTable()
     codec: CodecTable = CodecTable()
     evaluation: EvaluationTable = EvaluationTable()
     generation: GenerationTable = GenerationTable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,15 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def check_finite(params: Mapping[str, Any]) -> None:
+    """Raise `Contradiction` at a parameter that is infinite or no number."""
+    for key, value in params.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Contradiction(
+                f"{key} = {value} is not a finite number", allowed="a finite number", remedy=f"correct {key}"
+            )
+
+
 class PluginTable(BaseModel):
     """A table that names a plug-in; every further key is a parameter of that plug-in. Numbers must be finite."""
 
@@ -29,11 +39,7 @@ class PluginTable(BaseModel):
 
     @model_validator(mode="after")
     def _finite(self) -> PluginTable:
-        for key, value in self.params.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise Contradiction(
-                    f"{key} = {value} is not a finite number", allowed="a finite number", remedy=f"correct {key}"
-                )
+        check_finite(self.params)
         return self
 
     @property

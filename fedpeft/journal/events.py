@@ -55,6 +55,8 @@ class EventKind(StrEnum):
                               learning_rate (null in round 0);
                               staleness_mean, staleness_max (age of what was folded in, if anything was);
                               owed (of a downlink by steps: ‖θ − broadcast‖ / ‖θ − θ_0‖);
+                              mix_distance, mix_carried, mix_discarded (shares of what clients changed in the product
+                              of LoRA factors, see `server.mixing.Losses`; where a rule mixed them);
                               outlying (client ids; zeroth order: most of their scalars were far from all others')
     exported           ---    path
     run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for); what moved

@@ -9,6 +9,7 @@ from typing import Any
 from fedpeft.journal import Event, EventKind, Spread, measured
 from fedpeft.report.forms import FormCount, form_counts
 from fedpeft.report.participation import Participation, participation
+from fedpeft.report.points import MIXING
 from fedpeft.report.summary import BYTE_KEYS
 from fedpeft.types import ClientId
 
@@ -63,6 +64,7 @@ class RoundRow:
     staleness_mean: float | None = None  # commits between asking and folding, over its updates; None: none, or not told
     staleness_max: int | None = None
     owed: float | None = None  # ‖θ − broadcast‖ / ‖θ − θ_0‖ after it; None: the downlink is not by steps
+    mixing: Mapping[str, float] | None = None  # what mixing LoRA factors cost, by MIXING's names; None: no rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +202,5 @@ def _row(event: Event) -> RoundRow:
         payload.get("staleness_mean"),
         payload.get("staleness_max"),
         payload.get("owed"),
+        {name: payload[name] for name in MIXING} if MIXING[0] in payload else None,
     )

@@ -20,6 +20,9 @@ from typing import Any
 
 from fedpeft.journal import Event, EventKind, measured
 
+MIXING = ("mix_distance", "mix_carried", "mix_discarded")
+"""What mixing LoRA factors cost, in a commit of a run with a rule; shares of what clients changed in the product."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -76,6 +79,7 @@ class PointReader:
                 yield self._round, f"train/{name}", total / weight
         for key, name in (("accepted", "replies"), ("seconds", "seconds")):
             yield self._round, f"round/{name}", payload[key]
-        for key in ("frame_up", "frame_down", "learning_rate", "staleness_mean", "staleness_max", "owed"):
+        keys = ("frame_up", "frame_down", "learning_rate", "staleness_mean", "staleness_max", "owed", *MIXING)
+        for key in keys:
             if payload.get(key) is not None:
                 yield self._round, f"round/{key}", payload[key]

@@ -113,6 +113,12 @@ class Broadcasts:
             return Told(base, checkpoint, "checkpoint", checkpoints.sealed)
         return Told(base, body, "changes" if base else "everything", past)
 
+    def start(self) -> FloatArray:
+        """b_t, shape (d,): the current version as clients decode it, bit by bit."""
+        if self.downlink is None or self.version == 0:
+            return self._theta
+        return self.initial + self.downlink.dequantise(self._codes[self.version])
+
     def body(self, base: int) -> bytes:
         """The current version as a difference from `base`."""
         if base not in self._bodies:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from fedpeft.server.cohort import CohortRound
 from fedpeft.server.evaluations import Evaluations
 from fedpeft.server.inflight import InFlight
 from fedpeft.server.meeting import Meeting
+from fedpeft.server.mixing import Mixing, with_rule
 from fedpeft.server.post import Post
 from fedpeft.server.pruning import Pruning
 from fedpeft.server.reading import DeltaReading, ScalarReading
@@ -76,12 +78,13 @@ class Coordinator:
         self.config = config
         self.settings = settings
         check_asynchronous(config, strategy)
+        checkpoints = None if settings.checkpoints is None else Checkpoints(settings.checkpoints)
+        self.broadcasts = Broadcasts(settings.initial, settings.downlink, checkpoints=checkpoints)
         self.strategy = strategy if settings.scalars is None else with_scalars(strategy, settings.scalars)
+        self.strategy = with_rule(self.strategy, settings.mixing, settings.initial, self.broadcasts.start)
         self.journal = journal
         self.roster = Roster()
         self.inflight = InFlight()
-        checkpoints = None if settings.checkpoints is None else Checkpoints(settings.checkpoints)
-        self.broadcasts = Broadcasts(settings.initial, settings.downlink, checkpoints=checkpoints)
         self.post = Post(
             config.run.name, transport, clock, FrameLimits(max_body_bytes=int(config.limits.max_frame_mb * 1e6))
         )
@@ -214,6 +217,11 @@ class Coordinator:
         owed = self.broadcasts.owed
         return {} if owed is None else {"owed": owed}
 
+    def _losses(self) -> dict[str, float]:
+        """What mixing the round's LoRA factors cost, where a rule did."""
+        losses = self.strategy.losses if isinstance(self.strategy, Mixing) else None
+        return asdict(losses) if losses is not None else {}
+
     def _hash(self, theta: FloatArray) -> str:
         """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
         scalars = self.settings.scalars
@@ -258,6 +266,7 @@ class Coordinator:
             **gathered.staleness(),
             **self._owed(),
             **self._outlying(),
+            **self._losses(),
             **self.post.moved_since_last("train"),
         )
 

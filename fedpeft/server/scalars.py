@@ -23,19 +23,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.config import RunConfig
 from fedpeft.errors import ClientFault
+from fedpeft.server.around import Around
 from fedpeft.server.reading import ScalarSettings, ScalarUpdate
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.base import State
-from fedpeft.types import ClientId, ClientInfo, FloatArray, Plan, Update
+from fedpeft.types import ClientId, FloatArray, Update
 from fedpeft.zeroth.importance import numbers_of
 
 _ROUNDS, _SUMS, _COUNTS = "zeroth.rounds", "zeroth.sums", "zeroth.counts"
 _NOTHING: FloatArray = np.empty(0, dtype=np.float32)
 
 
-class ScalarStrategy(Strategy):
+class ScalarStrategy(Around):
     """The run's strategy, with bounds and importances.
 
     Args:
@@ -47,38 +47,14 @@ class ScalarStrategy(Strategy):
     """
 
     def __init__(self, inner: Strategy, settings: ScalarSettings) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.settings = settings
         self.coordinates = settings.coordinates
-        self.objective, self.objective_params = inner.objective, inner.objective_params
-        self.sends, self.receives = inner.sends, inner.receives
-        self.private, self.frozen = inner.private, inner.frozen
-        self.asynchronous, self.compares = inner.asynchronous, inner.compares
         self.outlying: list[ClientId] = []
         self._theta = _NOTHING
         self._replies: dict[tuple[ClientId, int], tuple[ScalarUpdate, float]] = {}
         self._rounds = 0  # finished
         self._forget()
-
-    def meet(self, clients: int) -> None:
-        """See `Strategy.meet`."""
-        self.inner.meet(clients)
-
-    def auxiliary(self) -> Mapping[str, FloatArray]:
-        """See `Strategy.auxiliary`."""
-        return self.inner.auxiliary()
-
-    def remarks(self, config: RunConfig) -> Sequence[str]:
-        """See `Strategy.remarks`."""
-        return self.inner.remarks(config)
-
-    def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
-        """See `Strategy.select`."""
-        return self.inner.select(available, count, seed)
-
-    def plan(self, plan: Plan, client: ClientInfo) -> Plan:
-        """See `Strategy.plan`."""
-        return self.inner.plan(plan, client)
 
     def begin(self, theta: FloatArray) -> None:
         """See `Strategy.begin`."""

@@ -12,6 +12,7 @@ from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.inflight import InFlight
+from fedpeft.server.mixing import MixingSettings
 from fedpeft.server.post import Post
 from fedpeft.server.pruning import Pruning, PruningSettings
 from fedpeft.server.reading import Reading, ScalarSettings
@@ -37,6 +38,7 @@ class Settings:
     downlink: Downlink | None = field(default_factory=Int8Downlink)  # of broadcasts; None: the plain vector
     scheduling: SchedulingSettings | None = None  # where the run file has a scheduler
     pruning: PruningSettings | None = None  # of runs in which clients are pruned
+    mixing: MixingSettings | None = None  # how LoRA factors are mixed; None: as the strategy steps
     scalars: ScalarSettings | None = None  # zeroth order: updates are scalars, and the vector counts in whole numbers
     checkpoints: CheckpointSettings | None = None  # zeroth order: how θ_e is sent; None: never
 

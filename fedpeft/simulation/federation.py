@@ -39,6 +39,7 @@ from fedpeft.simulation.arm_costs import check_arms, scheduling_settings
 from fedpeft.simulation.codecs import check_codecs, make_downlink
 from fedpeft.simulation.devices import Device, assign_devices
 from fedpeft.simulation.faults import Faults
+from fedpeft.simulation.mixing import settle_rule
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.simulation.pruning import check_pruned, count_arithmetic, make_pruner
@@ -239,7 +240,7 @@ def assemble(config: RunConfig) -> Federation:
         base, config.adapter, classifier=base.form.classifier, seed=config.run.seed
     )
     adapter = trained(adapter, config, strategy)
-    config = settle_device(config, adapter)
+    config = settle_rule(settle_device(config, adapter), strategy, adapter)
     if config.zeroth is not None:
         adapter.forget_gradient()
     config, arithmetic = settle_arithmetic(config, adapter.model)

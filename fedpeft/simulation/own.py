@@ -19,6 +19,7 @@ from fedpeft.simulation.arm_costs import check_arms
 from fedpeft.simulation.codecs import check_codecs
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, test_sample
+from fedpeft.simulation.mixing import settle_rule
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
 from fedpeft.simulation.pruning import check_pruned
@@ -80,7 +81,7 @@ def own_federation(
     names = [ClientId(name) for name in sorted(clients)]
     Faults(config.faults, names)
     adapter = trained(build_own(model, peft_config, seed=config.run.seed), config, strategy)
-    config = settle_device(config, adapter)
+    config = settle_rule(settle_device(config, adapter), strategy, adapter)
     if config.zeroth is not None:
         adapter.forget_gradient()
     config, arithmetic = settle_arithmetic(config, adapter.model)

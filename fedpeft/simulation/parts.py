@@ -10,6 +10,7 @@ from fedpeft.config import RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.pruning import pruning_notes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
@@ -45,9 +46,11 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
 
     Raises:
         PluginError: one sends what the other does not receive; no such codec.
-        ConfigError: device classes of a smaller rank, whose unused components would be trained against a frozen factor.
+        ConfigError: device classes of a smaller rank, whose unused components would be trained against a frozen factor;
+            a rule of mixing that does not go with the strategy.
     """
     settle_objective(strategy)
+    rule_of(config, strategy)
     objective = build("objective", strategy.objective, strategy.objective_params)
     half = half_of(objective)
     for what, ours, theirs in (
@@ -88,7 +91,8 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
 def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
-    notes = [*strategy.remarks(config), *zeroth_notes(federation), *pruning_notes(federation)]
+    notes = [*strategy.remarks(config), *zeroth_notes(federation)]
+    notes += [*pruning_notes(federation), *mixing_notes(config, strategy)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

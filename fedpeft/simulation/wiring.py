@@ -19,6 +19,7 @@ from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.reading import ScalarSettings
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
+from fedpeft.simulation.mixing import mixing_settings
 from fedpeft.simulation.pruning import pruning_settings
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
@@ -117,6 +118,7 @@ def make_coordinator(
             pruning=pruning_settings(federation),
             scalars=scalar_settings(federation),
             checkpoints=checkpoint_settings(federation),
+            mixing=mixing_settings(federation),
         ),
         transport,
         clock,

@@ -1,0 +1,121 @@
+"""The contract of a rule of mixing, and what it is told of one layer in one round.
+
+Symbols, for one LoRA layer: B, shape (m, r), and A, shape (r, n), are the state; client k of rank r_k was sent B̂_k and
+Â_k, the first r_k components of what the broadcast decodes to, and brings back B̂_k + ΔB_k and Â_k + ΔA_k with weight
+p_k, Σ p_k = 1. All clients share the layer's scaling: a smaller rank is the federation's adapter with components left
+out. So scaling cancels in every rule here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from fedpeft.aggregation.factors import Factors, Matrix, stacked
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one client made of one layer."""
+
+    weight: float  # p_k
+    delta: Factors  # ΔB_k, shape (m, r_k), and ΔA_k, shape (r_k, n); r_k at most the layer's rank
+
+    @property
+    def rank(self) -> int:
+        """r_k."""
+        return len(self.delta.right)
+
+
+@dataclass(frozen=True)
+class LayerRound:
+    """One layer in one round."""
+
+    state: Factors  # B and A as the round began
+    sent: Factors  # B̂ and Â: what the broadcast decodes to; differs from the state by its codec
+    stepped: Factors  # B and A after the strategy's own step along the plain mean of (ΔB_k, ΔA_k), zero-padded
+    seeded: Matrix  # A of the untrained adapter, shape (r, n)
+    trained: Sequence[Trained]  # at least one, in client order
+    cuts: Sequence[int] = ()  # ranks that some client is cut to
+
+    def start(self, client: Trained) -> Factors:
+        """B̂_k and Â_k."""
+        return Factors(self.sent.left[:, : client.rank], self.sent.right[: client.rank])
+
+    def products(self) -> Factors:
+        """Σ_k p_k (B̂_k + ΔB_k)(Â_k + ΔA_k): the mean of the clients' products."""
+        return stacked(
+            Factors(start.left + client.delta.left, start.right + client.delta.right).scaled(client.weight)
+            for client in self.trained
+            for start in [self.start(client)]
+        )
+
+    @cached_property
+    def step(self) -> Factors:
+        """D = Σ_k p_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k): the mean of what the clients changed in the product.
+
+        D = B̂ ΔĀ + ΔB̄ Â + Σ_k p_k ΔB_k ΔA_k with zero-padded means ΔB̄ and ΔĀ, so it takes 2 r + Σ r_k components.
+        """
+        mean = Factors(np.zeros_like(self.sent.left), np.zeros_like(self.sent.right))
+        crossed = []
+        for client in self.trained:
+            mean.left[:, : client.rank] += client.weight * client.delta.left
+            mean.right[: client.rank] += client.weight * client.delta.right
+            root = math.sqrt(client.weight)
+            crossed.append(Factors(root * client.delta.left, root * client.delta.right))
+        return stacked([Factors(self.sent.left, mean.right), Factors(mean.left, self.sent.right), *crossed])
+
+    @cached_property
+    def exact(self) -> Factors:
+        """B A + D: where a rule would end that loses nothing."""
+        return stacked([self.state, self.step])
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """What a rule makes of a layer."""
+
+    factors: Factors  # the new B and A
+    residual: Factors | None = None  # of the product, kept by the server and given to the rule in the next round
+
+
+class Rule(ABC):
+    """How the factors of many clients become one pair a layer (registry kind `rule`). One of one's own, in a file:
+
+    >>> import numpy as np
+    >>> from fedpeft.aggregation.factors import Factors
+    >>> class FirstOnly(Rule):
+    ...     '''Client 0 decides.'''
+    ...     def mix(self, layer, residual=None):
+    ...         start, own = layer.start(layer.trained[0]), layer.trained[0].delta
+    ...         return Mixed(Factors(start.left + own.left, start.right + own.right))
+    >>> pair = Factors(np.ones((2, 1)), np.ones((1, 2)))
+    >>> layer = LayerRound(pair, pair, pair, pair.right, [Trained(1.0, Factors(np.ones((2, 1)), np.zeros((1, 2))))])
+    >>> FirstOnly().mix(layer).factors.dense()
+    array([[2., 2.],
+           [2., 2.]])
+
+    A rule sees all replies of a round at once: the server keeps them, 4 Σ_k r_k (m + n) bytes a layer.
+    """
+
+    any_step: ClassVar[bool] = False
+    """Whether it goes with strategies that step along the mean in their own way (momentum, Adam)."""
+
+    turns_basis: ClassVar[bool] = False
+    """Whether component i of the result is another one than component i that clients trained. A client's residual of
+    the old basis is then dropped."""
+
+    @abstractmethod
+    def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
+        """The layer after the round.
+
+        Args:
+            layer: somebody moved it.
+            residual: what this rule left over in an earlier round.
+        """

@@ -1,0 +1,139 @@
+"""Which rule mixes a run's LoRA factors, and whether strategy and run file let it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.adapters.scalings import lora_scalings
+from fedpeft.aggregation.lora import lora_layers
+from fedpeft.aggregation.rules import ExactMix, Rule
+from fedpeft.config import AggregationTable, RunConfig
+from fedpeft.config.pruning import is_pruned
+from fedpeft.config.scheduler import axes_of
+from fedpeft.errors import ConfigError, ModelError
+from fedpeft.registry import build
+from fedpeft.server.mixing import MixingSettings
+from fedpeft.strategies import FedAvg, Strategy
+from fedpeft.training.objectives import half_of
+from fedpeft.types import ALL_COMPONENTS
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+DEFAULT = "exact-mix"
+"""Where device classes or arms have ranks and nothing stands against it."""
+
+
+def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
+    """The rule that `aggregation.rule` names; None: none is.
+
+    Raises:
+        PluginError: no such rule, or it refuses its parameters.
+        ConfigError: the rule does not go with the strategy or with another key; names both.
+    """
+    name = config.aggregation.rule
+    if name is None:
+        return None
+    rule = build("rule", name, config.aggregation.params)
+    if not isinstance(rule, Rule):
+        raise ConfigError(
+            f'aggregation.rule = "{name}" is a {type(rule).__name__}, not a Rule',
+            code="config.not-a-rule",
+            allowed="a class derived from fedpeft.aggregation.rules.Rule",
+            remedy="derive it, or name another class",
+        )
+    if (found := _against(rule, config, strategy)) is not None:
+        what, allowed, remedy = found
+        raise ConfigError(
+            f'aggregation.rule = "{name}" contradicts {what}', code="config.rule", allowed=allowed, remedy=remedy
+        )
+    return rule
+
+
+def settle_rule(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> RunConfig:
+    """The run file with the default rule named where it applies: what a run keeps says how its factors were mixed."""
+    if config.aggregation.rule is not None or not _ranks_differ(config) or not lora_layers(adapter.layout, {}):
+        return config
+    if _against(ExactMix(), config, strategy) is not None:
+        return config
+    return config.model_copy(update={"aggregation": AggregationTable(rule=DEFAULT)})
+
+
+def mixing_settings(federation: Federation) -> MixingSettings | None:
+    """What the coordinator of a run with a rule knows; None of any other.
+
+    Raises:
+        ModelError: nothing that is trained is a pair of LoRA factors.
+    """
+    config = federation.config
+    rule = rule_of(config, federation.strategy)
+    if rule is None:
+        return None
+    layers = lora_layers(federation.sharing.shared, lora_scalings(federation.adapter))
+    if not layers:
+        raise ModelError(
+            f'aggregation.rule = "{config.aggregation.rule}" mixes pairs lora_A and lora_B, and this adapter has none',
+            code="adapter.no-lora",
+            allowed="adapter.type = lora, rslora, pissa or dora",
+            remedy="remove aggregation.rule, or train LoRA",
+        )
+    return MixingSettings(rule, layers, tuple(sorted(_ranks_of(config))))
+
+
+def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
+    """What a person should know of the rule before the run, or of there being none."""
+    rule, name, codec = rule_of(config, strategy), config.aggregation.rule, config.codec.up
+    if rule is None:
+        if not _ranks_differ(config):
+            return []
+        found = _against(ExactMix(), config, strategy)
+        why = found[0] if found is not None else f'adapter.type = "{config.adapter.type}", which is no LoRA'
+        return [f"ranks differ, and factors are averaged zero-padded, each by itself: {DEFAULT} does not go with {why}"]
+    notes = [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"] if _ranks_differ(config) else []
+    if rule.turns_basis and codec != "fp32":
+        lost = f'what codec.up = "{codec}" loses is not carried into a client\'s next update'
+        notes.append(f"{name} turns the basis of the factors in every round: {lost}")
+    return notes
+
+
+def _ranks_differ(config: RunConfig) -> bool:
+    return any(rank not in (config.adapter.rank, ALL_COMPONENTS) for rank in _ranks_of(config))
+
+
+def _ranks_of(config: RunConfig) -> set[int]:
+    """The ranks of all device classes and arms that have one."""
+    arms = axes_of(config)[0] if config.scheduler is not None else []
+    return {*arms, *(table.rank for table in config.devices if table.rank is not None)}
+
+
+def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, str, str] | None:
+    """What stands against a rule: key and value, what is allowed, what to do; None: nothing."""
+    rounds, named = config.round, f'strategy.name = "{config.strategy.name}"'
+    if is_pruned(config):
+        what = "pruned clients, who hold parts of both factors: a product of parts is no part of the product"
+        return what, "no devices.pruning and no scheduler.arms.pruning above 0", "remove one of the two"
+    if config.zeroth is not None:
+        return "the table [zeroth], which has one rank for all", "no rule", "remove aggregation.rule"
+    if rounds.mode != "sync" or rounds.late != "drop":
+        key, value = ("mode", rounds.mode) if rounds.mode != "sync" else ("late", rounds.late)
+        what = f'round.{key} = "{value}": it needs replies that all started from the same version'
+        return what, 'round.mode = "sync" with round.late = "drop"', f"remove round.{key}, or aggregation.rule"
+    parts = [*strategy.private, *config.adapter.private, *strategy.frozen, *config.adapter.frozen]
+    if parts:
+        what = f"private or frozen tensors ({', '.join(parts)}): it needs both factors, and the whole adapter"
+        return what, "neither adapter.private nor adapter.frozen; not fedsa or ffa", "remove one of the two"
+    allowed = "fedavg, fedprox, or one derived from FedAvg that leaves accept, finish and step as they are"
+    remedy = 'choose one of these, or aggregation.rule = "fedit"'
+    if not rule.any_step and not _averages_plainly(strategy):
+        return f"{named}, which folds or steps in its own way in the basis of the factors", allowed, remedy
+    if rule.turns_basis and half_of(build("objective", strategy.objective, strategy.objective_params)) is not None:
+        return f"{named}, whose client half may remember vectors of an older basis", allowed, remedy
+    return None
+
+
+def _averages_plainly(strategy: Strategy) -> bool:
+    kind = type(strategy)
+    return isinstance(strategy, FedAvg) and all(
+        getattr(kind, method) is getattr(FedAvg, method) for method in ("begin", "accept", "finish", "step")
+    )
