@@ -94,8 +94,8 @@ def test_unknown_run_names_the_known_ones(here, capsys):
 def test_export_hands_over_folder_and_choice(here, capsys, monkeypatch):
     seen = []
 
-    def export(folder, to, *, merged, which, client):
-        seen.append((str(folder), str(to), merged, which, client))
+    def export(folder, to, *, merged, which, client, pruned):
+        seen.append((str(folder), str(to), merged, which, client, pruned))
         return to
 
     monkeypatch.setattr(api, "export", export)
@@ -104,5 +104,8 @@ def test_export_hands_over_folder_and_choice(here, capsys, monkeypatch):
     assert call("export", "demo", "--to", "out", "--merged", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == {"path": "out", "merged": True}
     assert call("export", "demo", "--to", "out", "--round", "best", "--client", "c03") == 0
-    whole = [("runs/demo", "out", merged, "kept", None) for merged in (False, True)]
-    assert seen == [*whole, ("runs/demo", "out", False, "best", "c03")]
+    assert call("export", "demo", "--to", "out", "--pruned", "0.5", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"path": "out", "merged": True}
+    whole = [("runs/demo", "out", merged, "kept", None, 0.0) for merged in (False, True)]
+    more = [("runs/demo", "out", False, "best", "c03", 0.0), ("runs/demo", "out", False, "kept", None, 0.5)]
+    assert seen == whole + more
