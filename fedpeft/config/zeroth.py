@@ -23,7 +23,7 @@ class ZerothTable(Table):
     """`[zeroth]`: which directions there are, and how a client measures along them."""
 
     sends: Literal["scalars", "delta"] = "scalars"  # a number a step; or delta: of θ, with optimizers per weight
-    pool: str = "hadamard"  # hadamard: replayed in one pass; independent | fresh | near-gaussian | gaussian: ZEROTH.md
+    pool: str = "hadamard"  # hadamard: replayed in one pass; independent | fresh | near-gaussian | gaussian
     size: Positive = 4096  # K, directions of an epoch; hadamard: a power of two, independent: a multiple of 16
     refresh: Natural = 0  # rounds of an epoch, after which other directions are drawn; 0 = one epoch
     blocks: Positive = 1  # B, parts of the vector, of which a direction moves one
