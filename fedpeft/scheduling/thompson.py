@@ -12,16 +12,14 @@ so a cohort spreads without counting who is at work on what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
-from fedpeft.scheduling.class_statistics import ClassStatistics, best_of, check_positive, check_share
-from fedpeft.scheduling.contract import Choice, Outcome, Request, Scheduler, Setting
+from fedpeft.scheduling.class_learner import ClassLearner
+from fedpeft.scheduling.class_statistics import best_of, check_positive
+from fedpeft.scheduling.contract import Choice, Request
 
 
-class Thompson(Scheduler):
+class Thompson(ClassLearner):
     """Gaussian Thompson sampling for each device class.
 
     Args:
@@ -30,13 +28,8 @@ class Thompson(Scheduler):
     """
 
     def __init__(self, discount: float = 0.995, scatter: float = 0.1) -> None:
-        self.discount = check_share("discount", discount)
+        super().__init__(discount)
         self.scatter = check_positive("scatter", scatter)
-
-    def begin(self, setting: Setting) -> None:
-        """See `Scheduler.begin`."""
-        super().begin(setting)
-        self.seen = ClassStatistics(len(self.grid.arms), self.discount)
 
     def choose(self, request: Request) -> Choice:
         """See `Scheduler.choose`."""
@@ -47,15 +40,3 @@ class Thompson(Scheduler):
         sampled = means + self.scatter * normal / np.sqrt(counts + 1.0)
         place = best_of(sampled, request.offered, request)
         return Choice(place, f"mean {means[place]:.3f}, drew {sampled[place]:.3f}")
-
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """See `Scheduler.observe`."""
-        self.seen.add(outcomes)
-
-    def state(self) -> dict[str, Any]:
-        """See `Scheduler.state`."""
-        return self.seen.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `Scheduler.restore`."""
-        self.seen.restore(state)

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedpeft.scheduling.class_statistics import ClassStatistics, Numbers, at_work, check_positive, check_share
-from fedpeft.scheduling.contract import Choice, Outcome, Request, Scheduler, Setting
+from fedpeft.scheduling.class_learner import ClassLearner
+from fedpeft.scheduling.class_statistics import Numbers, at_work, check_positive, check_share
+from fedpeft.scheduling.contract import Choice, Outcome, Request, Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Cell:
         return Cell(self.low, tuple(high), self.depth + 1), Cell(tuple(low), self.high, self.depth + 1)
 
 
-class Tree(Scheduler):
+class Tree(ClassLearner):
     """A tree of cells for each device class.
 
     Args:
@@ -80,10 +81,10 @@ class Tree(Scheduler):
         greed_least: float = 0.7,
         greed_decay: float = 0.01,
     ) -> None:
+        super().__init__(discount)
         if not isinstance(split, int) or split < 1:
             raise ValueError(f"split = {split!r} must be a whole number, 1 or more")
         self.split = split
-        self.discount = check_share("discount", discount)
         self.exploration = check_positive("exploration", exploration)
         self.smoothness = check_positive("smoothness", smoothness)
         self.greed_first = check_share("greed_first", greed_first)
@@ -93,7 +94,6 @@ class Tree(Scheduler):
     def begin(self, setting: Setting) -> None:
         """See `Scheduler.begin`."""
         super().begin(setting)
-        self.seen = ClassStatistics(len(self.grid.arms), self.discount)
         self._places = np.array(self.grid.coordinates)  # shape (K, 4)
         self._uses: dict[str, Numbers] = {}  # device class -> how often each arm was used, not discounted, shape (K,)
         self._leaves: dict[str, list[Cell]] = {}
@@ -137,7 +137,7 @@ class Tree(Scheduler):
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """See `Scheduler.observe`."""
-        self.seen.add(outcomes)
+        super().observe(outcomes)
         for outcome in outcomes:
             uses = self._uses.setdefault(outcome.device, np.zeros(len(self.grid.arms)))
             uses[outcome.place] += 1.0

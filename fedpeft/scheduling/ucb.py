@@ -11,16 +11,14 @@ that were never tried come first, in an order drawn for each client. What like d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
-from fedpeft.scheduling.class_statistics import ClassStatistics, at_work, best_of, check_positive, check_share
-from fedpeft.scheduling.contract import Choice, Outcome, Request, Scheduler, Setting
+from fedpeft.scheduling.class_learner import ClassLearner
+from fedpeft.scheduling.class_statistics import at_work, best_of, check_positive
+from fedpeft.scheduling.contract import Choice, Request
 
 
-class Ucb(Scheduler):
+class Ucb(ClassLearner):
     """Discounted UCB for each device class.
 
     Args:
@@ -29,13 +27,8 @@ class Ucb(Scheduler):
     """
 
     def __init__(self, discount: float = 0.995, exploration: float = 0.05) -> None:
-        self.discount = check_share("discount", discount)
+        super().__init__(discount)
         self.exploration = check_positive("exploration", exploration)
-
-    def begin(self, setting: Setting) -> None:
-        """See `Scheduler.begin`."""
-        super().begin(setting)
-        self.seen = ClassStatistics(len(self.grid.arms), self.discount)
 
     def choose(self, request: Request) -> Choice:
         """See `Scheduler.choose`."""
@@ -50,15 +43,3 @@ class Ucb(Scheduler):
         bonus = self.exploration * np.sqrt(np.log(total) / np.maximum(plays, 1e-12))
         place = best_of(means + bonus, request.offered, request)
         return Choice(place, f"mean {means[place]:.3f} + {bonus[place]:.3f}")
-
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
-        """See `Scheduler.observe`."""
-        self.seen.add(outcomes)
-
-    def state(self) -> dict[str, Any]:
-        """See `Scheduler.state`."""
-        return self.seen.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `Scheduler.restore`."""
-        self.seen.restore(state)
