@@ -27,7 +27,7 @@ PHASES = {
         "fedpeft.training.batched.trainer:BatchedTrainer.run",
     ),
     "evaluation": ("fedpeft.simulation.federation:Federation.evaluate",),
-    "encoding, with error feedback": ("fedpeft.client.agent:compensate",),
+    "encoding, with error feedback": ("fedpeft.client.agent:compensate_held",),
     "guard": ("fedpeft.aggregation.guard:UpdateGuard.check",),
     "decoding and mean": ("fedpeft.server.reading:DeltaReading.update", "fedpeft.strategies.fedavg:FedAvg.accept"),
     "broadcast": ("fedpeft.server.broadcasts:Broadcasts.publish",),

@@ -40,7 +40,13 @@ def story(folder):
     exported = {
         path.parent.name: path.read_bytes() for path in sorted((folder / "tiny").glob("adapter*/*.safetensors"))
     }
-    bytes_moved = ("frame_up", "frame_down", "wire_up", "wire_down")  # of a session that was killed they are lost
+    bytes_moved = (
+        "frame_up",
+        "frame_down",
+        "wire_up",
+        "wire_down",
+        "by_kind",
+    )  # of a session that was killed they are lost
     plain = [
         (kind, number, {k: v for k, v in payload.items() if k not in bytes_moved}) for kind, number, payload in told
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from engine_run import alive_after, descendants
@@ -59,6 +60,17 @@ def troubles(result):
         return [event.payload["reason"] for event in journal.events(EventKind.FAILED)]
 
 
+def wait_for_actors(count, seconds=120.0):
+    """Until so many actors of this run are built."""
+    job, end = ray.get_runtime_context().get_job_id(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        states = [one["State"] for one in ray._private.state.actors(job_id=ray.JobID.from_hex(job)).values()]
+        if states.count("ALIVE") == count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"actors after {seconds} s: {states}")
+
+
 def test_two_nodes_end_with_the_same_adapter_also_when_one_is_lost(run_file, expected, cluster):
     nodes, other = cluster
     options = {"engine__name": "ray", "engine__workers": 2, "engine__address": nodes.address}
@@ -66,6 +78,8 @@ def test_two_nodes_end_with_the_same_adapter_also_when_one_is_lost(run_file, exp
     assert not ray.is_initialized(), "what the run connected it lets go"
 
     def lose_a_node(event):
+        if event.kind is EventKind.ROUND_OPENED and event.round == 1:
+            wait_for_actors(2)  # else the first does all the work, and nobody hears of the other
         if event.kind is EventKind.ROUND_OPENED and event.round == 2:
             own = [one for _, process in other.live_processes() for one in descendants(process.pid)]
             nodes.remove_node(other, allow_graceful=False)
