@@ -230,6 +230,7 @@ def _stuck(folder):
         (folder / str(os.getpid())).touch()
         time.sleep(3600)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
     arguments = tiny_arguments(folder / "runs", engine__workers=2, engine__trainer="sequential")
     parent = os.getpid()
     plain = arguments["loss"]
