@@ -72,6 +72,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "scaffold": "fedpeft.strategies.scaffold:Scaffold",
         "fedsa": "fedpeft.strategies.fedsa:FedSA",
         "ffa": "fedpeft.strategies.ffa:FFA",
+        "rolora": "fedpeft.strategies.rolora:RoLoRA",
         "median": "fedpeft.strategies.median:Median",
         "trimmed-mean": "fedpeft.strategies.trimmed_mean:TrimmedMean",
         "sign-vote": "fedpeft.strategies.sign_vote:SignVote",

@@ -16,7 +16,8 @@ Glossary
     auxiliary   a further vector of shape (d,), by name: a strategy sends some beside θ, or gets some beside the delta.
     memory      what a client half keeps on its client from round to round, under the round that it was made in.
     mask        which heads and channels of the base a pruned client keeps, a bit each.
-    held        the coordinates of θ that a pruned client has; it trains and sends no others.
+    held        the coordinates of θ that a client trains and sends, where it is not all: a pruned client's, or those
+                that are not frozen in a round.
     residual    what the codec lost, kept by the client and added to its next delta (error feedback).
     frame       one message: a protobuf header and one opaque body.
 """
@@ -98,6 +99,7 @@ class Plan:
     pruning: float = 0.0  # share of the heads and channels of each layer that this client does without, in [0, 1)
     mask: bytes = b""  # those that it keeps, packed bits; empty: all
     importance: str = ""  # registered name of how it scores heads and channels as it trains; empty: it does not
+    frozen: tuple[str, ...] = ()  # parts of tensors' names: those keep their value in this round, and are not sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Update:
     weight: float  # examples behind it, > 0
     metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
     auxiliary: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)  # by name, each (d,), finite
-    held: Held | None = field(default=None, compare=False, repr=False)  # a pruned client's; its delta is 0 elsewhere
+    held: Held | None = field(default=None, compare=False, repr=False)  # where it is not all; delta is 0 elsewhere
     coded: Coded | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fedpeft.adapters.flat import make_layout
 from fedpeft.adapters.ranks import truncate
 from fedpeft.aggregation.factors import Factors
 from fedpeft.aggregation.lora import lora_layers
 from fedpeft.aggregation.rules import Rule
+from fedpeft.layouts import make_layout
 from fedpeft.registry import build
 from fedpeft.server.mixing import Mixing, MixingSettings
 from fedpeft.strategies import FedAvg, Strategy

@@ -6,7 +6,6 @@ optimizer each touch one tensor instead of dozens.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fedpeft.adapters.precision import compute_in_fp32
 from fedpeft.errors import ModelError
-from fedpeft.types import FloatArray, Layout, TensorSpec
+from fedpeft.layouts import make_layout
+from fedpeft.types import FloatArray
 
 
 def canonical_name(name: str, adapter: str = "default") -> str:
@@ -36,21 +36,6 @@ def canonical_name(name: str, adapter: str = "default") -> str:
     if adapter in parts:  # the last one: a module of the base may bear the same name
         del parts[len(parts) - 1 - parts[::-1].index(adapter)]
     return ".".join(parts)
-
-
-def make_layout(shapes: dict[str, tuple[int, ...]]) -> Layout:
-    """Lay tensors out in sorted name order.
-
-    Args:
-        shapes: canonical name -> shape.
-    """
-    tensors, offset, digest = [], 0, hashlib.sha256()
-    for name in sorted(shapes):
-        spec = TensorSpec(name, tuple(shapes[name]), offset)
-        tensors.append(spec)
-        offset += spec.size
-        digest.update(f"{name}:{','.join(map(str, spec.shape))};".encode())
-    return Layout(tuple(tensors), offset, digest.hexdigest())
 
 
 class FlatAdapter:

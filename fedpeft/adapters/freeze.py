@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedpeft.adapters.flat import FlatAdapter
-from fedpeft.adapters.sharing import named
 from fedpeft.errors import ModelError
+from fedpeft.layouts import named
 
 
 def freeze(adapter: FlatAdapter, frozen: Sequence[str]) -> FlatAdapter:

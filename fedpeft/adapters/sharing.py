@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedpeft.adapters.flat import make_layout
-from fedpeft.errors import ModelError, closest
+from fedpeft.errors import ModelError
+from fedpeft.layouts import make_layout, named
 from fedpeft.types import FloatArray, Layout
 
 
@@ -76,36 +76,6 @@ class Sharing:
     def private_of(self, theta: FloatArray) -> FloatArray:
         """The private part, shape (p,), of θ, shape (d,)."""
         return _gather(theta, self._private, self.private.size)
-
-
-def named(layout: Layout, parts: Sequence[str], key: str) -> set[str]:
-    """The names of the tensors that any of `parts` is a part of.
-
-    A part is one or more names between dots: `lora_B` is a part of `encoder.0.query.lora_B.weight`, as are
-    `query.lora_B` and `encoder.0`; `lora` is none.
-
-    Args:
-        layout: where to look.
-        parts: of names.
-        key: of the run file's table `[adapter]`, for the error.
-
-    Raises:
-        ModelError: a part that no tensor has; names those that there are.
-    """
-    found: set[str] = set()
-    for part in parts:
-        own = {tensor.name for tensor in layout.tensors if part and f".{part}." in f".{tensor.name}."}
-        if not own:
-            words = list(dict.fromkeys(word for tensor in layout.tensors for word in tensor.name.split(".")))
-            raise ModelError(
-                f'no trained tensor has "{part}" in its name, as adapter.{key} or the strategy asks',
-                code=f"adapter.not-{key}",
-                allowed=", ".join(words[:40]),
-                remedy=closest(part, words)
-                or f"name a part of the trained tensors' names, or train an adapter that has {part}",
-            )
-        found |= own
-    return found
 
 
 def _runs(whole: Layout, part: Layout) -> list[tuple[slice, slice]]:

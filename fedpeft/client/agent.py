@@ -24,7 +24,7 @@ from fedpeft.adapters.sharing import Sharing
 from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.memory import ClientMemory, Work
-from fedpeft.client.pruning import check_mask, compensate_held, held_of, scores_of
+from fedpeft.client.pruning import check_mask, compensate_held, scores_of
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
 from fedpeft.codecs import fitted
@@ -32,9 +32,10 @@ from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
-from fedpeft.errors import ClientFault, PluginError
+from fedpeft.errors import ClientFault, ModelError, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
+from fedpeft.pruning.sent import Sent, places_of
 from fedpeft.pruning.units import Units
 from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
@@ -115,6 +116,7 @@ class Agent:
         if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
             self.checkpoints = Checkpoints(downlink, begin_from)
         self.units = units
+        self.sent = Sent(layout, units)
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -207,9 +209,9 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            held = held_of(plan, self.units)
-            if held is None:  # what a mask leaves is a run of values to a codec, not tensors
-                codec = fitted(codec, self.layout)
+            held, layout = self.sent.held(plan), self.sent.layout(plan)
+            if layout is not None:
+                codec = fitted(codec, layout)
             body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, held)
             sections = (*self.memory.settle(work, result, store), *scores_of(result, self.units))
             store.keep_residual(plan.round, left, also={plan.feedback})
@@ -239,7 +241,11 @@ class Agent:
                 allowed="a finite delta",
                 remedy="lower local.learning_rate or look at this client's data",
             )
-        return work, result.delta, result
+        delta: FloatArray = result.delta
+        if result.plan.frozen:  # a decay of weights knows of no turns
+            delta = np.where(places_of(self.memory.sharing.whole, result.plan.frozen), np.float32(0), delta)
+            result = replace(result, delta=delta)
+        return work, delta, result
 
     def _work(self, client: ClientId, frame: Frame) -> Work:
         plan = frame.plan
@@ -253,7 +259,7 @@ class Agent:
             )
         check_mask(plan, self.units)
         try:
-            fitted(build("codec", plan.codec, {}), self.layout)  # before any work is done for nothing
+            fitted(build("codec", plan.codec, {}), self.sent.layout(plan) or self.layout)  # before any work is done
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
                 load("objective", plan.objective)
             else:
@@ -267,10 +273,9 @@ class Agent:
             if checkpoint is None:
                 return work
             return replace(work, job=replace(work.job, received={**work.job.received, CHECKPOINT: checkpoint}))
-        except PluginError as error:
-            raise ClientFault(
-                f"client {client}: {error.message}", code="client.no-plugin", remedy=error.remedy
-            ) from error
+        except (PluginError, ModelError) as error:
+            code = "client.no-plugin" if isinstance(error, PluginError) else "client.frozen"
+            raise ClientFault(f"client {client}: {error.message}", code=code, remedy=error.remedy) from error
 
     def _start(self, client: ClientId, frame: Frame) -> tuple[FloatArray, FloatArray | None]:
         """θ of the version that the frame brings, shape (d,), and the checkpoint that it names (zeroth order).

@@ -1,7 +1,7 @@
 """A pruned client's half: see that a mask fits this model, send what is held alone, and send what was scored.
 
-The residual of a codec keeps its whole length: what is owed to a coordinate that this round's mask leaves out stays
-owed until a mask holds it again.
+The residual of a codec keeps its whole length: what is owed to a coordinate that this round's mask or turn leaves out
+stays owed until it is sent again.
 """
 
 from __future__ import annotations
@@ -47,11 +47,6 @@ def check_mask(plan: Plan, units: Units | None) -> None:
         ) from error
 
 
-def held_of(plan: Plan, units: Units | None) -> Held | None:
-    """What the client of a plan holds; None: everything."""
-    return units.held(plan.mask) if plan.mask and units is not None else None
-
-
 def compensate_held(
     codec: Codec, delta: FloatArray, residual: FloatArray, held: Held | None
 ) -> tuple[bytes, FloatArray]:
@@ -87,4 +82,4 @@ def scores_of(result: TrainingResult, units: Units | None) -> tuple[Section, ...
     return (Section(SCORES, codec.name, codec.encode(shares[kept])),)
 
 
-__all__ = ["check_mask", "compensate_held", "held_of", "scores_of"]
+__all__ = ["check_mask", "compensate_held", "scores_of"]

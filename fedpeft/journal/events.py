@@ -43,7 +43,7 @@ class EventKind(StrEnum):
                               not back at the deadline), relative (to the cohort's median); right before `committed`
     asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
                               codec (of the update, where it is not codec.up), form (zeroth order: changes,
-                              everything or checkpoint)
+                              everything or checkpoint), frozen (parts of names, where this round has any)
     accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
                               codec (where it is not codec.up)
     refused            rac    code, reason, bytes

@@ -27,6 +27,10 @@ class Around(Strategy):
         self.private, self.frozen = inner.private, inner.frozen
         self.asynchronous, self.compares = inner.asynchronous, inner.compares
 
+    def frozen_in(self, round_number: int) -> Sequence[str]:
+        """See `Strategy.frozen_in`."""
+        return self.inner.frozen_in(round_number)
+
     def meet(self, clients: int) -> None:
         """See `Strategy.meet`."""
         self.inner.meet(clients)

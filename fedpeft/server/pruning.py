@@ -172,10 +172,11 @@ class Pruning:
 
 
 def masked(plan: Plan | None) -> dict[str, Any]:
-    """What the journal says of a plan's mask: the ratio, and the mask's digest; nothing where there is none."""
+    """What the journal says of a plan's mask: the ratio, and the mask's digest; and of what is frozen in its round."""
+    frozen = {"frozen": list(plan.frozen)} if plan is not None and plan.frozen else {}
     if plan is None or not plan.mask:
-        return {}
-    return {"pruning": plan.pruning, "mask": hashlib.sha256(plan.mask).hexdigest()}
+        return frozen
+    return frozen | {"pruning": plan.pruning, "mask": hashlib.sha256(plan.mask).hexdigest()}
 
 
 def _checked(scores: Any, units: Units, name: str) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fedpeft.codecs import CodedCodec, fitted
 from fedpeft.codecs.base import Codec
 from fedpeft.errors import ClientFault
+from fedpeft.pruning.sent import Sent
 from fedpeft.pruning.units import Units
 from fedpeft.registry import build
 from fedpeft.server.inflight import Asked
@@ -46,21 +47,22 @@ class PlannedCodecs:
     """The codecs that plans name. Each is built once: looking at its signature for each reply adds up.
 
     Args:
-        layout: of the vectors that they code; None: what is coded has no tensors.
+        sent: which values clients send, and whether they are tensors; None: what is coded has no tensors.
     """
 
-    def __init__(self, layout: Layout | None = None) -> None:
-        self._layout = layout
-        self._codecs: dict[tuple[str, bool], Codec] = {}
+    def __init__(self, sent: Sent | None = None) -> None:
+        self._sent = sent
+        self._codecs: dict[tuple[str, str], Codec] = {}
 
     def of(self, asked: Asked) -> tuple[str, Codec]:
-        """The codec of a reply, and its name. What a mask leaves of a vector is a run of values to it, not tensors."""
+        """The codec of a reply, and its name."""
         assert asked.plan is not None
-        name, whole = asked.plan.codec, not asked.plan.mask
-        if (name, whole) not in self._codecs:
+        name, layout = asked.plan.codec, None if self._sent is None else self._sent.layout(asked.plan)
+        key = name, "" if layout is None else layout.digest
+        if key not in self._codecs:
             codec: Codec = build("codec", name, {})
-            self._codecs[name, whole] = codec if self._layout is None or not whole else fitted(codec, self._layout)
-        return name, self._codecs[name, whole]
+            self._codecs[key] = codec if layout is None else fitted(codec, layout)
+        return name, self._codecs[key]
 
 
 class DeltaReading:
@@ -73,17 +75,17 @@ class DeltaReading:
 
     def __init__(self, layout: Layout, units: Units | None = None) -> None:
         self.size = layout.size
-        self.units = units
-        self.codecs = PlannedCodecs(layout)
+        self.sent = Sent(layout, units)
+        self.codecs = PlannedCodecs(self.sent)
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:
         """See `Reading.published`."""
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
-        mask = asked.plan.mask if asked.plan is not None else b""
-        if mask and self.units is not None:
-            return self._partial(frame, asked, auxiliary, self.units.held(mask))
+        held = self.sent.held(asked.plan) if asked.plan is not None else None
+        if held is not None:
+            return self._partial(frame, asked, auxiliary, held)
         name, codec = self.codecs.of(asked)
         check_body(frame, asked.client, name, codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
@@ -93,11 +95,13 @@ class DeltaReading:
             return Update(asked.client, asked.round, codec.decode(frame.body, self.size), *about)
 
     def _partial(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray], held: Held) -> Update:
-        """A pruned client's update, in the coordinates of the whole vector."""
+        """An update of some of the values, in the coordinates of the whole vector."""
         size, (name, codec) = len(held.places), self.codecs.of(asked)
         check_body(frame, asked.client, name, codec, size)
         delta = np.zeros(self.size, dtype=np.float32)
-        with decoding(asked.client, name, f"its {len(frame.body)} bytes as the {size} values that its mask keeps"):
+        with decoding(
+            asked.client, name, f"its {len(frame.body)} bytes as the {size} values that its plan lets it send"
+        ):
             delta[held.places] = codec.decode(frame.body, size)
         return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held)
 

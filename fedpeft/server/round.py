@@ -75,6 +75,7 @@ class Round(ABC):
         self.attempt = attempt
         self.shorts = shorts
         self.auxiliary = Auxiliary(state.strategy, state.config, state.settings.layout)
+        self.frozen = tuple(state.strategy.frozen_in(number))
         self.accepted = 0  # updates that count towards the round
         self.ages: list[int] = []  # of all that were folded
         self.heard: set[ClientId] = set()  # clients whose update is in this attempt, of whichever round
@@ -175,6 +176,7 @@ class Round(ABC):
             feedback=holding.feedback,
             layout=self.state.settings.layout.digest,
             auxiliary=self.auxiliary.asked_for,
+            frozen=self.frozen,
         )
         if self.state.scheduling is not None:
             plan = self.state.scheduling.choose(plan, info, self.shorts)

@@ -14,8 +14,9 @@ from fedpeft.codecs.int8 import Int8
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.parts import turns_of
 from fedpeft.simulation.pruning import score_bytes
-from fedpeft.types import Layout
+from fedpeft.types import Layout, Plan
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -92,7 +93,21 @@ def update_bytes(federation: Federation, codec: str) -> int:
         scalars: Codec = build("codec", codec, {})
         return scalars.nominal_bytes(federation.config.local.steps * federation.replica.coordinates.directions)
     beside = len(strategy.receives) * _nominal(codecs.auxiliary, layout)
-    return _nominal(codec, layout) + beside + score_bytes(federation)
+    turns = turns_of(federation.config, strategy)
+    own = sum(rounds * _nominal(codec, federation.sent.tensors(parts)) for parts, rounds in turns.items())
+    return round(own / turns.total()) + beside + score_bytes(federation)
+
+
+def planned_bytes(federation: Federation, plan: Plan) -> int:
+    """Nominal bytes of the update that a plan asks for, where it is not of all values."""
+    strategy, whole = federation.strategy, federation.sharing.shared
+    held, layout = federation.sent.held(plan), federation.sent.layout(plan)
+    codec: Codec = build("codec", plan.codec, {})
+    own = (codec if layout is None else fitted(codec, layout)).nominal_bytes(
+        whole.size if held is None else len(held.places)
+    )
+    beside = len(strategy.receives) * _nominal(federation.config.codec.auxiliary, whole)
+    return own + beside + score_bytes(federation, plan.mask)
 
 
 def broadcast_bytes(federation: Federation) -> int:

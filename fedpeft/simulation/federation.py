@@ -28,6 +28,7 @@ from fedpeft.evaluation import Evaluation, evaluate
 from fedpeft.evaluation.prepared import PreparedOnce
 from fedpeft.flower.mods import load_mods
 from fedpeft.pruning.cost import Arithmetic
+from fedpeft.pruning.sent import Sent
 from fedpeft.pruning.shrink import Pruner
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import build, load
@@ -111,6 +112,11 @@ class Federation:
         if self.replica is not None:
             return Sharing(self.replica.coordinates.layout(self.replica.identity))
         return Sharing(self.adapter.layout, private_parts(self.config, self.strategy))
+
+    @cached_property
+    def sent(self) -> Sent:
+        """Which values of what is shared the client of a plan sends."""
+        return Sent(self.sharing.shared, None if self.pruner is None else self.pruner.units)
 
     @property
     def start(self) -> FloatArray:

@@ -14,11 +14,11 @@ from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_serv
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.arm_costs import ArmCosts
 from fedpeft.simulation.clock import VirtualClock
+from fedpeft.simulation.codecs import planned_bytes
 from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.fleet import Fleet
-from fedpeft.simulation.pruning import partial_bytes
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -69,7 +69,7 @@ def _run(
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
 
     def sent_bytes(plan: Plan) -> int:
-        return partial_bytes(federation, plan.mask, plan.codec) if plan.mask else costs.update_bytes(plan.codec)
+        return planned_bytes(federation, plan) if plan.mask or plan.frozen else costs.update_bytes(plan.codec)
 
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]

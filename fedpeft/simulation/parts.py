@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.freeze import freeze
+from fedpeft.adapters.sharing import Sharing
 from fedpeft.config import RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, PluginError
+from fedpeft.pruning.sent import Sent
 from fedpeft.registry import build
 from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.pruning import pruning_notes
@@ -32,13 +35,22 @@ def frozen_parts(config: RunConfig, strategy: Strategy) -> list[str]:
     return list(dict.fromkeys([*strategy.frozen, *config.adapter.frozen]))
 
 
+def turns_of(config: RunConfig, strategy: Strategy) -> Counter[tuple[str, ...]]:
+    """How many rounds of a run freeze which parts of names; mostly all of them none."""
+    return Counter(tuple(strategy.frozen_in(number)) for number in range(1, config.run.rounds + 1))
+
+
 def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> FlatAdapter:
     """The adapter without its frozen tensors; it takes the place of the given one.
 
     Raises:
-        ModelError: a part that no tensor has, or nothing is left to train.
+        ModelError: a part that no tensor has, or nothing is left to train, in some round.
     """
-    return freeze(adapter, frozen_parts(config, strategy))
+    adapter = freeze(adapter, frozen_parts(config, strategy))
+    turns = turns_of(config, strategy)
+    if any(turns):
+        Sent(Sharing(adapter.layout, private_parts(config, strategy)).shared).check(turns)
+    return adapter
 
 
 def check_halves(config: RunConfig, strategy: Strategy) -> None:
@@ -51,6 +63,7 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
     """
     settle_objective(strategy)
     rule_of(config, strategy)
+    _check_turns(config, strategy)
     objective = build("objective", strategy.objective, strategy.objective_params)
     half = half_of(objective)
     for what, ours, theirs in (
@@ -85,6 +98,28 @@ def check_halves(config: RunConfig, strategy: Strategy) -> None:
             code="config.rank-frozen",
             allowed="one rank for all clients, adapter.rank",
             remedy="remove devices.rank, or freeze nothing",
+        )
+
+
+def _check_turns(config: RunConfig, strategy: Strategy) -> None:
+    """Refuse rounds that freeze tensors where something else needs all of them in every round."""
+    if not any(turns_of(config, strategy)):
+        return
+    kind = type(strategy).__name__
+    if not strategy.partial:
+        raise PluginError(
+            f"strategy {kind} freezes tensors in some rounds (frozen_in), and does not fold updates of some values",
+            code="plugin.turns",
+            allowed="partial = True, and an `accept` that honours `Update.held`",
+            remedy="derive it from FedAvg, which does, or freeze nothing",
+        )
+    if config.zeroth is not None:
+        raise ConfigError(
+            f'strategy.name = "{config.strategy.name}" contradicts the table [zeroth]: a direction moves all values, '
+            "and this strategy freezes some of them in turns",
+            code="config.zeroth-strategy",
+            allowed="strategies that train everything in every round, e.g. fedavg",
+            remedy='set strategy.name = "fedavg", or remove [zeroth]',
         )
 
 

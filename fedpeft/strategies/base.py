@@ -67,6 +67,14 @@ class Strategy(ABC):
     frozen: Sequence[str] = ()
     """Parts of tensors' names: those tensors keep the initial value that both sides derive, and never travel."""
 
+    def frozen_in(self, round_number: int) -> Sequence[str]:
+        """Parts of tensors' names, e.g. `lora_A`: those are neither trained nor sent in this round; here none.
+
+        It depends on the round's number alone, from 1. One that freezes anything must be `partial`: updates bring
+        what moved, and with late or stale ones it is not the same of all.
+        """
+        return ()
+
     def meet(self, clients: int) -> None:  # noqa: B027 (most strategies have no use for it)
         """Be told, before each `begin`, how many clients take part in the run; here it is not asked for."""
 

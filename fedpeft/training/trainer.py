@@ -21,6 +21,7 @@ from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
 from fedpeft.pruning.scoring import Scoring
+from fedpeft.pruning.sent import places_of
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import load
 from fedpeft.training.objectives import Objective
@@ -40,6 +41,7 @@ class TrainingJob:
     received: Mapping[str, FloatArray] = field(default_factory=dict)  # for the client half, each of shape (d,)
     memory: Mapping[str, FloatArray] = field(default_factory=dict)  # the client half's own, each of shape (d,)
     scoring: Scoring | None = None  # told of every gradient, where heads and channels are scored
+    frozen: npt.NDArray[np.bool_] | None = None  # which values do not move, shape (d,), as the trainer read in the plan
 
 
 SCALARS = "zeroth.scalars"
@@ -69,12 +71,16 @@ class Trainer(Protocol):
         """Train every job; one result a job, in the order of the jobs. A client's fault never ends the others' work."""
 
 
-def at_rank(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
-    """The job as a client of its rank does it: from a start that is cut to that rank, as is what came with it."""
-    start = truncate(job.start, adapter.layout, job.plan.rank)
+def as_planned(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
+    """The job as a trainer of this adapter does it: start, and what came with it, cut to the plan's rank; and which
+    values its round freezes."""
+    plan, layout = job.plan, adapter.layout
+    if plan.frozen:
+        job = replace(job, frozen=places_of(layout, plan.frozen))
+    start = truncate(job.start, layout, plan.rank)
     if start is job.start:
         return job
-    received = {name: truncate(vector, adapter.layout, job.plan.rank) for name, vector in job.received.items()}
+    received = {name: truncate(vector, layout, plan.rank) for name, vector in job.received.items()}
     return replace(job, start=start, received=received)
 
 
@@ -157,12 +163,12 @@ class SequentialTrainer:
                 yield TrainingResult(job.plan, fault=fault)
 
     def _train(self, job: TrainingJob) -> TrainingResult:
-        job = at_rank(job, self.adapter)
+        job = as_planned(job, self.adapter)
         plan, adapter = job.plan, self.adapter
         began = time.perf_counter()
         adapter.set(job.start)
         prepared = self._prepare(job.start)
-        objective = open_objective(plan, job.received, job.memory, adapter.theta)
+        objective = open_objective(plan, job.received, job.memory, adapter.theta, job.frozen)
         watched: Any = objective if job.scoring is None else job.scoring.watching(objective)
         optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
         start = adapter.theta.clone()

@@ -69,7 +69,7 @@ class Header(_message.Message):
     def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., client: _Optional[str] = ..., codec: _Optional[str] = ..., digest: _Optional[bytes] = ..., version: _Optional[int] = ..., base: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., memory: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective", "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary", "pruning", "mask", "importance")
+    __slots__ = ("seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective", "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary", "pruning", "mask", "importance", "frozen")
     class ObjectiveParamsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class Plan(_message.Message):
     PRUNING_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
     IMPORTANCE_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     seed: int
     steps: int
     batch_size: int
@@ -113,7 +114,8 @@ class Plan(_message.Message):
     pruning: float
     mask: bytes
     importance: str
-    def __init__(self, seed: _Optional[int] = ..., steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., optimizer: _Optional[str] = ..., objective: _Optional[str] = ..., objective_params: _Optional[_Mapping[str, float]] = ..., rank: _Optional[int] = ..., codec: _Optional[str] = ..., version: _Optional[int] = ..., feedback: _Optional[int] = ..., layout: _Optional[str] = ..., auxiliary: _Optional[str] = ..., pruning: _Optional[float] = ..., mask: _Optional[bytes] = ..., importance: _Optional[str] = ...) -> None: ...
+    frozen: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, seed: _Optional[int] = ..., steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., weight_decay: _Optional[float] = ..., max_grad_norm: _Optional[float] = ..., optimizer: _Optional[str] = ..., objective: _Optional[str] = ..., objective_params: _Optional[_Mapping[str, float]] = ..., rank: _Optional[int] = ..., codec: _Optional[str] = ..., version: _Optional[int] = ..., feedback: _Optional[int] = ..., layout: _Optional[str] = ..., auxiliary: _Optional[str] = ..., pruning: _Optional[float] = ..., mask: _Optional[bytes] = ..., importance: _Optional[str] = ..., frozen: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Info(_message.Message):
     __slots__ = ("client", "node", "examples", "device", "memory_mb", "versions", "codecs", "objectives", "layout")

@@ -250,12 +250,13 @@ def _plan_to_wire(plan: Plan) -> pb.Plan:
         pruning=plan.pruning,
         mask=plan.mask,
         importance=plan.importance,
+        frozen=plan.frozen,
     )
 
 
 def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) -> Plan:
     plan = header.plan
-    names = (plan.optimizer, plan.objective, plan.codec, plan.layout, plan.auxiliary, plan.importance)
+    names = (plan.optimizer, plan.objective, plan.codec, plan.layout, plan.auxiliary, plan.importance, *plan.frozen)
     _check_names(names, limits.max_name)
     _check_metrics(plan.objective_params, limits)
     for name in ("learning_rate", "weight_decay", "max_grad_norm"):
@@ -290,6 +291,7 @@ def _plan_from_wire(header: pb.Header, client: ClientId, limits: FrameLimits) ->
         pruning=plan.pruning,
         mask=plan.mask,
         importance=plan.importance,
+        frozen=tuple(plan.frozen),
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fedpeft.adapters import FlatAdapter, build_adapter
-from fedpeft.adapters.flat import canonical_name, make_layout
+from fedpeft.adapters.flat import canonical_name
 from fedpeft.errors import ModelError
+from fedpeft.layouts import make_layout
 
 
 def network():

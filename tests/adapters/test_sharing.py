@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fedpeft.adapters import build_adapter
-from fedpeft.adapters.flat import make_layout
 from fedpeft.adapters.freeze import freeze
-from fedpeft.adapters.sharing import Sharing, named
+from fedpeft.adapters.sharing import Sharing
 from fedpeft.errors import ModelError
+from fedpeft.layouts import make_layout, named
 
 LAYOUT = make_layout(
     {

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedpeft.adapters.flat import make_layout
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.client import Agent, ClientMemory, ClientStore, Home
 from fedpeft.codecs.broadcast import encode_difference, zero_codes
 from fedpeft.codecs.int8 import Int8
 from fedpeft.evaluation import Evaluation
+from fedpeft.layouts import make_layout
 from fedpeft.training import TrainingResult
 from fedpeft.types import Plan
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, decode_frame, encode_frame

@@ -41,6 +41,7 @@ STRATEGIES = [
     Entry("scaffold", {"learning_rate": 0.5}),
     Entry("fedsa"),
     Entry("ffa"),
+    Entry("rolora"),
     Entry("median", about=KEEPS),
     Entry("trimmed-mean", {"share": 0.1}, KEEPS),
     Entry("sign-vote", about={"settles": False}),

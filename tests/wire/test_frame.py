@@ -47,6 +47,7 @@ PLAN = Plan(
     pruning=0.3,
     mask=b"\xf0\x0f",
     importance="lora-gradient",
+    frozen=("lora_A", "encoder.layer.0"),
 )
 INFO = ClientInfo(
     client=ClientId("c07"),

@@ -53,7 +53,7 @@ def test_numbers_are_for_ever():
         enumerate(
             ["seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective",
              "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary", "pruning", "mask",
-             "importance"],
+             "importance", "frozen"],
             start=1,
         )
     )  # fmt: skip

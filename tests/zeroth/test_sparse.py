@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpeft.adapters.flat import make_layout
+from fedpeft.layouts import make_layout
 from fedpeft.zeroth.fresh import FreshPool
 from fedpeft.zeroth.hadamard import HadamardPool
 from fedpeft.zeroth.sparse import SparsePool, smallest

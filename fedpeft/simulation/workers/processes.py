@@ -307,7 +307,8 @@ def _plain(plan: Plan) -> dict[str, Any]:
 
 
 def _plan(plain: dict[str, Any]) -> Plan:
-    return Plan(**(plain | {"client": ClientId(plain["client"]), "mask": bytes.fromhex(plain["mask"])}))
+    own = {"client": ClientId(plain["client"]), "mask": bytes.fromhex(plain["mask"]), "frozen": tuple(plain["frozen"])}
+    return Plan(**(plain | own))
 
 
 def _raw(vector: FloatArray) -> memoryview:

@@ -21,7 +21,7 @@ from fedpeft.training.batched.seat import Seat
 from fedpeft.training.batched.seating import PreparedStarts, seated
 from fedpeft.training.objectives.open import vectors_held
 from fedpeft.training.task import Task
-from fedpeft.training.trainer import TrainingJob, TrainingResult, at_rank, clip_gradients
+from fedpeft.training.trainer import TrainingJob, TrainingResult, as_planned, clip_gradients
 from fedpeft.types import FloatArray
 
 _STATE, _PASS = 3, 2
@@ -83,7 +83,7 @@ class BatchedTrainer:
 
     def _sit(self, order: int, job: TrainingJob) -> Seat:
         began = time.perf_counter()
-        job = at_rank(job, self.adapter)
+        job = as_planned(job, self.adapter)
         seat = Seat(order, job, self.task, self._prepared.of(job.start), self.adapter.theta.device)
         seat.fetch()
         seat.seconds = time.perf_counter() - began

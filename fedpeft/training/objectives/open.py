@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedpeft.registry import build
 from fedpeft.training.objectives import Objective, half_of
+from fedpeft.training.objectives.frozen import Frozen
 from fedpeft.training.objectives.plain import Plain
 from fedpeft.types import FloatArray, Plan
 
 
 def open_objective(
-    plan: Plan, received: Mapping[str, FloatArray], memory: Mapping[str, FloatArray], like: torch.Tensor
+    plan: Plan,
+    received: Mapping[str, FloatArray],
+    memory: Mapping[str, FloatArray],
+    like: torch.Tensor,
+    frozen: npt.NDArray[np.bool_] | None = None,
 ) -> Objective:
     """The objective of a plan, ready for its first step.
 
@@ -23,6 +29,7 @@ def open_objective(
         received: vectors that came with the broadcast, shape (d,).
         memory: of the client, shape (d,).
         like: θ, shape (d,): the device and size of the vectors that are not there, which are zero.
+        frozen: which values are not to move, shape (d,); None: all may.
 
     Raises:
         PluginError: there is none of that name, or it refuses its parameters.
@@ -31,12 +38,12 @@ def open_objective(
     half = half_of(objective)
     if half is not None:
         half.begin(_tensors(half.receives, received, like), _tensors(half.remembers, memory, like))
-    return objective
+    return objective if frozen is None else Frozen(objective, torch.from_numpy(frozen).to(like.device))
 
 
 def sent_by(objective: Objective, steps: int) -> dict[str, FloatArray]:
     """What a client half sends after so many steps, each of shape (d,); of any other objective nothing."""
-    half = half_of(objective)
+    half = half_of(objective.objective if isinstance(objective, Frozen) else objective)
     if half is None:
         return {}
     return {name: vector.cpu().numpy() for name, vector in half.finish(steps).items()}
@@ -50,7 +57,7 @@ def vectors_held(plan: Plan) -> int:
     """
     objective = build("objective", plan.objective, plan.objective_params)
     if isinstance(objective, Plain):
-        return 0
+        return int(bool(plan.frozen))
     half = half_of(objective)
     if half is None:
         return 1  # the start of the round

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpeft.adapters.flat import make_layout
+from fedpeft.layouts import make_layout
 from fedpeft.randomness.directions import packed
 from fedpeft.registry import build
 from fedpeft.training.zeroth import walk
