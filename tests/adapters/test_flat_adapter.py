@@ -1,7 +1,5 @@
 """θ is one vector, and the model's parameters are views into it, whatever happens to either."""
 
-import hashlib
-
 import numpy as np
 import peft
 import pytest
@@ -10,7 +8,6 @@ import torch
 from fedpeft.adapters import FlatAdapter, build_adapter
 from fedpeft.adapters.flat import canonical_name
 from fedpeft.errors import ModelError
-from fedpeft.layouts import make_layout
 
 
 def network():
@@ -40,14 +37,6 @@ def test_tensors_lie_in_name_order_without_gaps(adapter):
     assert [tensor.shape for tensor in adapter.layout.tensors] == [(2, 6), (5, 2), (2, 5), (4, 2)]
     assert [tensor.offset for tensor in adapter.layout.tensors] == [0, 12, 22, 32]
     assert adapter.layout.size == 40
-
-
-def test_the_digest_depends_on_names_and_shapes_only():
-    layout = make_layout({"b": (2,), "a": (1, 3)})
-    assert layout.digest == hashlib.sha256(b"a:1,3;b:2;").hexdigest()
-    assert layout == make_layout({"a": (1, 3), "b": (2,)})
-    assert layout.digest != make_layout({"a": (3, 1), "b": (2,)}).digest
-    assert layout.digest != make_layout({"a": (1, 3), "c": (2,)}).digest
 
 
 def test_what_is_set_is_what_the_model_computes_with(adapter):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quadratic import CLIENTS, OPTIMUM, committed, run_quadratic
+from quadratic import CLIENTS, OPTIMUM, D, committed, run_quadratic
 from tiny import Stop, stop_at
 
 from fedpeft.errors import PluginError
@@ -18,7 +18,8 @@ PAGE = Path(__file__).parents[2] / "strategies" / "CLIENT_HALVES.md"
 
 @pytest.fixture
 def feddyn(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    turns, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert "HeadLater" in turns
     (tmp_path / "feddyn.py").write_text(code, encoding="utf-8")
     return lambda: build("strategy", "feddyn.py:FedDyn", {"alpha": 1.0}, relative_to=tmp_path)
 
@@ -68,5 +69,20 @@ def test_halves_that_are_not_made_for_each_other_are_refused_before_the_run(tmp_
 
 def test_the_strategies_of_its_table_are_built_in():
     named = re.findall(r'`strategy\.name = "(\w+)"`', PAGE.read_text(encoding="utf-8"))
-    assert set(named) == {"scaffold", "fedsa", "ffa"}
+    assert set(named) == {"scaffold", "fedsa", "ffa", "rolora"}
     assert set(named) <= set(BUILTIN["strategy"])
+
+
+@pytest.mark.slow
+def test_its_strategy_that_takes_turns_leaves_the_head_alone_until_its_turn(tmp_path):
+    turns, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "later.py").write_text(
+        turns.replace('("classifier",) if round_number < 6', '("head",) if round_number < 2')
+    )
+    strategy = build("strategy", "later.py:HeadLater", {}, relative_to=tmp_path)
+    run_quadratic(tmp_path / "one", strategy, rounds=1)
+    theta = committed(tmp_path / "one")["theta"]
+    assert not theta[: D // 2].any()
+    assert theta[D // 2 :].all()
+    run_quadratic(tmp_path / "two", strategy, rounds=2)
+    assert committed(tmp_path / "two")["theta"].all()
