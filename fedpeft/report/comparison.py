@@ -1,4 +1,4 @@
-"""Several runs on one HTML page: curves of each metric over rounds and over bytes, and a table.
+"""Several runs on one HTML page: curves of each metric over rounds, bytes, seconds and passes, and a table.
 
 groups (`fedpeft.report.seeds`) + their journals ──> a line a group, its mean over seeds, with the 95 % interval as bars
 """
@@ -41,6 +41,7 @@ class Point:
     round: int
     uplink: float  # bytes of all clients' frames up to it, mean over the runs
     seconds: float  # of the rounds up to it, on the coordinator's clock, mean over the runs
+    passes: float  # of examples through the model up to it, as `RunPlan.step_passes` counts, mean over the runs
     value: MeanInterval
 
 
@@ -67,6 +68,12 @@ AXES = (
         "seconds of the rounds so far, on the coordinator's clock",
         "over the time of the rounds; a simulation's clock is virtual",
         lambda point: point.seconds,
+    ),
+    Axis(
+        "passes",
+        "thousand passes of an example through the model",
+        "over what all clients had computed: a pass backward counts as one, or as two where all weights are trained",
+        lambda point: point.passes / 1e3,
     ),
 )
 
@@ -107,8 +114,10 @@ def curve(runs: Sequence[History], metric: str) -> list[Point]:
     for number in sorted(shared):
         row = mean_interval([one[number] for one in values])
         assert row is not None
-        uplink, seconds = (sum(of(run, number) for run in runs) / len(runs) for of in (_uplink, _seconds))
-        found.append(Point(number, uplink, seconds, row))
+        uplink, seconds, passes = (
+            sum(of(run, number) for run in runs) / len(runs) for of in (_uplink, _seconds, _passes)
+        )
+        found.append(Point(number, uplink, seconds, passes, row))
     return found
 
 
@@ -123,6 +132,10 @@ def _uplink(run: History, number: int) -> float:
 
 def _seconds(run: History, number: int) -> float:
     return sum(row.seconds for row in run.rounds if row.round <= number)
+
+
+def _passes(run: History, number: int) -> float:
+    return float(run.step_passes * sum(row.steps for row in run.rounds if row.round <= number))
 
 
 def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[str, Figure]) -> Iterator[str]:
@@ -142,6 +155,8 @@ def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[s
         for axis in AXES:
             if axis.name == "seconds" and not any(point.seconds for _, points in curves for point in points):
                 continue  # a clock on which nothing took any time
+            if axis.name == "passes" and not all(any(point.passes for point in points) for _, points in curves):
+                continue  # a run of an older version, which did not tell
             drawn[f"{metric}-{axis.name}"] = plot = _plot(curves, metric, axis)
             yield plot_box(f"{metric}-{axis.name}", plot, axis.caption)
         yield "</div></section>"

@@ -51,6 +51,7 @@ class Reply:
     weight: float  # examples
     loss_first: float | None
     loss_last: float | None
+    steps: int = 0  # of its optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class RoundRow:
     staleness_max: int | None = None
     owed: float | None = None  # ‖θ − broadcast‖ / ‖θ − θ_0‖ after it; None: the downlink is not by steps
     mixing: Mapping[str, float] | None = None  # what mixing LoRA factors cost, by MIXING's names; None: no rule
+    steps: int = 0  # of optimizers, behind its updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class History:
     forms: tuple[FormCount, ...] = ()  # of what zeroth-order clients were sent of the model
     spreads: dict[int, dict[str, Spread]] = field(default_factory=dict)  # round -> metric -> over the clients
     sessions: int = 0
+    step_passes: int = 0  # see `RunPlan`
 
     @property
     def tests(self) -> list[Evaluated]:
@@ -112,12 +115,14 @@ def read_history(events: Sequence[Event]) -> History:
     """
     history = History(participation=participation(events), forms=form_counts(events))
     pending: list[Reply] = []
+    planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}  # steps
     for event in events:
         payload = event.payload
         match event.kind:
             case EventKind.RUN_STARTED:
                 history.sessions += 1
                 pending.clear()
+                history.step_passes = (payload.get("plan") or {}).get("step_passes", 0)
                 if payload.get("resumed"):
                     history.incidents.append(_incident(event, "resumed", "the run went on after an interruption"))
             case EventKind.HELLO if event.client is not None:
@@ -137,6 +142,8 @@ def read_history(events: Sequence[Event]) -> History:
                 history.spreads[event.round or 0] = {
                     name: Spread.from_payload(spread) for name, spread in payload["clients"].items()
                 }
+            case EventKind.ASKED:
+                planned[event.round, event.attempt, event.client] = payload["steps"]
             case EventKind.ACCEPTED if event.client is not None:
                 pending.append(
                     Reply(
@@ -147,12 +154,13 @@ def read_history(events: Sequence[Event]) -> History:
                         payload["weight"],
                         payload.get("loss_first"),
                         payload.get("loss_last"),
+                        planned.pop((event.round, event.attempt, event.client), 0),
                     )
                 )
             case EventKind.COMMITTED:
                 history.replies += pending
+                history.rounds.append(replace(_row(event), steps=sum(reply.steps for reply in pending)))
                 pending.clear()
-                history.rounds.append(_row(event))
                 history.incidents += [
                     Incident(event.at, event.round, event.attempt, client, "outlying", OUTLYING)
                     for client in payload.get("outlying", ())

@@ -77,6 +77,7 @@ class RunPlan:
     notes: tuple[str, ...] = ()
     data_split: DataSplit | None = None  # of the training examples; None where the run was given data sets of its own
     oracle: Mapping[str, OracleArm] = field(default_factory=dict)  # by device class; empty where nobody knows
+    step_passes: int = 0  # examples passed through the model in a client's step, as `step_passes` counts; 0: not told
     buffer: int = 0  # asynchronous: updates that make a round, while `ask` clients train at any time; 0: synchronous
 
     @property

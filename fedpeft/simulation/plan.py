@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedpeft.adapters.configure import unused
+from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.report.summary import DevicePlan, RunPlan
@@ -14,6 +15,7 @@ from fedpeft.simulation.parts import part_notes
 from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.pruning import pruned_memory
 from fedpeft.simulation.workers import worker_count
+from fedpeft.simulation.zeroth import looks
 
 
 def evaluation_notes(federation: Federation) -> list[str]:
@@ -38,6 +40,18 @@ def evaluation_notes(federation: Federation) -> list[str]:
             remedy="set evaluation.clients_every, or remove evaluation." + key,
         )
     return ["the best round is chosen by the clients' mean, weighted by their examples"]
+
+
+def step_passes(config: RunConfig) -> int:
+    """Examples that a client's step passes through the model.
+
+    A pass forward counts as one. So does one backward through a frozen base, where every product has the gradient of
+    its input alone to make; with all weights trained (`full`) it counts as two. Computing blocks again counts as one.
+    """
+    if config.zeroth is not None:
+        return config.local.batch_size * looks(config)
+    backward = 2 if config.adapter.type == "full" else 1
+    return config.local.batch_size * (1 + backward + config.local.checkpointing)
 
 
 def make_plan(federation: Federation) -> RunPlan:
@@ -82,6 +96,7 @@ def make_plan(federation: Federation) -> RunPlan:
         broadcast_bytes=broadcast_bytes(federation),
         full_model_bytes=4 * federation.base_parameters,
         example_passes=federation.example_passes(),
+        step_passes=step_passes(federation.config),
         labels=federation.labels,
         test_examples=len(federation.test),
         arithmetic=federation.arithmetic,

@@ -208,6 +208,13 @@ def step_looks(config: RunConfig) -> tuple[int, int]:
     return held(config, make_settings(config).estimator.directions)
 
 
+def looks(config: RunConfig) -> int:
+    """Forward passes of a batch that a step of a zeroth-order run takes; one with tangents counts twice."""
+    settings = make_settings(config)
+    estimated = 2 * settings.estimator.directions if settings.slopes else len(settings.estimator.points)
+    return estimated + len(MULTIPLES) * settings.conservative
+
+
 def zeroth_notes(federation: Federation) -> list[str]:
     """What a person should know of a zeroth-order run before it begins."""
     config = federation.config

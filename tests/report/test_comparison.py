@@ -14,10 +14,10 @@ from fedpeft.report.seeds import differences, group_runs
 from fedpeft.report.summary import summarise
 
 
-def history(values, sent=100):
+def history(values, sent=100, step_passes=0):
     """A run whose accuracy after each round is given."""
-    found = History()
-    found.rounds = [RoundRow(n, 4, 1.0, {"frame_up": sent}) for n in range(1, len(values))]
+    found = History(step_passes=step_passes)
+    found.rounds = [RoundRow(n, 4, 1.0, {"frame_up": sent}, steps=12) for n in range(1, len(values))]
     found.evaluated = [Evaluated(n, "test", v, 1.0, 50, {"accuracy": v}) for n, v in enumerate(values)]
     return found
 
@@ -48,6 +48,11 @@ def test_bytes_are_those_sent_until_then():
     assert [point.uplink for point in points] == [0, 20, 40]
 
 
+def test_passes_are_those_of_the_steps_until_then():
+    points = curve([history([0, 0, 0], step_passes=32), history([0, 0, 0], step_passes=64)], "accuracy")
+    assert [point.passes for point in points] == [0, 12 * 48, 24 * 48]
+
+
 def test_differences_are_paired_by_seed(tmp_path):
     first, second = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1", "b-seed2")
     (found,) = differences([first, second])
@@ -68,6 +73,7 @@ def test_the_page_holds_a_line_for_each_group(tmp_path):
     page = write_comparison(tmp_path / "page.html", groups).read_text()
     data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     figures = json.loads(data[1])
+    assert "accuracy-passes" not in figures  # these runs do not tell how much a step computes
     over_rounds = figures["accuracy-rounds"]["data"]
     assert [trace["name"] for trace in over_rounds] == ["a", "b<i>"]
     with Journal.read(tmp_path / "a-seed1") as journal:
