@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 from fedpeft.errors import ModelError, closest
-from fedpeft.types import Layout, TensorSpec
+from fedpeft.types import LORA_A, LORA_B, Layout, TensorSpec
 
 
 def make_layout(shapes: dict[str, tuple[int, ...]]) -> Layout:
@@ -55,3 +55,22 @@ def named(layout: Layout, parts: Sequence[str], key: str) -> set[str]:
             )
         found |= own
     return found
+
+
+def without_merged(layout: Layout, merged: int) -> Layout:
+    """The layout of the same tensors without the last `merged` components of every LoRA layer."""
+    shapes = {}
+    for tensor in layout.tensors:
+        axis = axis_of(tensor) if merged else None
+        shape = list(tensor.shape)
+        if axis is not None:
+            shape[axis] -= merged
+        shapes[tensor.name] = tuple(shape)
+    return make_layout(shapes)
+
+
+def axis_of(tensor: TensorSpec) -> int | None:
+    """The axis of a LoRA factor that its components lie on; None: it is none."""
+    if tensor.name.endswith(LORA_A):
+        return 0
+    return 1 if tensor.name.endswith(LORA_B) else None

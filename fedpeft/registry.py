@@ -82,6 +82,8 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "hetlora": "fedpeft.aggregation.rules.hetlora:HetLoRA",
         "flexlora": "fedpeft.aggregation.rules.flexlora:FlexLoRA",
         "lora-fair": "fedpeft.aggregation.rules.lora_fair:LoraFair",
+        "fedex": "fedpeft.aggregation.rules.fedex:FedEx",
+        "flora": "fedpeft.aggregation.rules.flora:FLoRA",
         "exact-mix": "fedpeft.aggregation.rules.exact_mix:ExactMix",
     },
     "codec": {

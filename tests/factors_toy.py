@@ -17,6 +17,7 @@ from fedpeft.aggregation.factors import Factors
 from fedpeft.aggregation.lora import lora_layers
 from fedpeft.aggregation.rules import Rule
 from fedpeft.layouts import make_layout
+from fedpeft.pruning.sent import still_places
 from fedpeft.registry import build
 from fedpeft.server.mixing import Mixing, MixingSettings
 from fedpeft.strategies import FedAvg, Strategy
@@ -48,10 +49,11 @@ class Toy:
         trained: bool = True,
         inner: Strategy | None = None,
         downlink: Callable[[FloatArray], FloatArray] = lambda theta: theta,
+        merged: int = 0,
     ) -> None:
         self.layout = toy_layout()
         self.layers = lora_layers(self.layout, {"wide": 2.0, "high": 0.5})
-        self.ranks = list(ranks)
+        self.ranks, self.merged = list(ranks), merged
         rng = np.random.default_rng(7)
         self.initial = np.zeros(self.layout.size, dtype=np.float32)
         for layer in self.layers:
@@ -62,7 +64,7 @@ class Toy:
             self.theta = (self.initial + 0.3 * rng.standard_normal(self.layout.size)).astype(np.float32)
         self.downlink = downlink
         cuts = tuple(sorted({rank for rank in ranks if rank < RANK}))
-        settings = MixingSettings(rule, self.layers, cuts)
+        settings = MixingSettings(rule, self.layers, cuts, merged)
         self.mixing = Mixing(inner or FedAvg(), settings, self.initial, lambda: downlink(self.theta))
 
     def updates(self, number: int, size: float = 0.1) -> list[Update]:
@@ -72,6 +74,7 @@ class Toy:
             rng = np.random.default_rng([number, client])
             delta = (size * rng.standard_normal(self.layout.size)).astype(np.float32)
             name = ClientId(f"c{client:02d}")
+            delta[still_places(self.layout, (), self.merged)] = 0
             found.append(Update(name, number, truncate(delta, self.layout, rank), 10.0 * (client + 1)))
         return found
 
@@ -98,7 +101,7 @@ class Toy:
         total = sum(update.weight for update in updates)
         found = 0.0
         for update in updates:
-            start = truncate(sent, self.layout, self.ranks[int(update.client[1:])])
+            start = truncate(sent, self.layout, self.ranks[int(update.client[1:])], self.merged)
             moved = self.product(start + update.delta, layer) - self.product(start, layer)
             found = found + update.weight / total * moved
         return found

@@ -86,6 +86,8 @@ def peft_config(
     for key, value in table.params.items():
         _check_key(table, key, names)
         settings[key] = _checked(table, kind, key, value)
+    if table.merged:
+        _make_room(settings, table)
     if "target_modules" in names and "target_modules" not in settings and table.type not in OWN_TARGETS:
         settings["target_modules"] = LORA_DEFAULTS["target_modules"]
     if "exclude_modules" in names:
@@ -114,6 +116,14 @@ def peft_config(
             code="adapter.refused",
             remedy="correct the [adapter] table",
         ) from error
+
+
+def _make_room(settings: dict[str, Any], table: AdapterTable) -> None:
+    """More components, and the same scaling: α/r, or α/√r."""
+    rank, power = settings["r"], 0.5 if table.type == "rslora" else 1.0
+    settings["r"] = rank + table.merged
+    alpha = settings["lora_alpha"] * (settings["r"] / rank) ** power
+    settings["lora_alpha"] = int(alpha) if float(alpha).is_integer() else alpha
 
 
 def unused(table: AdapterTable) -> list[str]:

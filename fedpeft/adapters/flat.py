@@ -47,6 +47,7 @@ class FlatAdapter:
         theta: fp32 tensor of shape (d,); the parameters are views into it.
         gradient: fp32 tensor of shape (d,); the parameters' `.grad` are views into it, so zero it, never replace it.
         parameters: the trainable parameters by canonical name, in the layout's order.
+        merged: components of every LoRA layer, its last, that trainers leave as they are; 0 unless set.
 
     Raises:
         ModelError: the model has nothing to train, or two trainable tensors end up under one name.
@@ -55,6 +56,7 @@ class FlatAdapter:
     def __init__(self, model: Any) -> None:
         compute_in_fp32(model)
         self.model = model
+        self.merged = 0
         named = _trainable(model)
         if not named:
             raise ModelError(

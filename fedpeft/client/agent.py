@@ -35,7 +35,7 @@ from fedpeft.codecs.downlink import Downlink
 from fedpeft.errors import ClientFault, ModelError, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
-from fedpeft.pruning.sent import Sent, places_of
+from fedpeft.pruning.sent import Sent, still_places
 from fedpeft.pruning.units import Units
 from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
@@ -85,6 +85,7 @@ class Agent:
         optimizers: the registry kind of what plans name as their optimizer.
         begin_from: of a zeroth-order run: told coefficients and the checkpoint that they name, before `evaluate`.
         units: heads and channels of the model, where plans may do without some; None: they may not.
+        merged: components of every LoRA layer, its last, that nobody trains.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Agent:
         optimizers: Kind = "optimizer",
         begin_from: Callable[[FloatArray, FloatArray], None] | None = None,
         units: Units | None = None,
+        merged: int = 0,
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -116,7 +118,7 @@ class Agent:
         if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
             self.checkpoints = Checkpoints(downlink, begin_from)
         self.units = units
-        self.sent = Sent(layout, units)
+        self.sent = Sent(layout, units, merged)
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
     def handle(self, client: ClientId, data: bytes) -> bytes:
@@ -183,7 +185,8 @@ class Agent:
             else:  # after steps of the client's own, which stay here
                 work, delta, _ = self._trained(client, ahead)
                 checkpoint = work.job.received.get(CHECKPOINT)
-                theta = truncate(work.job.start, self.memory.sharing.whole, frame.plan.rank) + delta
+                whole, merged = self.memory.sharing.whole, self.sent.merged
+                theta = truncate(work.job.start, whole, frame.plan.rank, merged) + delta
             if self.checkpoints is not None and checkpoint is not None:
                 self.checkpoints.begin_from(theta, checkpoint)
             found = self.evaluate(theta, home.test)
@@ -242,8 +245,9 @@ class Agent:
                 remedy="lower local.learning_rate or look at this client's data",
             )
         delta: FloatArray = result.delta
-        if result.plan.frozen:  # a decay of weights knows of no turns
-            delta = np.where(places_of(self.memory.sharing.whole, result.plan.frozen), np.float32(0), delta)
+        if result.plan.frozen or self.sent.merged:  # a decay of weights knows of no turns
+            still = still_places(self.memory.sharing.whole, result.plan.frozen, self.sent.merged)
+            delta = np.where(still, np.float32(0), delta)
             result = replace(result, delta=delta)
         return work, delta, result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -49,6 +49,8 @@ class AdapterTable(Table):
     dropout: float | None = Field(None, ge=0, lt=1)  # lora: 0
     private: list[str] = Field(default_factory=list)  # parts of tensors' names, e.g. "lora_B": stay on each client
     frozen: list[str] = Field(default_factory=list)  # likewise, e.g. "lora_A": keep their seeded initial value
+    # beside `rank`: components of each LoRA layer that clients use and nobody trains, for what a rule merges
+    merged: Annotated[int, Field(ge=0)] = 0
     start: str | None = None  # a peft adapter's folder, relative to the run file: type, settings, values from there
 
     @model_validator(mode="before")
@@ -90,6 +92,7 @@ class AdapterTable(Table):
                 allowed="the key is for types of peft, e.g. lora",
                 remedy=f"remove adapter.{key}, or choose another type",
             )
+        self._check_merged()
         for key, value in self.params.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise Contradiction(
@@ -98,6 +101,17 @@ class AdapterTable(Table):
                     remedy=f"correct adapter.{key}",
                 )
         return self
+
+    def _check_merged(self) -> None:
+        """Components that nobody trains need layers of one rank, whose B begins at 0."""
+        against = [key for key in ("rank_pattern", "alpha_pattern", "init_lora_weights") if key in self.params]
+        if self.merged and (against or self.type not in ("lora", "rslora")):
+            what = f"adapter.{against[0]}" if against else f'adapter.type = "{self.type}"'
+            raise Contradiction(
+                f"merged = {self.merged} contradicts {what}: it needs layers of one rank that begin at 0",
+                allowed='adapter.type = "lora" or "rslora", as they are',
+                remedy=f"remove adapter.merged, or {what.split(' = ')[0]}",
+            )
 
     @property
     def params(self) -> dict[str, Any]:

@@ -81,6 +81,12 @@ class RunConfig(Table):
                 remedy="lower round.min_replies",
             )
         check_ranks(self.adapter, self.devices)
+        if self.adapter.merged and self.aggregation.rule is None:
+            raise Contradiction(
+                f"adapter.merged = {self.adapter.merged}, and no aggregation.rule that would put anything there",
+                allowed="aggregation.rule = fedex, flora or exact-mix",
+                remedy="name the rule, or remove adapter.merged",
+            )
         check_precision(self.model, self.adapter, self.local, self.engine)
         check_zeroth(self)
         check_scheduler(self)

@@ -109,7 +109,7 @@ class Coordinator:
             schedule=load_schedule(config),
             scheduling=Scheduling(config, settings.scheduling, journal) if settings.scheduling is not None else None,
             pruning=self.pruning,
-            reading=DeltaReading(settings.layout, units)
+            reading=DeltaReading(settings.layout, units, config.adapter.merged)
             if settings.scalars is None
             else ScalarReading(settings.scalars),
         )

@@ -39,6 +39,7 @@ class MixingSettings:
     rule: Rule
     layers: tuple[LoraLayer, ...]
     cuts: tuple[int, ...] = ()  # ranks of device classes
+    merged: int = 0  # components of each layer that nobody trains
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Mixing(Around):
         super().__init__(inner)
         self.asynchronous = False
         self.rule, self.layers, self.cuts = settings.rule, settings.layers, settings.cuts
+        self.merged = settings.merged
         self.initial = initial
         self.losses: Losses | None = None
         self._sent = sent
@@ -100,7 +102,8 @@ class Mixing(Around):
         """See `Strategy.accept`."""
         self.inner.accept(update, weight)
         rank = self._ranks[update.client]
-        self._replies[update.client] = _Reply(weight, tuple(layer.copy(update.delta, rank) for layer in self.layers))
+        deltas = tuple(layer.copy(update.delta, min(rank, layer.rank - self.merged)) for layer in self.layers)
+        self._replies[update.client] = _Reply(weight, deltas)
 
     def finish(self) -> FloatArray:
         """See `Strategy.finish`."""
@@ -118,7 +121,7 @@ class Mixing(Around):
                 continue  # nobody moved it: not one bit of it changes
             seeded = layer.read(self.initial).right
             state, start, stepped = (layer.read(vector) for vector in (theta, sent, after))
-            about = LayerRound(state, start, stepped, seeded, trained, cuts)
+            about = LayerRound(state, start, stepped, seeded, trained, cuts, self.merged)
             before = self._residuals.pop(index, None)
             mixed = self.rule.mix(about, before)
             layer.write(after, mixed.factors)

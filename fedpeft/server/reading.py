@@ -71,11 +71,12 @@ class DeltaReading:
     Args:
         layout: of the shared vector.
         units: of the model, where clients may be pruned: such a client sends the values that it holds, in order.
+        merged: components of every LoRA layer that nobody trains or sends.
     """
 
-    def __init__(self, layout: Layout, units: Units | None = None) -> None:
+    def __init__(self, layout: Layout, units: Units | None = None, merged: int = 0) -> None:
         self.size = layout.size
-        self.sent = Sent(layout, units)
+        self.sent = Sent(layout, units, merged)
         self.codecs = PlannedCodecs(self.sent)
 
     def published(self, version: int, vector: FloatArray, out: Collection[int]) -> None:

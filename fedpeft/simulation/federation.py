@@ -116,7 +116,8 @@ class Federation:
     @cached_property
     def sent(self) -> Sent:
         """Which values of what is shared the client of a plan sends."""
-        return Sent(self.sharing.shared, None if self.pruner is None else self.pruner.units)
+        units = None if self.pruner is None else self.pruner.units
+        return Sent(self.sharing.shared, units, self.config.adapter.merged)
 
     @property
     def start(self) -> FloatArray:

@@ -78,7 +78,7 @@ def mixing_settings(federation: Federation) -> MixingSettings | None:
             allowed="adapter.type = lora, rslora, pissa or dora",
             remedy="remove aggregation.rule, or train LoRA",
         )
-    return MixingSettings(rule, layers, tuple(sorted(_ranks_of(config))))
+    return MixingSettings(rule, layers, tuple(sorted(_ranks_of(config))), config.adapter.merged)
 
 
 def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
@@ -91,6 +91,11 @@ def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
         why = found[0] if found is not None else f'adapter.type = "{config.adapter.type}", which is no LoRA'
         return [f"ranks differ, and factors are averaged zero-padded, each by itself: {DEFAULT} does not go with {why}"]
     notes = [f"ranks differ: LoRA factors are mixed by {name} (aggregation.rule)"] if _ranks_differ(config) else []
+    if merged := config.adapter.merged:
+        notes.append(
+            f"each LoRA layer has {merged} components more that clients use and nobody trains (adapter.merged): "
+            f"{name} puts there what the trained ones cannot hold, and they travel down"
+        )
     if rule.turns_basis and codec != "fp32":
         lost = f'what codec.up = "{codec}" loses is not carried into a client\'s next update'
         notes.append(f"{name} turns the basis of the factors in every round: {lost}")
@@ -110,6 +115,10 @@ def _ranks_of(config: RunConfig) -> set[int]:
 def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, str, str] | None:
     """What stands against a rule: key and value, what is allowed, what to do; None: nothing."""
     rounds, named = config.round, f'strategy.name = "{config.strategy.name}"'
+    merged = config.adapter.merged
+    if rule.merges == ("no" if merged else "must"):
+        what = f"adapter.merged = {merged}: it " + ("has no use for them" if merged else "merges, and has nowhere to")
+        return what, "adapter.merged of 1 or more with fedex, flora or exact-mix; else 0", "correct adapter.merged"
     if is_pruned(config):
         what = "pruned clients, who hold parts of both factors: a product of parts is no part of the product"
         return what, "no devices.pruning and no scheduler.arms.pruning above 0", "remove one of the two"

@@ -190,4 +190,12 @@ def own_config(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfi
                 remedy=f'give "{section}" as a whole',
             )
         keys[last or section] = value
-    return parse_config(tables, origin="fedpeft.simulate")
+    config = parse_config(tables, origin="fedpeft.simulate")
+    if config.adapter.merged:
+        raise ConfigError(
+            f'options["adapter.merged"] = {config.adapter.merged}: the adapter is the one that was passed',
+            code="config.merged",
+            allowed="adapter.merged in a run file",
+            remedy="write a run file (`fedpeft.run`), or leave it out",
+        )
+    return config

@@ -47,6 +47,7 @@ def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> Flat
         ModelError: a part that no tensor has, or nothing is left to train, in some round.
     """
     adapter = freeze(adapter, frozen_parts(config, strategy))
+    adapter.merged = config.adapter.merged
     turns = turns_of(config, strategy)
     if any(turns):
         Sent(Sharing(adapter.layout, private_parts(config, strategy)).shared).check(turns)

@@ -6,6 +6,7 @@ from fedpeft.adapters.configure import unused
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
+from fedpeft.layouts import without_merged
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
 from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
@@ -56,7 +57,8 @@ def step_passes(config: RunConfig) -> int:
 
 def make_plan(federation: Federation) -> RunPlan:
     """Count, and measure one training step's memory; nothing is trained."""
-    config, size = federation.config, federation.adapter.layout.size
+    config = federation.config
+    size = without_merged(federation.adapter.layout, config.adapter.merged).size
     devices = federation.devices
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():

@@ -76,6 +76,7 @@ def make_agent(
         optimizer_kind(federation.config),
         None if federation.replica is None else federation.replica.begin_from,
         None if federation.pruner is None else federation.pruner.units,
+        federation.config.adapter.merged,
     )
 
 

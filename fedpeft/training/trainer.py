@@ -21,7 +21,7 @@ from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.errors import ClientFault
 from fedpeft.pruning.scoring import Scoring
-from fedpeft.pruning.sent import places_of
+from fedpeft.pruning.sent import still_places
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import load
 from fedpeft.training.objectives import Objective
@@ -75,12 +75,12 @@ def as_planned(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
     """The job as a trainer of this adapter does it: start, and what came with it, cut to the plan's rank; and which
     values its round freezes."""
     plan, layout = job.plan, adapter.layout
-    if plan.frozen:
-        job = replace(job, frozen=places_of(layout, plan.frozen))
-    start = truncate(job.start, layout, plan.rank)
+    if plan.frozen or adapter.merged:
+        job = replace(job, frozen=still_places(layout, plan.frozen, adapter.merged))
+    start = truncate(job.start, layout, plan.rank, adapter.merged)
     if start is job.start:
         return job
-    received = {name: truncate(vector, layout, plan.rank) for name, vector in job.received.items()}
+    received = {name: truncate(vector, layout, plan.rank, adapter.merged) for name, vector in job.received.items()}
     return replace(job, start=start, received=received)
 
 

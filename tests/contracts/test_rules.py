@@ -25,9 +25,13 @@ class Entry:
     best: str = ""  # where its state is the best of its rank: "" nowhere, "equal" ranks of all clients, "any" ranks
     keeps: bool = True  # what nobody trained stays as it is
     lossless: bool = False  # with what it carries into the next round, nothing is lost
+    merged: int = 0  # components that nobody trains
 
     def build(self):
         return build("rule", self.name, self.params, relative_to=ROOT)
+
+    def toy(self, ranks, **options):
+        return Toy(self.build(), ranks, merged=self.merged, **options)
 
 
 RULES = [
@@ -35,15 +39,19 @@ RULES = [
     Entry("hetlora", keeps=False),
     Entry("flexlora", best="equal", keeps=False),
     Entry("lora-fair"),
+    Entry("fedex", merged=2),
+    Entry("flora", merged=2, keeps=False),
     Entry("exact-mix", best="any"),
     Entry("exact-mix", {"residual_rank": 0}, best="any"),
     Entry("exact-mix", {"residual_rank": 100}, best="any", lossless=True),
     Entry("exact-mix", {"method": "randomised", "residual_rank": 2}, best="any"),
+    Entry("exact-mix", {"residual_rank": 0}, best="any", merged=2),
+    Entry("exact-mix", {"residual_rank": 100}, best="any", lossless=True, merged=1),
 ]
 
 
 def title(entry):
-    return "-".join(map(str, (entry.name, *entry.params.values())))
+    return "-".join(map(str, (entry.name, *entry.params.values(), *([f"merged{entry.merged}"] * bool(entry.merged)))))
 
 
 @pytest.fixture(params=RULES, ids=title)
@@ -62,7 +70,7 @@ def test_every_built_in_rule_is_on_the_list():
 
 @pytest.mark.parametrize("downlink", [lambda theta: theta, rounded])
 def test_without_training_not_one_bit_changes(entry, downlink):
-    toy = Toy(entry.build(), MIXED, downlink=downlink)
+    toy = entry.toy(MIXED, downlink=downlink)
     toy.round(1, toy.updates(1))  # leaves a residual where there is one
     before, state = toy.theta.copy(), toy.mixing.state()
     toy.round(2, toy.updates(2, size=0.0))
@@ -74,7 +82,7 @@ def test_without_training_not_one_bit_changes(entry, downlink):
 
 
 def test_no_reply_no_change(entry):
-    toy = Toy(entry.build(), MIXED)
+    toy = entry.toy(MIXED)
     before = toy.theta
     after = toy.round(1, [])
     assert np.array_equal(after, before)
@@ -82,18 +90,18 @@ def test_no_reply_no_change(entry):
 
 
 def test_the_order_of_arrival_changes_nothing(entry):
-    first, second = Toy(entry.build(), MIXED), Toy(entry.build(), MIXED)
+    first, second = entry.toy(MIXED), entry.toy(MIXED)
     for number in (1, 2):
         updates = first.updates(number)
         assert np.array_equal(first.round(number, updates), second.round(number, updates[::-1]))
 
 
 def test_interrupted_and_resumed_ends_alike(entry):
-    whole, cut = Toy(entry.build(), MIXED), Toy(entry.build(), MIXED)
+    whole, cut = entry.toy(MIXED), entry.toy(MIXED)
     for number in (1, 2, 3):
         whole.round(number, whole.updates(number))
         state = {name: array.copy() for name, array in cut.mixing.state().items()}
-        again = Toy(entry.build(), MIXED)
+        again = entry.toy(MIXED)
         again.theta = cut.theta
         again.mixing.restore(state)
         cut = again
@@ -107,7 +115,7 @@ def test_interrupted_and_resumed_ends_alike(entry):
 @pytest.mark.parametrize("trained", [False, True])
 def test_every_component_can_be_trained_by_every_client(entry, ranks, trained):
     """With A and B both 0 a component has no gradient, ever."""
-    toy = Toy(entry.build(), ranks, trained=trained)
+    toy = entry.toy(ranks, trained=trained)
     for number in (1, 2):
         toy.round(number, toy.updates(number)[:1])  # a single client of rank 2: few components are needed
     for layer in toy.layers:
@@ -116,7 +124,7 @@ def test_every_component_can_be_trained_by_every_client(entry, ranks, trained):
 
 
 def test_other_tensors_are_averaged_plainly(entry):
-    toy, plain = Toy(entry.build(), MIXED), FedAvg()
+    toy, plain = entry.toy(MIXED), FedAvg()
     updates = toy.updates(1)
     plain.begin(toy.theta)
     for update in updates:
@@ -129,7 +137,7 @@ def test_other_tensors_are_averaged_plainly(entry):
 def test_the_state_is_the_best_of_its_rank(entry):
     """Within 1 % of the floor of Eckart and Young, of the dense mean of what clients changed."""
     any_ranks = entry.best == "any"  # else also an exact broadcast: a mean of products takes up what it loses
-    toy = Toy(entry.build(), MIXED, downlink=rounded) if any_ranks else Toy(entry.build(), [RANK] * 5)
+    toy = entry.toy(MIXED, downlink=rounded) if any_ranks else entry.toy([RANK] * 5)
     updates = toy.updates(1)
     wanted = {layer.name: toy.product(toy.theta, layer) + toy.step(updates, layer) for layer in toy.layers}
     toy.round(1, updates)
@@ -142,7 +150,7 @@ def test_the_state_is_the_best_of_its_rank(entry):
 @pytest.mark.parametrize("entry", [entry for entry in RULES if entry.lossless], ids=title)
 def test_with_what_it_carries_nothing_is_lost(entry):
     """Over rounds: state and residual together are the sum of all that clients changed, to 1e-5 of it."""
-    toy = Toy(entry.build(), MIXED, downlink=rounded)
+    toy = entry.toy(MIXED, downlink=rounded)
     wanted = {layer.name: toy.product(toy.theta, layer) for layer in toy.layers}
     for number in (1, 2, 3):
         updates = toy.updates(number)
@@ -159,7 +167,7 @@ def test_with_what_it_carries_nothing_is_lost(entry):
 
 def test_what_small_clients_cannot_hold_stays_if_it_says_so(entry):
     """Twenty rounds of clients of rank 2 that change nearly nothing: is the rest of the state still there?"""
-    toy = Toy(entry.build(), [2, 2, 8])
+    toy = entry.toy([2, 2, 8])
     before = {layer.name: toy.product(toy.theta, layer) for layer in toy.layers}
     for number in range(1, 21):
         toy.round(number, toy.updates(number, size=1e-5)[:2])
@@ -171,7 +179,7 @@ def test_what_small_clients_cannot_hold_stays_if_it_says_so(entry):
 
 
 def test_the_losses_are_those_of_the_dense_products(entry):
-    toy = Toy(entry.build(), MIXED, downlink=rounded)
+    toy = entry.toy(MIXED, downlink=rounded)
     updates = toy.updates(1)
     before = toy.theta
     steps = [layer.scaling * toy.step(updates, layer) for layer in toy.layers]
@@ -187,7 +195,7 @@ def test_the_losses_are_those_of_the_dense_products(entry):
 
 
 def test_a_residual_of_an_old_basis_is_not_asked_for(entry):
-    toy = Toy(entry.build(), [2, 8])
+    toy = entry.toy([2, 8])
     toy.begin(1)
     plan = Plan("toy", 1, 1, ClientId("c00"), 0, 1, 1, 0.1, rank=2, feedback=3)
     told = toy.mixing.plan(plan, ClientInfo(ClientId("c00"), NodeId(0), 10))

@@ -5,7 +5,7 @@ import pytest
 
 from fedpeft.errors import ModelError
 from fedpeft.layouts import make_layout
-from fedpeft.pruning.sent import Sent, places_of
+from fedpeft.pruning.sent import Sent, still_places
 from fedpeft.pruning.units import Group, Units
 from fedpeft.types import ClientId, Plan
 
@@ -32,7 +32,7 @@ def test_what_is_frozen_is_not_sent_and_the_rest_keeps_its_tensors():
         ("q.lora_B.weight", 0),
         ("score.bias", 8),
     ]
-    assert places_of(LAYOUT, ("lora_A", "score")).tolist() == [True] * 8 + [False] * 8 + [True] * 3
+    assert still_places(LAYOUT, ("lora_A", "score")).tolist() == [True] * 8 + [False] * 8 + [True] * 3
 
 
 def test_a_mask_and_a_turn_leave_what_is_in_both():

@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from fedpeft.aggregation.factors import Factors, Matrix, stacked
+from fedpeft.aggregation.basis import as_factors
+from fedpeft.aggregation.factors import Factors, Matrix, Part, stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,26 @@ class LayerRound:
     seeded: Matrix  # A of the untrained adapter, shape (r, n)
     trained: Sequence[Trained]  # at least one, in client order
     cuts: Sequence[int] = ()  # ranks that some client is cut to
+    merged: int = 0  # e: the last so many of the r components are part of the forward pass, and nobody trains them
 
     def start(self, client: Trained) -> Factors:
         """B̂_k and Â_k."""
         return Factors(self.sent.left[:, : client.rank], self.sent.right[: client.rank])
+
+    def trainable(self, pair: Factors) -> Factors:
+        """The components of a pair that clients train: B, shape (m, r − e), and A, shape (r − e, n)."""
+        count = len(pair.right) - self.merged
+        return Factors(pair.left[:, :count], pair.right[:count])
+
+    def with_merged(self, pair: Factors, merged: Part) -> Factors:
+        """B, shape (m, r), and A, shape (r, n), of the components to train and of a product to merge, of rank e at
+        most: that is rotated onto what is merged now, so that a broadcast differs little from the last."""
+        if not self.merged:
+            return pair
+        count = len(pair.right)
+        now = Factors(self.state.left[:, count:], self.state.right[count:])
+        rest = as_factors(merged, self.merged, self.seeded[count:], now, ())
+        return Factors(np.hstack([pair.left, rest.left]), np.vstack([pair.right, rest.right]))
 
     def products(self) -> Factors:
         """Σ_k p_k (B̂_k + ΔB_k)(Â_k + ΔA_k): the mean of the clients' products."""
@@ -106,6 +123,9 @@ class Rule(ABC):
 
     any_step: ClassVar[bool] = False
     """Whether it goes with strategies that step along the mean in their own way (momentum, Adam)."""
+
+    merges: ClassVar[Literal["no", "may", "must"]] = "no"
+    """Whether it puts something into the components that nobody trains (`adapter.merged`), and whether it needs any."""
 
     turns_basis: ClassVar[bool] = False
     """Whether component i of the result is another one than component i that clients trained. A client's residual of

@@ -14,6 +14,9 @@ does for a codec. Only what even E cannot hold is lost, and the journal tells ho
 The basis is that of `basis.py`: sorted by singular value between the ranks of the run, so that a client of a smaller
 rank is sent the best part that it can hold, and rotated onto the mean of the clients' factors within them.
 
+With components that nobody trains (`adapter.merged`, e of them), clients feel what comes next after the best r
+components too: those go into the e, and what is carried begins after them.
+
 Transmits what plain averaging does. State between rounds: E, 4 e (m + n) bytes a layer.
 """
 
@@ -38,6 +41,7 @@ class ExactMix(Rule):
     """
 
     turns_basis = True
+    merges = "may"
 
     def __init__(self, residual_rank: int | None = None, method: str = "exact") -> None:
         whole = isinstance(residual_rank, int) and not isinstance(residual_rank, bool)
@@ -50,10 +54,11 @@ class ExactMix(Rule):
 
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
         """See `Rule.mix`."""
-        rank = layer.state.left.shape[1]
+        full = layer.state.left.shape[1]
+        rank = full - layer.merged
         capped = rank if self.residual_rank is None else self.residual_rank
         whole = layer.exact if residual is None else stacked([layer.exact, residual])
-        part = leading(whole, rank + capped, self.method)
-        kept, carried = part.first(rank), part.after(rank)
-        factors = as_factors(kept, rank, layer.seeded, layer.stepped, layer.cuts)
+        part = leading(whole, full + capped, self.method)
+        pair = as_factors(part.first(rank), rank, layer.seeded[:rank], layer.trainable(layer.stepped), layer.cuts)
+        factors, carried = layer.with_merged(pair, part.first(full).after(rank)), part.after(full)
         return Mixed(factors, carried.balanced() if carried.s.size else None)

@@ -77,7 +77,7 @@ class BatchedTrainer:
     def _make_room(self, jobs: Sequence[TrainingJob]) -> int:
         """How many clients may be at work at a time, each with what its objective holds."""
         plans = {job.plan.objective: job.plan for job in jobs}
-        held = max((vectors_held(plan) for plan in plans.values()), default=0)
+        held = max((vectors_held(plan) for plan in plans.values()), default=0) or int(bool(self.adapter.merged))
         self.limits.state = (_STATE + held) * 4 * self.adapter.layout.size
         return self.seats if not held else max(1, self.memory // 2 // self.limits.state)
 

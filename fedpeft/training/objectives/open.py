@@ -38,7 +38,7 @@ def open_objective(
     half = half_of(objective)
     if half is not None:
         half.begin(_tensors(half.receives, received, like), _tensors(half.remembers, memory, like))
-    return objective if frozen is None else Frozen(objective, torch.from_numpy(frozen).to(like.device))
+    return objective if frozen is None else Frozen(objective, torch.from_numpy(frozen.copy()).to(like.device))
 
 
 def sent_by(objective: Objective, steps: int) -> dict[str, FloatArray]:
