@@ -117,8 +117,9 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
     rounds, named = config.round, f'strategy.name = "{config.strategy.name}"'
     merged = config.adapter.merged
     if rule.merges == ("no" if merged else "must"):
-        what = f"adapter.merged = {merged}: it " + ("has no use for them" if merged else "merges, and has nowhere to")
-        return what, "adapter.merged of 1 or more with fedex, flora or exact-mix; else 0", "correct adapter.merged"
+        why = "it has no use for them" if merged else "what it merges goes into components that nobody trains"
+        allowed = "adapter.merged of 1 or more with fedex, flora or exact-mix; 0 with the others and exact-mix"
+        return f"adapter.merged = {merged}: {why}", allowed, "correct adapter.merged"
     if is_pruned(config):
         what = "pruned clients, who hold parts of both factors: a product of parts is no part of the product"
         return what, "no devices.pruning and no scheduler.arms.pruning above 0", "remove one of the two"

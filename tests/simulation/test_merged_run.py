@@ -111,7 +111,7 @@ def test_what_is_merged_goes_on_counting(tmp_path, trainer):
 @pytest.mark.parametrize(
     ("rule", "adapter", "changes", "says"),
     [
-        ("fedex", {"merged": 0}, {}, "merges, and has nowhere to"),
+        ("fedex", {"merged": 0}, {}, "what it merges goes into components that nobody trains"),
         ("hetlora", {"merged": 2}, {}, "it has no use for them"),
         (None, {"merged": 2}, {}, "no aggregation.rule that would put anything there"),
         ("fedex", {"merged": 2, "type": "dora"}, {}, 'contradicts adapter.type = "dora"'),
