@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedpeft.aggregation.factors import Factors, Matrix, stacked
+from fedpeft.aggregation.rules.rank_decay import RankDecay
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,9 @@ class Rule(ABC):
     turns_basis: ClassVar[bool] = False
     """Whether component i of the result is another one than component i that clients trained. A client's residual of
     the old basis is then dropped."""
+
+    rank_decay: RankDecay | None = None
+    """How it lowers its clients' ranks; None: it leaves them alone."""
 
     @abstractmethod
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
