@@ -88,9 +88,12 @@ class FallingRanks:
             start = layer.read(sent)
             for client in growth:
                 tail = self._tails[client]
-                before = Factors(start.left[:, tail], start.right[tail])
                 left, right = replies[client][index]
-                after = Factors(before.left + left[:, tail], before.right + right[tail])
+                left, right = left[:, tail], right[tail]
+                if not (left.any() or right.any()):
+                    continue  # two norms of one matrix may differ in their last bit
+                before = Factors(start.left[:, tail], start.right[tail])
+                after = Factors(before.left + left, before.right + right)
                 growth[client] += layer.scaling**2 * (norm(after) ** 2 - norm(before) ** 2)
         self.fell = {client: self._tails[client].start for client, grown in growth.items() if grown < 0}
         self._ranks |= self.fell

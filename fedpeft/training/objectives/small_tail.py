@@ -34,7 +34,7 @@ class SmallTail:
     def __init__(self, regularisation: float, kept: float) -> None:
         if not regularisation >= 0:
             raise ValueError(f"regularisation = {regularisation} must be 0 or more")
-        if kept != int(kept) or kept < 0:
+        if kept % 1 != 0 or kept < 0:
             raise ValueError(f"kept = {kept} must be a whole number, 0 or more")
         self.regularisation, self.kept = regularisation, int(kept)
         self._layers: tuple[LoraLayer, ...] | None = None  # those with a tail
