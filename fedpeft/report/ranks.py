@@ -1,6 +1,7 @@
 """Whose rank fell, and to what, by device class: of runs whose rule lowers its clients' ranks.
 
-The round in which a client's fell is in the journal: `ranks` of each `committed` event (`fedpeft show RUN --events`).
+The round in which a client's fell is in the journal: `ranks` of each `committed` event (`fedpeft show RUN --events
+--format json`).
 """
 
 from __future__ import annotations

@@ -84,7 +84,10 @@ class Mixing(Around):
         decay = self.rule.rank_decay
         self.falling = None if decay is None else FallingRanks(decay, self.layers)
         if decay is not None and decay.regularisation > 0:
-            self.objective, self.objective_params = decay.objective, {}  # what clients must have; plans have its numbers
+            self.objective, self.objective_params = (
+                decay.objective,
+                {},
+            )  # what clients must have; plans have its numbers
         self._sent = sent
         self._theta: FloatArray | None = None
         self._ranks: dict[ClientId, int] = {}

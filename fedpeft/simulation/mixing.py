@@ -95,7 +95,7 @@ def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
         lost = f'what codec.up = "{codec}" loses is not carried into a client\'s next update'
         notes.append(f"{name} turns the basis of the factors in every round: {lost}")
     if rule.rank_decay is not None:
-        falls = f"{rule.rank_decay.decay:g} of it, rounded down, and never below {rule.rank_decay.min_rank}"
+        falls = f"{rule.rank_decay.decay:g} of its rank, rounded down and never below {rule.rank_decay.min_rank}"
         notes.append(f"{name} lowers ranks: a client whose last components shrink as it trains goes on with {falls}")
     return notes
 

@@ -12,4 +12,15 @@ from fedpeft.aggregation.rules.hetlora import HetLoRA
 from fedpeft.aggregation.rules.lora_fair import LoraFair
 from fedpeft.aggregation.rules.rank_decay import RankDecay
 
-__all__ = ["ExactMix", "FedIT", "FlexLoRA", "HetLoRA", "LayerRound", "LoraFair", "Mixed", "RankDecay", "Rule", "Trained"]
+__all__ = [
+    "ExactMix",
+    "FedIT",
+    "FlexLoRA",
+    "HetLoRA",
+    "LayerRound",
+    "LoraFair",
+    "Mixed",
+    "RankDecay",
+    "Rule",
+    "Trained",
+]

@@ -13,8 +13,8 @@ takes one of up to 100 at a time. A client has one rank for all layers: what is 
     √ Σ_layers ‖s B_k[:, γ r_k:] A_k[γ r_k:, :]‖²_F          with s the layer's scaling
 
 A layer of a rank below γ r_k has no tail. Before is what the client was sent in this round; after is what it sent back,
-as decoded: the coordinator decides, from what it has anyway, and nothing more is transmitted than the two numbers λ and
-⌊γ r_k⌋ in a plan. A tail that nothing moved has not shrunk.
+as decoded: the coordinator decides, from what it has anyway. A plan names the objective and brings λ and ⌊γ r_k⌋, some
+50 bytes; an update brings nothing more. A tail that nothing moved has not shrunk.
 """
 
 from __future__ import annotations
