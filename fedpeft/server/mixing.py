@@ -84,10 +84,7 @@ class Mixing(Around):
         decay = self.rule.rank_decay
         self.falling = None if decay is None else FallingRanks(decay, self.layers)
         if decay is not None and decay.regularisation > 0:
-            self.objective, self.objective_params = (
-                decay.objective,
-                {},
-            )  # what clients must have; plans have its numbers
+            self.objective = decay.objective  # what clients are met with; its parameters are in their plans
         self._sent = sent
         self._theta: FloatArray | None = None
         self._ranks: dict[ClientId, int] = {}

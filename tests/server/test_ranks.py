@@ -130,7 +130,7 @@ def test_a_state_that_holds_no_ranks_is_refused(text):
 def test_a_rule_that_leaves_ranks_alone_refuses_a_state_with_some():
     toy = toy_of()
     toy.round(1, [scaled(toy, 1, 0.9)])
-    with pytest.raises(PluginError, match="mixing.ranks"):
+    with pytest.raises(PluginError, match=r"mixing\.ranks"):
         Toy(rule_named("hetlora"), RANKS).mixing.restore(toy.mixing.state())
 
 

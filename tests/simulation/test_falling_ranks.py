@@ -81,7 +81,7 @@ def test_unless_asked_for_ranks_stay(tmp_path):
     plain = falling(tmp_path / "plain", rounds=3, aggregation={"rule": "hetlora"})
     at_one = falling(tmp_path / "one", rounds=3, aggregation=FALLING | {"decay": 1.0})
     assert plain.adapter_hash == at_one.adapter_hash
-    assert told(events_of(at_one)) == ({}, {key: None for key in told(events_of(plain))[1]})
+    assert told(events_of(at_one)) == ({}, dict.fromkeys(told(events_of(plain))[1]))
 
 
 def test_factors_that_take_turns_may_fall_too(tmp_path):

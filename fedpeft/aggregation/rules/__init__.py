@@ -13,14 +13,5 @@ from fedpeft.aggregation.rules.lora_fair import LoraFair
 from fedpeft.aggregation.rules.rank_decay import RankDecay
 
 __all__ = [
-    "ExactMix",
-    "FedIT",
-    "FlexLoRA",
-    "HetLoRA",
-    "LayerRound",
-    "LoraFair",
-    "Mixed",
-    "RankDecay",
-    "Rule",
-    "Trained",
-]
+    "ExactMix", "FedIT", "FlexLoRA", "HetLoRA", "LayerRound", "LoraFair", "Mixed", "RankDecay", "Rule", "Trained",
+]  # fmt: skip

@@ -58,11 +58,12 @@ class SmallTail:
 
     def _tail(self, vector: torch.Tensor, layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """B', shape (..., m, r - k), and A', shape (..., r - k, n), of a vector of shape (..., d): views of it."""
-        b = vector.narrow(-1, layer.b.offset, layer.b.size).unflatten(-1, (-1, layer.rank))
-        a = vector.narrow(-1, layer.a.offset, layer.a.size).unflatten(-1, (layer.rank, -1))
+        b = vector.narrow(-1, layer.b.offset, layer.b.size).view(*vector.shape[:-1], -1, layer.rank)
+        a = vector.narrow(-1, layer.a.offset, layer.a.size).view(*vector.shape[:-1], layer.rank, -1)
         return b[..., self.kept :], a[..., self.kept :, :]
 
 
 def _norm(matrix: torch.Tensor) -> torch.Tensor:
     """‖·‖_F of the last two dimensions, shape (..., 1, 1)."""
-    return torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
+    found: torch.Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
+    return found
