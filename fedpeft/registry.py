@@ -113,6 +113,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "plain": "fedpeft.training.objectives.plain:Plain",
         "proximal": "fedpeft.training.objectives.proximal:Proximal",
         "scaffold": "fedpeft.training.objectives.scaffold:Scaffold",
+        "small-tail": "fedpeft.training.objectives.small_tail:SmallTail",
     },
     "optimizer": {
         "adamw": "fedpeft.training.optimizers:adamw",

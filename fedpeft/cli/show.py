@@ -24,6 +24,7 @@ def show(
         forms_table,
         participation_table,
         print_result,
+        ranks_table,
         rounds_table,
         schedule_table,
     )
@@ -45,6 +46,7 @@ def show(
             "evaluated": [dataclasses.asdict(item) for item in history.evaluated],
             "incidents": [dataclasses.asdict(item) for item in history.incidents],
             "participation": [dataclasses.asdict(item) for item in history.participation],
+            "ranks": [dataclasses.asdict(item) for item in history.ranks],
             "forms": [dataclasses.asdict(item) for item in history.forms],
             "bytes_by": dataclasses.asdict(moved),
         }
@@ -62,6 +64,8 @@ def show(
         out.print(f"{where}{who}{incident.kind}: {incident.text}", style="yellow", soft_wrap=True)
     if history.participation:
         out.print("", participation_table(history.participation), sep="\n")
+    if history.ranks:
+        out.print("", ranks_table(history.ranks), sep="\n")
     if history.forms:
         out.print("", forms_table(history.forms), sep="\n")
     if moved.classes:

@@ -18,6 +18,7 @@ from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD, FormCount
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
+from fedpeft.report.ranks import RANKS_HEAD, RankCount
 from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
 from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
 from fedpeft.report.summary import RunPlan, RunResult
@@ -201,6 +202,14 @@ def forms_table(forms: Sequence[FormCount]) -> RenderableType:
 def participation_table(classes: Sequence[Participation]) -> RenderableType:
     """One line a class of devices: who was asked and folded, and how stale."""
     table = plain_table(*HEAD)
+    for one in classes:
+        table.add_row(*map(Text, one.cells()))
+    return table
+
+
+def ranks_table(classes: Sequence[RankCount]) -> RenderableType:
+    """One line a class of devices in which a rule lowered ranks."""
+    table = plain_table(*RANKS_HEAD)
     for one in classes:
         table.add_row(*map(Text, one.cells()))
     return table

@@ -43,7 +43,8 @@ class EventKind(StrEnum):
                               not back at the deadline), relative (to the cohort's median); right before `committed`
     asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
                               codec (of the update, where it is not codec.up), form (zeroth order: changes,
-                              everything or checkpoint), frozen (parts of names, where this round has any)
+                              everything or checkpoint), frozen (parts of names, where this round has any), rank
+                              (where it is below the device class's)
     accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
                               codec (where it is not codec.up)
     refused            rac    code, reason, bytes
@@ -57,6 +58,7 @@ class EventKind(StrEnum):
                               owed (of a downlink by steps: ‖θ − broadcast‖ / ‖θ − θ_0‖);
                               mix_distance, mix_carried, mix_discarded (shares of what clients changed in the product
                               of LoRA factors, see `server.mixing.Losses`; where a rule mixed them);
+                              ranks (client id -> rank from now on, of the clients whose rank the rule lowered);
                               outlying (client ids; zeroth order: most of their scalars were far from all others')
     exported           ---    path
     run_finished       ---    adapter (sha256 hex), rounds, best_round (null where none was looked for); what moved

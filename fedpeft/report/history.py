@@ -10,6 +10,7 @@ from fedpeft.journal import Event, EventKind, Spread, measured
 from fedpeft.report.forms import FormCount, form_counts
 from fedpeft.report.participation import Participation, participation
 from fedpeft.report.points import MIXING
+from fedpeft.report.ranks import RankCount, rank_counts
 from fedpeft.report.summary import BYTE_KEYS
 from fedpeft.types import ClientId
 
@@ -92,6 +93,7 @@ class History:
     devices: dict[ClientId, str] = field(default_factory=dict)
     participation: tuple[Participation, ...] = ()
     forms: tuple[FormCount, ...] = ()  # of what zeroth-order clients were sent of the model
+    ranks: tuple[RankCount, ...] = ()  # of clients whose rank a rule lowered
     spreads: dict[int, dict[str, Spread]] = field(default_factory=dict)  # round -> metric -> over the clients
     sessions: int = 0
     step_passes: int = 0  # see `RunPlan`
@@ -113,7 +115,7 @@ def read_history(events: Sequence[Event]) -> History:
 
     Updates of an attempt that was not committed are left out: they are in no adapter.
     """
-    history = History(participation=participation(events), forms=form_counts(events))
+    history = History(participation=participation(events), forms=form_counts(events), ranks=rank_counts(events))
     pending: list[Reply] = []
     planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}  # steps
     for event in events:

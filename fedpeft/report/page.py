@@ -142,7 +142,8 @@ def _body(
             "How old the updates of a round are: commits since they were asked for.",
         )
         heard = sections.participation_table(history)
-        yield f"<section><h2>Devices</h2>{heard}{sections.forms_table(history)}{devices}{stale}</section>"
+        more = sections.ranks_table(history) + sections.forms_table(history)
+        yield f"<section><h2>Devices</h2>{heard}{more}{devices}{stale}</section>"
     oracle = plan.oracle if plan is not None else {}
     arms = figure("arms", arms_plot(schedule), "Which arm each client got.")
     if arms:

@@ -13,6 +13,7 @@ from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.forms import FORM_HEAD
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
+from fedpeft.report.ranks import RANKS_HEAD
 from fedpeft.report.scheduling import ENOUGH as SEEN
 from fedpeft.report.scheduling import HEAD as SCHEDULE_HEAD
 from fedpeft.report.scheduling import ScheduleHistory, schedule_rows
@@ -150,6 +151,15 @@ def participation_table(history: History) -> str:
         "average and the longest."
     )
     return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
+
+
+def ranks_table(history: History) -> str:
+    """In which classes of devices a rule lowered ranks; empty where it lowered none."""
+    if not history.ranks:
+        return ""
+    note = "Ranks now, of the clients whose rank fell: they gave up components that shrank as they trained."
+    rows = [one.cells() for one in history.ranks]
+    return table(RANKS_HEAD, rows, numbers=range(1, len(RANKS_HEAD))) + f'<p class="soft">{note}</p>'
 
 
 def forms_table(history: History) -> str:

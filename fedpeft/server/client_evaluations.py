@@ -16,7 +16,7 @@ from fedpeft.journal import Event, EventKind, Headline, is_share, measured, spre
 from fedpeft.journal.headline import ACCURACY, LOSS
 from fedpeft.randomness.streams import derive, derive_seed
 from fedpeft.server.state import State
-from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, Plan
+from fedpeft.types import ClientId, ClientInfo, Plan
 from fedpeft.wire.frame import Frame
 
 CONSTANT = "constant."
@@ -104,7 +104,7 @@ class ClientEvaluations:
             weight_decay=local.weight_decay,
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
-            rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
+            rank=self.state.rank_of(info),
             codec=self.state.codec_of(info.device),
             version=self.state.broadcasts.version,
             feedback=self.state.roster.holding(info.client).feedback,

@@ -217,10 +217,13 @@ class Coordinator:
         owed = self.broadcasts.owed
         return {} if owed is None else {"owed": owed}
 
-    def _losses(self) -> dict[str, float]:
-        """What mixing the round's LoRA factors cost, where a rule did."""
-        losses = self.strategy.losses if isinstance(self.strategy, Mixing) else None
-        return asdict(losses) if losses is not None else {}
+    def _mixing(self) -> dict[str, Any]:
+        """What mixing the round's LoRA factors cost, where a rule did, and whose ranks it lowered."""
+        if not isinstance(self.strategy, Mixing):
+            return {}
+        losses, falling = self.strategy.losses, self.strategy.falling
+        told: dict[str, Any] = asdict(losses) if losses is not None else {}
+        return told | ({"ranks": falling.fell} if falling is not None and falling.fell else {})
 
     def _hash(self, theta: FloatArray) -> str:
         """Of the adapter: of the model that coefficients make, where it is rebuilt here."""
@@ -266,7 +269,7 @@ class Coordinator:
             **gathered.staleness(),
             **self._owed(),
             **self._outlying(),
-            **self._losses(),
+            **self._mixing(),
             **self.post.moved_since_last("train"),
         )
 

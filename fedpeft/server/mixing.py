@@ -1,6 +1,6 @@
 """A rule of mixing around the run's strategy: LoRA factors of clients of differing ranks become one pair a layer.
 
-    plan    ── the strategy's, and the rank of each client is noted
+    plan    ── the strategy's, and the rank of each client is noted (where the rule lowers ranks: see `server.ranks`)
     accept ──> the strategy (what it cannot take is refused)                kept: ΔB_k, ΔA_k of the client's rank
     finish ──> the strategy's step along the plain mean ──> the rule, layer by layer ──> θ, residual, what was lost
 
@@ -25,11 +25,12 @@ from fedpeft.aggregation.lora import LoraLayer
 from fedpeft.aggregation.rules import LayerRound, Rule, Trained
 from fedpeft.errors import PluginError
 from fedpeft.server.around import Around
+from fedpeft.server.ranks import FallingRanks
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.base import State
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Plan, Update
 
-_LEFT, _RIGHT = "mixing.left.", "mixing.right."
+_LEFT, _RIGHT, _RANKS = "mixing.left.", "mixing.right.", "mixing.ranks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Mixing(Around):
 
     Attributes:
         losses: of the last round that was finished; None where nobody moved a layer.
+        falling: the clients' ranks, where the rule lowers them; else None.
     """
 
     def __init__(
@@ -81,6 +83,10 @@ class Mixing(Around):
         self.merged = settings.merged
         self.initial = initial
         self.losses: Losses | None = None
+        decay = self.rule.rank_decay
+        self.falling = None if decay is None else FallingRanks(decay, self.layers)
+        if decay is not None and decay.regularisation > 0:
+            self.objective = decay.objective  # what clients are met with; its parameters are in their plans
         self._sent = sent
         self._theta: FloatArray | None = None
         self._ranks: dict[ClientId, int] = {}
@@ -90,12 +96,16 @@ class Mixing(Around):
     def plan(self, plan: Plan, client: ClientInfo) -> Plan:
         """See `Strategy.plan`. Where the basis turns, a residual of an older one is not to be added."""
         plan = self.inner.plan(plan, client)
+        if self.falling is not None:
+            plan = self.falling.plan(plan)
         self._ranks[client.client] = plan.rank
         return replace(plan, feedback=-1) if self.rule.turns_basis else plan
 
     def begin(self, theta: FloatArray) -> None:
         """See `Strategy.begin`."""
         self._theta, self._ranks, self._replies = theta, {}, {}
+        if self.falling is not None:
+            self.falling.begin()
         self.inner.begin(theta)
 
     def accept(self, update: Update, weight: float) -> None:
@@ -108,7 +118,8 @@ class Mixing(Around):
     def finish(self) -> FloatArray:
         """See `Strategy.finish`."""
         after, theta = self.inner.finish(), self._theta
-        replies = [self._replies[client] for client in sorted(self._replies)]
+        clients = sorted(self._replies)
+        replies = [self._replies[client] for client in clients]
         self._theta, self._replies, self.losses = None, {}, None
         if theta is None or not replies or getattr(after, "shape", None) != theta.shape:
             return after  # one that is no adapter is for the coordinator to refuse
@@ -130,12 +141,17 @@ class Mixing(Around):
             squares += _squares(about, before, layer.read(after), self._residuals.get(index)) * layer.scaling**2
         if squares[0] > 0:
             self.losses = Losses(*(float(share) for share in np.sqrt(squares[1:] / squares[0])))
+        if self.falling is not None:
+            self.falling.learn(sent, {client: reply.deltas for client, reply in zip(clients, replies, strict=True)})
         return after
 
     def state(self) -> State:
         """The strategy's, and the residual of each layer i that has one, fp32: `mixing.left.i`, shape (m, e), and
-        `mixing.right.i`, shape (e, n)."""
+        `mixing.right.i`, shape (e, n); the ranks of clients that fell, `mixing.ranks`."""
         own: State = {}
+        ranks = None if self.falling is None else self.falling.state()
+        if ranks is not None:
+            own[_RANKS] = ranks
         for index, residual in self._residuals.items():
             own[f"{_LEFT}{index}"] = residual.left.astype(np.float32)
             own[f"{_RIGHT}{index}"] = residual.right.astype(np.float32)
@@ -143,8 +159,13 @@ class Mixing(Around):
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `Strategy.restore`."""
-        own = {name: array for name, array in state.items() if name.startswith((_LEFT, _RIGHT))}
+        own = {name: array for name, array in state.items() if name.startswith((_LEFT, _RIGHT)) or name == _RANKS}
         self.inner.restore({name: array for name, array in state.items() if name not in own})
+        if self.falling is not None:
+            try:
+                self.falling.restore(own.pop(_RANKS, None))
+            except ValueError:
+                raise self._strange([_RANKS]) from None
         self._residuals = {}
         for index, layer in enumerate(self.layers):
             left, right = own.pop(f"{_LEFT}{index}", None), own.pop(f"{_RIGHT}{index}", None)
@@ -160,7 +181,8 @@ class Mixing(Around):
         return PluginError(
             f"the rule {type(self.rule).__name__} cannot go on from the saved arrays {', '.join(names)}",
             code="strategy.state",
-            allowed=f"two factors for each of {len(self.layers)} LoRA layers, float32",
+            allowed=f"two factors for each of {len(self.layers)} LoRA layers, float32"
+            + (", and ranks by client" if self.falling is not None else ""),
             remedy="resume with the adapter and rule that the run was started with, or start a fresh run",
         )
 

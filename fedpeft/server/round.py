@@ -145,7 +145,7 @@ class Round(ABC):
             asked = Asked(info.client, "train", self.number, self.attempt, now, frame.plan, own.past)
             self.state.inflight.add(message, asked)
             form = {} if self.state.settings.scalars is None else {"form": own.form}
-            about = form | self._codec(frame.plan) | masked(frame.plan)
+            about = form | self._codec(frame.plan) | self._rank(frame.plan, info) | masked(frame.plan)
             about |= {"bytes": size, "version": frame.version, "base": frame.base}
             self._record(EventKind.ASKED, info.client, steps=frame.plan.steps if frame.plan else 0, **about)
 
@@ -170,7 +170,7 @@ class Round(ABC):
             weight_decay=local.weight_decay,
             max_grad_norm=local.max_grad_norm,
             optimizer=local.optimizer,
-            rank=self.state.settings.ranks.get(info.device, ALL_COMPONENTS),
+            rank=self.state.rank_of(info),
             codec=self.state.codec_of(info.device),
             version=version,
             feedback=holding.feedback,
@@ -267,6 +267,11 @@ class Round(ABC):
     def _codec(self, plan: Plan | None) -> dict[str, str]:
         """What an event tells of a plan's codec: nothing where it is the run's."""
         return {"codec": plan.codec} if plan is not None and plan.codec != self.state.config.codec.up else {}
+
+    def _rank(self, plan: Plan | None, info: ClientInfo) -> dict[str, int]:
+        """What an event tells of a plan's rank: nothing where it is the device class's."""
+        own = self.state.settings.ranks.get(info.device, ALL_COMPONENTS)
+        return {"rank": plan.rank} if plan is not None and plan.rank < own else {}
 
     def _record(self, kind: EventKind, client: ClientId | None, **payload: Any) -> None:
         self.state.journal.record(kind, round=self.number, attempt=self.attempt, client=client, **payload)

@@ -12,7 +12,7 @@ from fedpeft.journal import Journal
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.inflight import InFlight
-from fedpeft.server.mixing import MixingSettings
+from fedpeft.server.mixing import Mixing, MixingSettings
 from fedpeft.server.post import Post
 from fedpeft.server.pruning import Pruning, PruningSettings
 from fedpeft.server.reading import Reading, ScalarSettings
@@ -20,7 +20,7 @@ from fedpeft.server.roster import Roster
 from fedpeft.server.schedules import Schedule
 from fedpeft.server.scheduling import Scheduling, SchedulingSettings
 from fedpeft.strategies import Strategy
-from fedpeft.types import ClientId, Clock, FloatArray, Layout
+from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, Clock, FloatArray, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ class State:
     def steps_of(self, device: str) -> int:
         """Local steps of a client of this device class."""
         return self.settings.steps.get(device, self.config.local.steps)
+
+    def rank_of(self, info: ClientInfo) -> int:
+        """The LoRA rank of a client: its device class's, or what it is down to."""
+        falling = self.strategy.falling if isinstance(self.strategy, Mixing) else None
+        own = ALL_COMPONENTS if falling is None else falling.of(info.client)
+        return min(own, self.settings.ranks.get(info.device, ALL_COMPONENTS))
 
     def codec_of(self, device: str) -> str:
         """The codec of the updates of a client of this device class, unless its plan names another."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.scalings import lora_scalings
 from fedpeft.aggregation.lora import lora_layers
-from fedpeft.aggregation.rules import ExactMix, Rule
+from fedpeft.aggregation.rules import ExactMix, RankDecay, Rule
 from fedpeft.config import AggregationTable, RunConfig
 from fedpeft.config.pruning import is_pruned
 from fedpeft.config.scheduler import axes_of
@@ -99,6 +99,9 @@ def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
     if rule.turns_basis and codec != "fp32":
         lost = f'what codec.up = "{codec}" loses is not carried into a client\'s next update'
         notes.append(f"{name} turns the basis of the factors in every round: {lost}")
+    if rule.rank_decay is not None:
+        falls = f"{rule.rank_decay.decay:g} of its rank, rounded down and never below {rule.rank_decay.min_rank}"
+        notes.append(f"{name} lowers ranks: a client whose last components shrink as it trains goes on with {falls}")
     return notes
 
 
@@ -139,6 +142,19 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
         return f"{named}, which folds or steps in its own way in the basis of the factors", allowed, remedy
     if rule.turns_basis and half_of(build("objective", strategy.objective, strategy.objective_params)) is not None:
         return f"{named}, whose client half may remember vectors of an older basis", allowed, remedy
+    return None if rule.rank_decay is None else _against_falling(rule.rank_decay, config, strategy)
+
+
+def _against_falling(decay: RankDecay, config: RunConfig, strategy: Strategy) -> tuple[str, str, str] | None:
+    """What stands against a rule that lowers ranks, as above."""
+    if config.scheduler is not None and config.scheduler.arms.rank:
+        what = f"scheduler.arms.rank = {list(config.scheduler.arms.rank)}: both would choose the clients' ranks"
+        return what, "one of the two", "remove scheduler.arms.rank, or set aggregation.decay = 1"
+    if decay.regularisation > 0 and strategy.objective != "plain":
+        what = f'strategy.name = "{config.strategy.name}", whose clients have the objective "{strategy.objective}": '
+        what += f'a client has one, and to shrink its last components it would have "{decay.objective}"'
+        allowed = 'a strategy with the objective "plain", e.g. fedavg, rolora'
+        return what, allowed, "choose one of these, or set aggregation.regularisation = 0 or aggregation.decay = 1"
     return None
 
 

@@ -28,7 +28,7 @@ from fedpeft.training.objectives import Objective
 from fedpeft.training.objectives.open import open_objective, sent_by
 from fedpeft.training.steps import PLAIN, StepSettings
 from fedpeft.training.task import Task
-from fedpeft.types import FloatArray, Plan
+from fedpeft.types import FloatArray, Layout, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class TrainingJob:
     memory: Mapping[str, FloatArray] = field(default_factory=dict)  # the client half's own, each of shape (d,)
     scoring: Scoring | None = None  # told of every gradient, where heads and channels are scored
     frozen: npt.NDArray[np.bool_] | None = None  # which values do not move, shape (d,), as the trainer read in the plan
+    layout: Layout | None = None  # of the start, as the trainer's adapter has it
 
 
 SCALARS = "zeroth.scalars"
@@ -72,9 +73,10 @@ class Trainer(Protocol):
 
 
 def as_planned(job: TrainingJob, adapter: FlatAdapter) -> TrainingJob:
-    """The job as a trainer of this adapter does it: start, and what came with it, cut to the plan's rank; and which
-    values its round freezes."""
+    """The job as a trainer of this adapter does it: start, and what came with it, cut to the plan's rank; which values
+    its round freezes; and the layout, for objectives that ask."""
     plan, layout = job.plan, adapter.layout
+    job = replace(job, layout=layout)
     if plan.frozen or adapter.merged:
         job = replace(job, frozen=still_places(layout, plan.frozen, adapter.merged))
     start = truncate(job.start, layout, plan.rank, adapter.merged)
@@ -168,7 +170,7 @@ class SequentialTrainer:
         began = time.perf_counter()
         adapter.set(job.start)
         prepared = self._prepare(job.start)
-        objective = open_objective(plan, job.received, job.memory, adapter.theta, job.frozen)
+        objective = open_objective(plan, job.received, job.memory, adapter.theta, job.frozen, job.layout)
         watched: Any = objective if job.scoring is None else job.scoring.watching(objective)
         optimizer = load("optimizer", plan.optimizer)([adapter.theta], plan)
         start = adapter.theta.clone()

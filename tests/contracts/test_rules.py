@@ -37,6 +37,7 @@ class Entry:
 RULES = [
     Entry("fedit"),
     Entry("hetlora", keeps=False),
+    Entry("hetlora", {"decay": 0.7, "regularisation": 0.1}, keeps=False),
     Entry("flexlora", best="equal", keeps=False),
     Entry("lora-fair"),
     Entry("fedex", merged=2),

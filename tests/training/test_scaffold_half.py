@@ -119,3 +119,4 @@ def test_what_it_holds_for_a_client_at_work_is_counted():
     """θ as the round began, c, c_i and c − c_i, the sum of gradients; of FedProx the start alone."""
     assert [vectors_held(plan(name)) for name in ("plain", "scaffold")] == [0, 5]
     assert vectors_held(replace(plan("proximal"), objective_params={"mu": 0.1})) == 1
+    assert vectors_held(replace(plan("small-tail"), objective_params={"regularisation": 0.1, "kept": 1})) == 1

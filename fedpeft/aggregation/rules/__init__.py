@@ -1,7 +1,7 @@
 """Rules of mixing: how the LoRA factors of clients, of one rank or of several, become one pair a layer.
 
 `Rule` is the contract. One file each: `FedIT`, `HetLoRA`, `FlexLoRA`, `LoraFair`, `FedEx`, `FLoRA`, `ExactMix`; a run
-file names them as `aggregation.rule`. NumPy only.
+file names them as `aggregation.rule`. NumPy only. With a `RankDecay` a rule lowers its clients' ranks as well.
 """
 
 from fedpeft.aggregation.rules.base import LayerRound, Mixed, Rule, Trained
@@ -12,6 +12,7 @@ from fedpeft.aggregation.rules.flexlora import FlexLoRA
 from fedpeft.aggregation.rules.flora import FLoRA
 from fedpeft.aggregation.rules.hetlora import HetLoRA
 from fedpeft.aggregation.rules.lora_fair import LoraFair
+from fedpeft.aggregation.rules.rank_decay import RankDecay
 
 __all__ = [
     "ExactMix",
@@ -23,6 +24,7 @@ __all__ = [
     "LayerRound",
     "LoraFair",
     "Mixed",
+    "RankDecay",
     "Rule",
     "Trained",
 ]

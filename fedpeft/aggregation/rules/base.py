@@ -19,6 +19,7 @@ import numpy as np
 
 from fedpeft.aggregation.basis import as_factors
 from fedpeft.aggregation.factors import Factors, Matrix, Part, stacked
+from fedpeft.aggregation.rules.rank_decay import RankDecay
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,9 @@ class Rule(ABC):
     turns_basis: ClassVar[bool] = False
     """Whether component i of the result is another one than component i that clients trained. A client's residual of
     the old basis is then dropped."""
+
+    rank_decay: RankDecay | None = None
+    """How it lowers its clients' ranks; None: it leaves them alone."""
 
     @abstractmethod
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:

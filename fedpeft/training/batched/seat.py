@@ -54,7 +54,9 @@ class Seat:
         self.plan = job.plan
         self.prepared = prepared
         self.theta = torch.from_numpy(job.start).to(device, copy=True)
-        self.objective: Objective = open_objective(job.plan, job.received, job.memory, self.theta, job.frozen)
+        self.objective: Objective = open_objective(
+            job.plan, job.received, job.memory, self.theta, job.frozen, job.layout
+        )
         self.losses: list[float] = []
         self.seconds = 0.0
         self.fault: ClientFault | None = None

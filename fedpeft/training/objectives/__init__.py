@@ -1,8 +1,8 @@
 """Local objectives: the client half of a strategy, registered by name so that a plan can ask for one.
 
 An objective adds to the gradient of the task's mean loss. It sees flat vectors, shape (d,), so the same code serves one
-client or, with a leading axis, many. One that also gets vectors from the server, keeps some on its client or sends some
-back is a `ClientHalf`.
+client or, with a leading axis, many. One that tells tensors apart is a `LayoutObjective`; one that also gets vectors
+from the server, keeps some on its client or sends some back is a `ClientHalf`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 
 import torch
 
-from fedpeft.types import FloatArray
+from fedpeft.types import FloatArray, Layout
 
 
 class Objective(Protocol):
@@ -26,6 +26,16 @@ class Objective(Protocol):
             theta: current parameters, shape (..., d).
             start: the parameters that the round started from, shape (..., d).
         """
+
+
+class LayoutObjective(Objective, Protocol):
+    """An objective that treats each tensor by itself. Optional: one without `fitted` sees a vector and no more.
+
+    Layouts never travel: a client derives its own from the model.
+    """
+
+    def fitted(self, layout: Layout) -> Objective:
+        """This objective for vectors of that layout. Called once, before `begin` of a client half."""
 
 
 @runtime_checkable
@@ -66,6 +76,13 @@ class ClientHalf(Objective, Protocol):
         """
 
 
+def fitted(objective: Objective, layout: Layout) -> Objective:
+    """The objective told which tensors the vector is made of, if it asks."""
+    fit = getattr(objective, "fitted", None)
+    made: Objective = objective if fit is None else fit(layout)
+    return made
+
+
 _HALVES: dict[type, bool] = {}
 """Whether a class is a `ClientHalf`: to look at all that a protocol names is slow, and every client would ask."""
 
@@ -78,4 +95,4 @@ def half_of(objective: Objective) -> ClientHalf | None:
     return cast(ClientHalf, objective) if known else None
 
 
-__all__ = ["ClientHalf", "Objective", "half_of"]
+__all__ = ["ClientHalf", "LayoutObjective", "Objective", "fitted", "half_of"]

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from fedpeft.registry import build
-from fedpeft.training.objectives import Objective, half_of
+from fedpeft.training.objectives import Objective, fitted, half_of
 from fedpeft.training.objectives.frozen import Frozen
 from fedpeft.training.objectives.plain import Plain
-from fedpeft.types import FloatArray, Plan
+from fedpeft.types import FloatArray, Layout, Plan
 
 
 def open_objective(
@@ -21,6 +21,7 @@ def open_objective(
     memory: Mapping[str, FloatArray],
     like: torch.Tensor,
     frozen: npt.NDArray[np.bool_] | None = None,
+    layout: Layout | None = None,
 ) -> Objective:
     """The objective of a plan, ready for its first step.
 
@@ -30,11 +31,14 @@ def open_objective(
         memory: of the client, shape (d,).
         like: θ, shape (d,): the device and size of the vectors that are not there, which are zero.
         frozen: which values are not to move, shape (d,); None: all may.
+        layout: of θ, for an objective that tells tensors apart.
 
     Raises:
         PluginError: there is none of that name, or it refuses its parameters.
     """
     objective: Objective = build("objective", plan.objective, plan.objective_params)
+    if layout is not None:
+        objective = fitted(objective, layout)
     half = half_of(objective)
     if half is not None:
         half.begin(_tensors(half.receives, received, like), _tensors(half.remembers, memory, like))

@@ -78,6 +78,8 @@ MIXED = [
     {"learning_rate": 0.01, "optimizer": "adamw", "weight_decay": 0.3, "steps": 5},
     {"learning_rate": 0.1, "optimizer": "sgd", "objective": "proximal", "objective_params": {"mu": 2.0}, "steps": 4},
     {"learning_rate": 0.1, "optimizer": "sgd", "objective": "proximal", "objective_params": {"mu": 0.1}, "steps": 4},
+    {"objective": "small-tail", "objective_params": {"regularisation": 0.5, "kept": 1.0}, "steps": 5},
+    {"objective": "small-tail", "objective_params": {"regularisation": 0.5, "kept": 0.0}, "rank": 1, "steps": 5},
     {"learning_rate": 0.5, "optimizer": "sgd", "max_grad_norm": 0.01},
     {"learning_rate": 0.5, "optimizer": "sgd", "max_grad_norm": 0.0},
     {"learning_rate": 0.1, "optimizer": "sgd", "steps": 1, "batch_size": 99},
