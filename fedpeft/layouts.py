@@ -57,18 +57,6 @@ def named(layout: Layout, parts: Sequence[str], key: str) -> set[str]:
     return found
 
 
-def without_merged(layout: Layout, merged: int) -> Layout:
-    """The layout of the same tensors without the last `merged` components of every LoRA layer."""
-    shapes = {}
-    for tensor in layout.tensors:
-        axis = axis_of(tensor) if merged else None
-        shape = list(tensor.shape)
-        if axis is not None:
-            shape[axis] -= merged
-        shapes[tensor.name] = tuple(shape)
-    return make_layout(shapes)
-
-
 def axis_of(tensor: TensorSpec) -> int | None:
     """The axis of a LoRA factor that its components lie on; None: it is none."""
     if tensor.name.endswith(LORA_A):

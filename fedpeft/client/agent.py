@@ -212,10 +212,10 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
-            held, layout = self.sent.held(plan), self.sent.layout(plan)
-            if layout is not None:
-                codec = fitted(codec, layout)
-            body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, held)
+            portion = self.sent.of(plan)
+            if portion.layout is not None:
+                codec = fitted(codec, portion.layout)
+            body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, portion.places)
             sections = (*self.memory.settle(work, result, store), *scores_of(result, self.units))
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
@@ -263,7 +263,7 @@ class Agent:
             )
         check_mask(plan, self.units)
         try:
-            fitted(build("codec", plan.codec, {}), self.sent.layout(plan) or self.layout)  # before any work is done
+            fitted(build("codec", plan.codec, {}), self.sent.of(plan).layout or self.layout)  # before any work is done
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
                 load("objective", plan.objective)
             else:

@@ -1,60 +1,65 @@
 """Which values a client sends in a round, where it is not all.
 
-Those that its mask leaves it, that are not frozen in the round, and that belong to no merged component.
-
-Both sides derive it from the client's plan, so an update carries no indices.
+Those that its mask leaves it, that are not frozen in the round, that belong to one of the components which its rank
+lets it train, and to none that nobody trains. Both sides derive it from the client's plan, so an update carries no
+indices.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from fedpeft.errors import ModelError
-from fedpeft.layouts import axis_of, make_layout, named, without_merged
+from fedpeft.layouts import axis_of, make_layout, named
 from fedpeft.pruning.units import Units
-from fedpeft.types import Held, Layout, Plan
+from fedpeft.types import ALL_COMPONENTS, FloatArray, Held, Layout, Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Portion:
+    """What the client of a plan sends."""
+
+    places: Held | None  # in the shared vector, in the order of the update's values; None: all
+    held: Held | None  # for which alone the update counts; None: all, since what a smaller rank leaves out is unchanged
+    layout: Layout | None  # of the update's values, as tensors; None: what a mask leaves is a run of values
+    size: int  # how many
+
+    def take(self, vector: FloatArray) -> FloatArray:
+        """The values that are sent, shape (size,), of a vector of shape (d,)."""
+        return vector if self.places is None else vector[self.places.places]
 
 
 class Sent:
-    """What the clients of plans send of one vector.
+    """What clients send of one vector.
 
     Args:
         layout: of the shared vector, d values.
         units: heads and channels, where clients may be pruned.
         merged: components of every LoRA layer, its last, that nobody trains.
-
-    Attributes:
-        tensors: frozen parts of names -> the layout of what moves; raises ModelError as `held` does.
     """
 
     def __init__(self, layout: Layout, units: Units | None = None, merged: int = 0) -> None:
         self.all = layout
         self.units = units
         self.merged = merged
-        self._held = lru_cache(maxsize=8)(self._make_held)
-        self.tensors = lru_cache(maxsize=8)(self._tensors)
+        self.portion = lru_cache(maxsize=16)(self._portion)
+        """(mask, frozen parts of names, rank) -> `Portion`; raises as `of`."""
 
-    def held(self, plan: Plan) -> Held | None:
-        """The places in the shared vector; None: all.
+    def of(self, plan: Plan) -> Portion:
+        """What the client of a plan sends.
 
         Raises:
             ValueError: a mask of another model.
             ModelError: a part of a name that no tensor has, or all tensors are frozen.
         """
-        return self._held(plan.mask, plan.frozen) if plan.mask or plan.frozen or self.merged else None
-
-    def layout(self, plan: Plan) -> Layout | None:
-        """What is sent, as tensors; None: what a mask leaves is a run of values.
-
-        Raises:
-            ModelError: as `held`.
-        """
-        return None if plan.mask else self.tensors(plan.frozen)
+        portion: Portion = self.portion(plan.mask, plan.frozen, plan.rank)
+        return portion
 
     def check(self, turns: Iterable[Sequence[str]]) -> None:
         """See whether rounds may freeze these tensors.
@@ -63,51 +68,62 @@ class Sent:
             turns: parts of names, of some rounds.
 
         Raises:
-            ModelError: as `held`.
+            ModelError: as `of`.
         """
         for parts in dict.fromkeys(map(tuple, turns)):
-            self.tensors(parts)
+            self.portion(b"", parts, ALL_COMPONENTS)
 
-    def _make_held(self, mask: bytes, frozen: tuple[str, ...]) -> Held:
-        if not frozen and not self.merged:
-            assert self.units is not None
-            return self.units.held(mask)
-        moving = ~still_places(self.all, frozen, self.merged)
+    def _portion(self, mask: bytes, frozen: tuple[str, ...], rank: int) -> Portion:
+        layout = None if mask else self._tensors(frozen, rank)
+        if layout is not None and layout.size == self.all.size:
+            return Portion(None, None, layout, layout.size)
+        held = self._kept(mask, ~still_places(self.all, frozen, self.merged), f"{self.merged} {frozen}")
+        moving = ~still_places(self.all, frozen, self.merged, rank)
         if not moving.any():
-            self.tensors(frozen)  # says so
-        digest = hashlib.sha256(f"{self.merged}\0".encode() + "\0".join(frozen).encode())
+            self._tensors(frozen, rank)  # says so
+        places = self._kept(mask, moving, f"{self.merged} {frozen} {rank}")
+        everything = len(held.places) == self.all.size
+        return Portion(places, None if everything else held, layout, len(places.places))
+
+    def _kept(self, mask: bytes, moving: npt.NDArray[np.bool_], name: str) -> Held:
+        """Those that move, and that a mask leaves."""
         if mask:
             assert self.units is not None
             kept = np.zeros_like(moving)
             kept[self.units.held(mask).places] = True
-            moving &= kept
-            digest.update(mask)
-        return Held(digest.hexdigest(), np.flatnonzero(moving))
+            moving = moving & kept
+        return Held(hashlib.sha256(name.encode() + b"\0" + mask).hexdigest(), np.flatnonzero(moving))
 
-    def _tensors(self, frozen: tuple[str, ...]) -> Layout:
-        trained = without_merged(self.all, self.merged) if self.merged else self.all
-        if not frozen:
-            return trained
-        still = named(self.all, frozen, "frozen")
-        moving = {tensor.name: tensor.shape for tensor in trained.tensors if tensor.name not in still}
-        if not moving:
+    def _tensors(self, frozen: tuple[str, ...], rank: int) -> Layout:
+        """Of what moves."""
+        still, shapes = named(self.all, frozen, "frozen"), {}
+        for tensor in self.all.tensors:
+            shape, axis = list(tensor.shape), axis_of(tensor)
+            if axis is not None:
+                shape[axis] = min(rank, shape[axis] - self.merged)
+            if tensor.name not in still:
+                shapes[tensor.name] = tuple(shape)
+        if not shapes:
             raise ModelError(
                 f"a round that freezes {', '.join(frozen)} leaves nothing to train: that is all {len(still)} tensors",
                 code="adapter.nothing-trained",
                 allowed="parts of the names of some of the tensors",
                 remedy="freeze fewer of them in one round",
             )
-        return make_layout(moving)
+        return make_layout(shapes)
 
 
-@lru_cache(maxsize=8)
-def still_places(layout: Layout, frozen: tuple[str, ...], merged: int = 0) -> npt.NDArray[np.bool_]:
-    """Which values no step moves: of frozen tensors, and of components that nobody trains. Not to be modified.
+@lru_cache(maxsize=16)
+def still_places(
+    layout: Layout, frozen: tuple[str, ...], merged: int = 0, rank: int = ALL_COMPONENTS
+) -> npt.NDArray[np.bool_]:
+    """Which values no step moves. Not to be modified.
 
     Args:
         layout: of the vector, d values.
-        frozen: parts of tensors' names.
+        frozen: parts of tensors' names: all of these.
         merged: of every LoRA layer, its last components.
+        rank: of every LoRA layer, what comes after so many components.
 
     Returns:
         bool, shape (d,).
@@ -121,10 +137,10 @@ def still_places(layout: Layout, frozen: tuple[str, ...], merged: int = 0) -> np
         axis = axis_of(tensor)
         if tensor.name in still:
             values[...] = True
-        elif merged and axis is not None:
-            np.moveaxis(values, axis, 0)[-merged:] = True
+        elif axis is not None:
+            np.moveaxis(values, axis, 0)[min(rank, tensor.shape[axis] - merged) :] = True
     places.flags.writeable = False
     return places
 
 
-__all__ = ["Sent", "still_places"]
+__all__ = ["Portion", "Sent", "still_places"]

@@ -57,7 +57,7 @@ class PlannedCodecs:
     def of(self, asked: Asked) -> tuple[str, Codec]:
         """The codec of a reply, and its name."""
         assert asked.plan is not None
-        name, layout = asked.plan.codec, None if self._sent is None else self._sent.layout(asked.plan)
+        name, layout = asked.plan.codec, None if self._sent is None else self._sent.of(asked.plan).layout
         key = name, "" if layout is None else layout.digest
         if key not in self._codecs:
             codec: Codec = build("codec", name, {})
@@ -84,9 +84,9 @@ class DeltaReading:
 
     def update(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray]) -> Update:
         """See `Reading.update`."""
-        held = self.sent.held(asked.plan) if asked.plan is not None else None
-        if held is not None:
-            return self._partial(frame, asked, auxiliary, held)
+        portion = self.sent.of(asked.plan) if asked.plan is not None else None
+        if portion is not None and portion.places is not None:
+            return self._partial(frame, asked, auxiliary, portion.places, portion.held)
         name, codec = self.codecs.of(asked)
         check_body(frame, asked.client, name, codec, self.size)
         about = (frame.weight, frame.metrics, auxiliary)
@@ -95,15 +95,17 @@ class DeltaReading:
                 return Update.of_codes(asked.client, asked.round, codec.view(frame.body, self.size), *about)
             return Update(asked.client, asked.round, codec.decode(frame.body, self.size), *about)
 
-    def _partial(self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray], held: Held) -> Update:
+    def _partial(
+        self, frame: Frame, asked: Asked, auxiliary: Mapping[str, FloatArray], sent: Held, held: Held | None
+    ) -> Update:
         """An update of some of the values, in the coordinates of the whole vector."""
-        size, (name, codec) = len(held.places), self.codecs.of(asked)
+        size, (name, codec) = len(sent.places), self.codecs.of(asked)
         check_body(frame, asked.client, name, codec, size)
         delta = np.zeros(self.size, dtype=np.float32)
         with decoding(
             asked.client, name, f"its {len(frame.body)} bytes as the {size} values that its plan lets it send"
         ):
-            delta[held.places] = codec.decode(frame.body, size)
+            delta[sent.places] = codec.decode(frame.body, size)
         return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held)
 
 

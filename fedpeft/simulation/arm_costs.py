@@ -22,7 +22,7 @@ Activations are counted at rank R, so this errs on the safe side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,10 +34,10 @@ from fedpeft.report.summary import OracleArm
 from fedpeft.scheduling import Arm, ClassTimes, Grid, Request, Setting
 from fedpeft.scheduling.oracle import Oracle
 from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
-from fedpeft.simulation.codecs import broadcast_bytes, load_codec, update_bytes
+from fedpeft.simulation.codecs import broadcast_bytes, load_codec, sent_bytes, update_bytes
 from fedpeft.simulation.memory import step_megabytes
-from fedpeft.simulation.pruning import partial_bytes, pruned_megabytes, ratio_mask
-from fedpeft.types import ALL_COMPONENTS, ClientId
+from fedpeft.simulation.pruning import pruned_megabytes, ratio_mask
+from fedpeft.types import ALL_COMPONENTS, ClientId, Plan
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -60,6 +60,7 @@ class ArmCosts:
         self.frozen = frozen_values(federation.adapter.model)  # P
         self._broadcast = broadcast_bytes(federation)
         self.update_bytes = cache(self._update_bytes)
+        self._sent_bytes = cache(partial(sent_bytes, federation))
         self._whole_mb = cache(self._measured_mb)
 
     def step_share(self, rank: int, ratio: float = 0.0) -> float:
@@ -70,11 +71,15 @@ class ArmCosts:
         whole = 4 * self.frozen + 6 * self.trained
         return (4 * self.frozen + 6 * self.trained * self._rank_share(rank)) / whole if whole else 1.0
 
-    def _update_bytes(self, codec: str, ratio: float = 0.0) -> int:
+    def _update_bytes(self, codec: str, rank: int = ALL_COMPONENTS, ratio: float = 0.0) -> int:
         """Nominal bytes of an update, with what goes beside it."""
-        if ratio > 0:
-            return partial_bytes(self.federation, ratio_mask(self.federation, ratio), codec)
-        return update_bytes(self.federation, codec)
+        return update_bytes(self.federation, codec, rank, ratio_mask(self.federation, ratio) if ratio > 0 else b"")
+
+    def sent_bytes(self, plan: Plan) -> int:
+        """Nominal bytes of the update that a plan asks for."""
+        if self.federation.replica is not None:
+            return self.update_bytes(plan.codec)
+        return self._sent_bytes(plan.codec, plan.rank, plan.mask, plan.frozen)
 
     def memory_mb(self, rank: int, ratio: float = 0.0) -> float:
         """Megabytes of a step."""
@@ -86,7 +91,7 @@ class ArmCosts:
 
     def seconds(self, table: DeviceTable, arm: Arm) -> float:
         """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
-        up = self.update_bytes(arm.codec, arm.pruning) * 8 / (table.up_mbps * 1e6)
+        up = self.update_bytes(arm.codec, arm.rank, arm.pruning) * 8 / (table.up_mbps * 1e6)
         network = self._broadcast * 8 / (table.down_mbps * 1e6) + up
         return network + arm.steps * table.step_seconds * self.step_share(arm.rank, arm.pruning)
 

@@ -16,7 +16,7 @@ from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
 from fedpeft.simulation.parts import turns_of
 from fedpeft.simulation.pruning import score_bytes
-from fedpeft.types import Layout, Plan
+from fedpeft.types import ALL_COMPONENTS, Layout
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -86,28 +86,23 @@ def make_downlink(name: str, layout: Layout) -> Downlink | None:
     return FeedbackDownlink(fitted(build("codec", name, {}), layout))
 
 
-def update_bytes(federation: Federation, codec: str) -> int:
-    """Nominal bytes of an update by this codec, with what goes up beside it."""
-    codecs, strategy, layout = federation.config.codec, federation.strategy, federation.sharing.shared
+def update_bytes(federation: Federation, codec: str, rank: int = ALL_COMPONENTS, mask: bytes = b"") -> int:
+    """Nominal bytes of an update by this codec, with what goes up beside it; on average over rounds that differ."""
     if federation.replica is not None:
         scalars: Codec = build("codec", codec, {})
         return scalars.nominal_bytes(federation.config.local.steps * federation.replica.coordinates.directions)
-    beside = len(strategy.receives) * _nominal(codecs.auxiliary, layout)
-    turns = turns_of(federation.config, strategy)
-    own = sum(rounds * _nominal(codec, federation.sent.tensors(parts)) for parts, rounds in turns.items())
-    return round(own / turns.total()) + beside + score_bytes(federation)
+    turns = turns_of(federation.config, federation.strategy)
+    own = sum(rounds * sent_bytes(federation, codec, rank, mask, frozen) for frozen, rounds in turns.items())
+    return round(own / turns.total())
 
 
-def planned_bytes(federation: Federation, plan: Plan) -> int:
-    """Nominal bytes of the update that a plan asks for, where it is not of all values."""
-    strategy, whole = federation.strategy, federation.sharing.shared
-    held, layout = federation.sent.held(plan), federation.sent.layout(plan)
-    codec: Codec = build("codec", plan.codec, {})
-    own = (codec if layout is None else fitted(codec, layout)).nominal_bytes(
-        whole.size if held is None else len(held.places)
-    )
-    beside = len(strategy.receives) * _nominal(federation.config.codec.auxiliary, whole)
-    return own + beside + score_bytes(federation, plan.mask)
+def sent_bytes(federation: Federation, codec: str, rank: int, mask: bytes, frozen: tuple[str, ...]) -> int:
+    """Nominal bytes of an update of a client that sends so much of the vector, with what goes up beside it."""
+    portion, beside = federation.sent.portion(mask, frozen, rank), federation.strategy.receives
+    own: Codec = build("codec", codec, {})
+    nominal = (own if portion.layout is None else fitted(own, portion.layout)).nominal_bytes(portion.size)
+    auxiliary = len(beside) * _nominal(federation.config.codec.auxiliary, federation.sharing.shared)
+    return nominal + auxiliary + score_bytes(federation, mask)
 
 
 def broadcast_bytes(federation: Federation) -> int:
@@ -132,7 +127,10 @@ def broadcast_bytes(federation: Federation) -> int:
 def mean_update_bytes(federation: Federation) -> int:
     """Nominal bytes of an update, on average over the clients of all classes."""
     config = federation.config
-    total = sum(table.clients * update_bytes(federation, table.codec or config.codec.up) for table in config.devices)
+    total = sum(
+        table.clients * update_bytes(federation, table.codec or config.codec.up, table.rank or ALL_COMPONENTS)
+        for table in config.devices
+    )
     return round(total / config.clients)
 
 

@@ -14,7 +14,6 @@ from fedpeft.flower import LocalGrid, make_client_app, make_server_app, run_serv
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.arm_costs import ArmCosts
 from fedpeft.simulation.clock import VirtualClock
-from fedpeft.simulation.codecs import planned_bytes
 from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
@@ -22,7 +21,7 @@ from fedpeft.simulation.fleet import Fleet
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
-from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Plan, Transport
+from fedpeft.types import ClientId, FloatArray, MessageKind, NodeId, Transport
 from fedpeft.wire.frame import decode_frame, decode_header
 
 POLL_S = 0.1
@@ -68,9 +67,6 @@ def _run(
     for home in agent.homes.values():
         home.store.flush = False  # two flushes of one disk for each of a thousand clients cost more than their training
 
-    def sent_bytes(plan: Plan) -> int:
-        return planned_bytes(federation, plan) if plan.mask or plan.frozen else costs.update_bytes(plan.codec)
-
     def seconds(node: NodeId, kind: MessageKind, data: bytes) -> float:
         frame, client = decode_header(data, limits), nodes[node]
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
@@ -80,7 +76,7 @@ def _run(
             devices[client],
             kind,
             bytes_down=len(data),
-            bytes_up=sent_bytes(plan) if plan else 0,
+            bytes_up=costs.sent_bytes(plan) if plan else 0,
             steps=frame.plan.steps if frame.plan else batches,
             seed=config.run.seed,
             round_number=frame.round,

@@ -6,7 +6,7 @@ from fedpeft.adapters.configure import unused
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
-from fedpeft.layouts import without_merged
+from fedpeft.pruning.sent import Sent
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
 from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
@@ -17,6 +17,7 @@ from fedpeft.simulation.placing import pass_limits
 from fedpeft.simulation.pruning import pruned_memory
 from fedpeft.simulation.workers import worker_count
 from fedpeft.simulation.zeroth import looks
+from fedpeft.types import ALL_COMPONENTS
 
 
 def evaluation_notes(federation: Federation) -> list[str]:
@@ -58,7 +59,7 @@ def step_passes(config: RunConfig) -> int:
 def make_plan(federation: Federation) -> RunPlan:
     """Count, and measure one training step's memory; nothing is trained."""
     config = federation.config
-    size = without_merged(federation.adapter.layout, config.adapter.merged).size
+    trained = Sent(federation.adapter.layout, merged=config.adapter.merged).portion(b"", (), ALL_COMPONENTS)
     devices = federation.devices
     examples = dict.fromkeys((table.name for table in config.devices), 0)
     for client, data in federation.train.items():
@@ -93,7 +94,7 @@ def make_plan(federation: Federation) -> RunPlan:
         ask=config.round.ask,
         buffer=config.round.updates if config.round.mode == "async" else 0,
         base_parameters=federation.base_parameters,
-        trainable_parameters=size,
+        trainable_parameters=trained.size,
         update_bytes=mean_update_bytes(federation),
         broadcast_bytes=broadcast_bytes(federation),
         full_model_bytes=4 * federation.base_parameters,

@@ -103,13 +103,6 @@ def score_bytes(federation: Federation, mask: bytes = b"") -> int:
     return 2 * int(unpack(mask, sizes).sum() if mask else sum(sizes))
 
 
-def partial_bytes(federation: Federation, mask: bytes, codec: str) -> int:
-    """Nominal bytes of a pruned client's update by this codec, with its scores."""
-    assert federation.pruner is not None
-    held = len(federation.pruner.units.held(mask).places)
-    return int(build("codec", codec, {}).nominal_bytes(held)) + score_bytes(federation, mask)
-
-
 def ratio_mask(federation: Federation, ratio: float) -> bytes:
     """The mask of a ratio by the magnitude of the base's weights: of the size that any mask of it has."""
     assert federation.pruner is not None
@@ -142,11 +135,12 @@ def pruning_notes(federation: Federation) -> list[str]:
         mask = ratio_mask(federation, table.pruning) if arithmetic is not None else b""
         if arithmetic is None or not mask:
             continue
-        share = arithmetic.share(table.rank or ALL_COMPONENTS, table.pruning)
-        size = partial_bytes(federation, mask, table.codec or federation.config.codec.up)
+        rank = table.rank or ALL_COMPONENTS
+        codec = build("codec", table.codec or federation.config.codec.up, {})
+        size = codec.nominal_bytes(federation.sent.portion(mask, (), rank).size) + score_bytes(federation, mask)
         notes.append(
             f"device class {table.name} does without {table.pruning:.0%} of the heads and channels: a step takes "
-            f"{share:.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"
+            f"{arithmetic.share(rank, table.pruning):.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"
         )
     return notes
 

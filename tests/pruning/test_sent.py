@@ -18,31 +18,68 @@ def plan(**more):
     return Plan("x", 1, 1, ClientId("c00"), seed=1, steps=1, batch_size=1, learning_rate=0.1, **more)
 
 
+def places(found):
+    return found.places.places.tolist()
+
+
 def test_a_plan_without_mask_and_turn_sends_everything():
-    sent = Sent(LAYOUT, UNITS)
-    assert sent.held(plan()) is None
-    assert sent.layout(plan()) is LAYOUT
+    found = Sent(LAYOUT, UNITS).of(plan())
+    assert found.places is None
+    assert found.held is None
+    assert (found.layout, found.size) == (LAYOUT, LAYOUT.size)
+    vector = np.arange(LAYOUT.size, dtype=np.float32)
+    assert found.take(vector) is vector
 
 
 def test_what_is_frozen_is_not_sent_and_the_rest_keeps_its_tensors():
-    sent = Sent(LAYOUT)
-    asked = plan(frozen=("lora_A",))
-    assert sent.held(asked).places.tolist() == list(range(8, 19))
-    assert [(tensor.name, tensor.offset) for tensor in sent.layout(asked).tensors] == [
+    found = Sent(LAYOUT).of(plan(frozen=("lora_A",)))
+    assert places(found) == found.held.places.tolist() == list(range(8, 19))
+    assert [(tensor.name, tensor.offset) for tensor in found.layout.tensors] == [
         ("q.lora_B.weight", 0),
         ("score.bias", 8),
     ]
     assert still_places(LAYOUT, ("lora_A", "score")).tolist() == [True] * 8 + [False] * 8 + [True] * 3
 
 
+def test_a_smaller_rank_sends_fewer_components_and_counts_for_all():
+    """A is (2, 4) at 0, B (4, 2) at 8: of rank 1 the first row and the first column."""
+    found = Sent(LAYOUT).of(plan(rank=1))
+    assert places(found) == [0, 1, 2, 3, 8, 10, 12, 14, 16, 17, 18]
+    assert found.held is None, "what it leaves out is unchanged, not unknown"
+    assert [tensor.shape for tensor in found.layout.tensors] == [(1, 4), (4, 1), (3,)]
+    assert found.take(np.arange(19, dtype=np.float32)).tolist() == places(found)
+    assert Sent(LAYOUT).of(plan(rank=2)).places is None
+
+
+def test_of_components_that_nobody_trains_nobody_says_anything():
+    found = Sent(LAYOUT, merged=1).of(plan())
+    assert places(found) == found.held.places.tolist() == [0, 1, 2, 3, 8, 10, 12, 14, 16, 17, 18]
+    assert found.layout.size == found.size == 11
+
+
 def test_a_mask_and_a_turn_leave_what_is_in_both():
     sent = Sent(LAYOUT, UNITS)
-    assert sent.held(plan(mask=LAST)).places.tolist() == [*range(8), *range(12, 19)]
-    both = sent.held(plan(mask=LAST, frozen=("lora_A",)))
-    assert both.places.tolist() == list(range(12, 19))
-    assert sent.layout(plan(mask=LAST, frozen=("lora_A",))) is None
-    digests = {sent.held(p).digest for p in (plan(mask=LAST), plan(frozen=("lora_A",)), plan(frozen=("lora_B",)))}
-    assert len(digests | {both.digest}) == 4, "of one digest the places are the same"
+    assert places(sent.of(plan(mask=LAST))) == [*range(8), *range(12, 19)]
+    both = sent.of(plan(mask=LAST, frozen=("lora_A",)))
+    assert places(both) == list(range(12, 19))
+    assert both.layout is None
+    assert places(sent.of(plan(mask=LAST, rank=1))) == [0, 1, 2, 3, 12, 14, 16, 17, 18]
+    assert sent.of(plan(mask=LAST, rank=1)).held.places.tolist() == [*range(8), *range(12, 19)]
+
+
+def test_of_one_digest_the_places_are_the_same():
+    plans = [
+        plan(mask=mask, frozen=frozen, rank=rank)
+        for mask in (b"", LAST)
+        for frozen in ((), ("lora_A",), ("lora_B",))
+        for rank in (1, 2)
+    ]
+    found = [sent.of(one) for sent in (Sent(LAYOUT, UNITS), Sent(LAYOUT, UNITS, merged=1)) for one in plans]
+    for held in ([one.places for one in found if one.places], [one.held for one in found if one.held]):
+        by_digest = {}
+        for one in held:
+            by_digest.setdefault(one.digest, set()).add(tuple(one.places))
+        assert all(len(same) == 1 for same in by_digest.values())
 
 
 @pytest.mark.parametrize(
@@ -50,6 +87,6 @@ def test_a_mask_and_a_turn_leave_what_is_in_both():
 )
 def test_a_turn_that_cannot_be_is_refused_by_name(frozen, says):
     sent = Sent(LAYOUT)
-    for refuse in (lambda: sent.held(plan(frozen=frozen)), lambda: sent.check([(), frozen])):
+    for refuse in (lambda: sent.of(plan(frozen=frozen)), lambda: sent.check([(), frozen])):
         with pytest.raises(ModelError, match=says):
             refuse()

@@ -215,3 +215,24 @@ def test_a_rule_of_ones_own_is_a_file(tmp_path):
     path = write_run(tmp_path, aggregation={"rule": "my_rule.py:Still"})
     found = fedpeft.api.run(load_run_file(path))
     assert [distance for distance, *_ in losses(found)] == pytest.approx([1.0, 1.0])  # it follows nobody
+
+
+def test_an_update_is_as_long_as_its_rank_says_and_takes_as_long(tmp_path):
+    """Of rank 1 of 2 half of the bytes, on the wire and on the virtual clock."""
+    devices = [
+        {"name": "full", "clients": 2, "up_mbps": 0.001},
+        {"name": "half", "clients": 2, "up_mbps": 0.001, "rank": 1},
+    ]
+    found = run_tiny(tmp_path, clients=4, ask=4, devices=devices, codec__up="fp32", local__steps=1)
+    with Journal.read(found.folder) as journal:
+        device = {event.client: event.payload["device"] for event in journal.events(EventKind.HELLO)}
+        replies = [
+            (device[e.client], e.payload["bytes"], e.payload["seconds"]) for e in journal.events(EventKind.ACCEPTED)
+        ]
+    header = 200
+    for full_bytes, half_bytes in zip(
+        *([b for d, b, _ in replies if d == name] for name in ("full", "half")), strict=True
+    ):
+        assert abs((half_bytes - header) / (full_bytes - header) - 0.5) < 0.1
+    times = {name: [s for d, _, s in replies if d == name] for name in ("full", "half")}
+    assert max(times["half"]) < min(times["full"])

@@ -75,7 +75,7 @@ def test_an_arm_needs_the_memory_and_the_time_of_its_smaller_model(run_file):
     costs = ArmCosts(assemble(load_run_file(run_file)))
     assert costs.memory_mb(4, 0.5) < costs.memory_mb(4)
     assert costs.step_share(4, 0.5) < 0.8 * costs.step_share(4)
-    assert costs.update_bytes("int8", 0.5) < 0.8 * costs.update_bytes("int8")
+    assert costs.update_bytes("int8", ratio=0.5) < 0.8 * costs.update_bytes("int8")
 
 
 @pytest.mark.parametrize(
