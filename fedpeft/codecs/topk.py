@@ -45,7 +45,7 @@ class TopK:
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""
-        count = self._count(size)
+        count = self.count(size)
         with inside(self.name):
             if len(body) > self.max_bytes(size):
                 raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"at most {self.max_bytes(size)}")
@@ -57,19 +57,20 @@ class TopK:
 
     def max_bytes(self, size: int) -> int:
         """See `Codec.max_bytes`."""
-        count = self._count(size)
+        count = self.count(size)
         return most_bytes(count, size) + self.inner.max_bytes(count)
 
     def nominal_bytes(self, size: int) -> int:
         """See `Codec.nominal_bytes`."""
-        count = self._count(size)
+        count = self.count(size)
         return places_bytes(count, size) + self.inner.nominal_bytes(count)
 
-    def _count(self, size: int) -> int:
+    def count(self, size: int) -> int:
+        """How many of `size` values are kept."""
         return min(size, math.ceil(self.share * size - 1e-9))  # 0.07 · 100 is 7.000000000000001
 
     def _largest(self, values: FloatArray) -> Places:
-        count, sizes = self._count(values.size), np.abs(values)
+        count, sizes = self.count(values.size), np.abs(values)
         if count == values.size:
             return np.arange(count, dtype=np.int64)
         least = np.partition(sizes, values.size - count)[values.size - count]

@@ -60,6 +60,7 @@ def make_agent(
             ClientStore(folder / client, sharing.shared.size, downlink=federation.downlink),
             device.table.name,
             device.table.memory_mb,
+            federation.validation.get(client, ()),
         )
         for client, device in devices.items()
     }
@@ -76,6 +77,7 @@ def make_agent(
         optimizer_kind(federation.config),
         None if federation.replica is None else federation.replica.begin_from,
         None if federation.pruner is None else federation.pruner.units,
+        lambda theta, data: federation.evaluate(theta, data, losses_only=True).loss,
     )
 
 
