@@ -3,10 +3,9 @@
     kept = the ⌈p d⌉ largest |x_i|, of equals the first;    body = places (Golomb–Rice) ‖ inner codec of the kept values
 
 `topk(0.05)+sign` is sparse ternary compression (Sattler et al. 2019, arXiv 1903.02891): a place, a sign, and one scale,
-the mean magnitude of what is kept; ComPEFT (Yadav et al. 2023, arXiv 2311.13171) stores its task vectors so. Both drop
-most of a vector: on Gaussian values a tenth of them leaves a relative error of 0.75 (with signs, 0.76), so error
-feedback is needed (it is on wherever deltas are sent), and `int4` or `sign` do better for their bytes above half a bit
-a value.
+the mean magnitude of what is kept; `compeft` is the same with another scale. Both drop most of a vector: on Gaussian
+values a tenth of them leaves a relative error of 0.75 (with signs, 0.76), so error feedback is needed (it is on
+wherever deltas are sent), and `int4` or `sign` do better for their bytes above half a bit a value.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def _check_search(config: RunConfig, key: str, codec: Codec) -> None:
             f"{named}, by the loss on examples that a client does not train on, and codec.validation = 0 puts none "
             "aside",
             code="config.search",
-            allowed="codec.validation above 0, at most 0.5; or a codec that is told all its values, e.g. compeft(0.1,1)",
+            allowed="codec.validation above 0, at most 0.5; or a codec that is told all its values: compeft(0.1,1)",
             remedy=f"set codec.validation = {_EXAMPLE}",
         )
 

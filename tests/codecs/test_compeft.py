@@ -136,7 +136,7 @@ def test_behind_another_stage_it_is_told_everything():
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("alpha", [0.5, 2.0, 6.0, 10.0])
 def test_it_finds_the_pair_that_made_the_target(density, alpha):
-    """Without error feedback; the target is what one pair decodes to, so that pair costs nothing and all others more."""
+    """Without error feedback; the target is what one pair decodes to, so it costs nothing and all others more."""
     values = gaussian()
     judge = distance(fixed(density, alpha, values)[1])
     found = codec("compeft").search(values, judge, owed=False)

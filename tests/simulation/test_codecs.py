@@ -132,7 +132,11 @@ def test_it_is_refused_before_the_model_is_touched(tmp_path):
         simulate(**tiny_arguments(tmp_path, codec__down="forget+sign"))
 
 
-SEARCHED = ({"codec__up": "compeft"}, {"devices": with_codec("forget+compeft(0.1)")}, {"scheduler": {"name": "random", "arms": {"codec": ["int8", "compeft"]}}})  # fmt: skip
+SEARCHED = (
+    {"codec__up": "compeft"},
+    {"devices": with_codec("forget+compeft(0.1)")},
+    {"scheduler": {"name": "random", "arms": {"codec": ["int8", "compeft"]}}},
+)
 
 
 @pytest.mark.parametrize("options", SEARCHED, ids=str)
@@ -154,7 +158,12 @@ def test_what_nobody_judges_is_told_everything(key):
 
 
 def test_scalars_are_not_searched():
-    options = {"zeroth__size": 64, "local__optimizer": "sgd", "evaluation__centralised": False, "codec__validation": 0.1}
+    options = {
+        "zeroth__size": 64,
+        "local__optimizer": "sgd",
+        "evaluation__centralised": False,
+        "codec__validation": 0.1,
+    }
     with pytest.raises(ConfigError, match=r'"compeft" leaves .* contradicts zeroth\.sends = "scalars"'):
         check_codecs(config_of(codec__up="compeft", **options))
 
