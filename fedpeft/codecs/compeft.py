@@ -3,9 +3,9 @@
     x̂_i = α · σ · sign(x_i) for the ⌈k d⌉ largest |x_i|, else 0,        σ = √(Σ_i x_i² / d), of all d values
 
 Yadav et al. 2023, "ComPEFT: Compression for Communicating Parameter Efficient Updates via Sparsification and
-Quantization" (arXiv 2311.13171), which takes the standard deviation for σ: about 0 here, so that a constant vector
-arrives too; a delta's mean is small beside it. A value that is left out is searched, over the paper's grid, where there
-is data to judge by (`codecs.searching`):
+Quantization" (arXiv 2311.13171). Its σ is the standard deviation; here it is taken about 0, not about the mean, so that
+a constant vector arrives too: a delta's mean is small beside it. What is left out of the name is searched, over the
+paper's grid, where there is data to judge by (`codecs.searching`):
 
     compeft            k in 0.05, 0.1, 0.2, 0.3, 0.5 and α in 0.5, 1, 2, 3, 4, 5, 6, 8, 10
     compeft(0.1)       k = 0.1, α is searched
@@ -13,12 +13,14 @@ is data to judge by (`codecs.searching`):
     compeft(0.1,2)     both are told: nothing is searched, and no data is needed
 
 With one density the decoded vectors lie on a line, along which a smooth loss has one valley. So for each density in
-turn, the sparsest first, α goes downhill on its grid from where the last one ended, until both neighbours cost more:
-three looks and one for each step, instead of all 45 pairs for some 17; the first starts at the α nearest to that of
-least squared error. A loss with several valleys along a line may be left in another than the lowest. Of equal costs the
-sparsest stays. Where nothing can be judged k is 0.2, the middle of the grid, and the scale the mean magnitude of what
-is kept, which has the least squared error; likewise where no pair loses less than there is (see `SearchingCodec`): with
-m that mean, that is α σ ≤ 2 m.
+turn, the sparsest first, α goes downhill on its grid from where the last one ended, until both neighbours cost no less:
+three looks, and one more for each step, so some 15 of the 45 pairs. The first density starts at the α nearest to that
+of least squared error. A loss with several valleys along a line may be left in another than the lowest. Of equal costs
+the sparsest is taken.
+
+Where nothing can be judged, k is 0.2, the middle of the grid, and the scale m, the mean magnitude of what is kept: that
+of least squared error. So it is where no pair is admitted: with error feedback α σ ≤ 2 m, which is ‖x − x̂‖ ≤ ‖x‖ (see
+`SearchingCodec`).
 
     body = place of k in the densities, u8 ‖ the body of `topk(k)+sign`, with α σ for its scale
 
@@ -133,8 +135,7 @@ class SearchedCompeft(Compeft):
     @property
     def looks(self) -> int:
         """See `SearchingCodec.looks`."""
-        each = min(3, len(self.alphas))
-        return each * len(self.densities) + (2 if each > 1 else 0)
+        return min(3, len(self.alphas)) * len(self.densities)
 
     def search(self, values: FloatArray, judge: Judge, *, owed: bool) -> Found:
         """See `SearchingCodec.search`."""

@@ -212,7 +212,7 @@ def _search_notes(federation: Federation) -> list[str]:
         f'{key} = "{codec.name}" may lose more than there is: with error feedback what clients owe grows from round to '
         f"round; forget+{codec.name} goes without"
         for key, codec in codecs.items()
-        if getattr(codec, "owes", True) and not is_searching(codec) and _loses_all(codec)
+        if federation.replica is None and getattr(codec, "owes", True) and not is_searching(codec) and _loses_all(codec)
     ]
     if config.codec.validation == 0:
         return notes

@@ -256,8 +256,8 @@ def assemble(config: RunConfig) -> Federation:
     context = TaskContext.of(base, corpus.label_names, generation=config.generation, model=config.model)
     task: Task = placed(build_task(task_class, context), adapter.theta.device)
     tested = evaluation_sample(len(corpus.test), config.evaluation.test_examples, config.run.seed)
-    train = {client: task.encode(data.train) for client, data in corpus.clients.items()}
-    train, validation = put_aside(config, task, train)
+    encoded = {client: task.encode(data.train) for client, data in corpus.clients.items()}
+    train, validation = put_aside(config, task, encoded)
     return Federation(
         config=config,
         adapter=adapter,
