@@ -94,6 +94,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "bf16": "fedpeft.codecs.bf16:Bf16",
         "int4": "fedpeft.codecs.int4:Int4",
         "bitdelta": "fedpeft.codecs.bitdelta:BitDelta",
+        "compeft": "fedpeft.codecs.compeft:compeft",
     },
     "stage": {  # of a composed codec, before the last: `rotate+int4`
         "rotate": "fedpeft.codecs.rotate:Rotated",

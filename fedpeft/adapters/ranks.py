@@ -1,9 +1,9 @@
 """Clients of a smaller LoRA rank than the federation's: the first r components of every layer, and zeros for the rest.
 
 A zero pair (row of A, column of B) adds nothing to a layer's output and has no gradient, so it stays zero while the
-client trains and its delta is zero there; those zeros are not sent (`fedpeft.pruning.sent`). This is how HetLoRA (Cho et
-al. 2024, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models", arXiv 2401.06432) truncates what
-a client is sent and pads what it sends.
+client trains and its delta is zero there; those zeros are not sent (`fedpeft.pruning.sent`). This is how HetLoRA (Cho
+et al. 2024, "Heterogeneous LoRA for Federated Fine-tuning of On-Device Foundation Models", arXiv 2401.06432) truncates
+what a client is sent and pads what it sends.
 """
 
 from __future__ import annotations

@@ -23,15 +23,17 @@ from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
+from fedpeft.client.judging import judge_of
 from fedpeft.client.memory import ClientMemory, Work
 from fedpeft.client.pruning import check_mask, compensate_held, scores_of
 from fedpeft.client.starts import Starts
 from fedpeft.client.store import ClientStore
-from fedpeft.codecs import fitted
+from fedpeft.codecs import Codec, fitted
 from fedpeft.codecs.broadcast import Int8Downlink, WrongBase
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.compose import parts_here
 from fedpeft.codecs.downlink import Downlink
+from fedpeft.codecs.searching import Searched, choice_of, is_searching
 from fedpeft.errors import ClientFault, ModelError, PluginError
 from fedpeft.evaluation import Evaluation
 from fedpeft.plugin_files import is_offer, offered
@@ -39,7 +41,7 @@ from fedpeft.pruning.sent import Sent, still_places
 from fedpeft.pruning.units import Units
 from fedpeft.registry import Kind, build, load, names
 from fedpeft.training import Trainer, TrainingResult
-from fedpeft.types import ClientId, ClientInfo, FloatArray, Layout, NodeId
+from fedpeft.types import ClientId, ClientInfo, FloatArray, Held, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
 from fedpeft.wire.sections import Section
 from fedpeft.zeroth.checkpoint import CHECKPOINT
@@ -57,6 +59,7 @@ class Home:
     store: ClientStore
     device: str = "default"
     memory_mb: int = 0
+    validation: Any = ()  # put aside from what it trains on, for a codec that searches; may be empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Agent:
         begin_from: of a zeroth-order run: told coefficients and the checkpoint that they name, before `evaluate`.
         units: heads and channels of the model, where plans may do without some; None: they may not.
         merged: components of every LoRA layer, its last, that nobody trains.
+        loss: θ, data -> mean loss; what a codec that searches is judged by. None: such a codec is not searched.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Agent:
         begin_from: Callable[[FloatArray, FloatArray], None] | None = None,
         units: Units | None = None,
         merged: int = 0,
+        loss: Callable[[FloatArray, Any], float] | None = None,
     ) -> None:
         self.trainer = trainer
         self.evaluate = evaluate
@@ -118,6 +123,7 @@ class Agent:
         if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
             self.checkpoints = Checkpoints(downlink, begin_from)
         self.units = units
+        self.loss = loss
         self.sent = Sent(layout, units, merged)
         self._ahead: dict[ClientId, _Ahead] = {}  # one a client at most: what is never asked for stays small
 
@@ -205,6 +211,7 @@ class Agent:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
         store, codec = self.homes[client].store, build("codec", plan.codec, {})
+        metrics = {**result.metrics, "memory_lost": 1.0} if work.lost else dict(result.metrics)
         if result.scalars is not None:
             # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
             body, sections = codec.encode(result.scalars), NO_SECTIONS
@@ -215,7 +222,9 @@ class Agent:
             portion = self.sent.of(plan)
             if portion.layout is not None:
                 codec = fitted(codec, portion.layout)
+            codec = self._judged(codec, work, delta, portion.places)
             body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, portion.places)
+            metrics |= choice_of(codec)
             sections = (*self.memory.settle(work, result, store), *scores_of(result, self.units))
             store.keep_residual(plan.round, left, also={plan.feedback})
         return _reply(
@@ -224,9 +233,17 @@ class Agent:
             body=body,
             codec=plan.codec,
             weight=float(len(self.homes[client].train)),
-            metrics={**result.metrics, "memory_lost": 1.0} if work.lost else result.metrics,
+            metrics=metrics,
             sections=sections,
         )
+
+    def _judged(self, codec: Codec, work: Work, delta: FloatArray, held: Held | None) -> Codec:
+        """The codec, with a judge if it searches and there are examples to judge by."""
+        loss, data = self.loss, self.homes[work.job.plan.client].validation
+        if loss is None or not len(data) or not is_searching(codec):
+            return codec
+        about = (work.job, delta, self.memory.sharing, held, lambda theta: loss(theta, data), self.sent.merged)
+        return Searched(codec, judge_of(*about))
 
     def _trained(self, client: ClientId, ahead: _Ahead) -> tuple[Work, FloatArray, TrainingResult]:
         """The training that a frame's plan asks for: the work, its delta, shape (d,), and all that came of it."""

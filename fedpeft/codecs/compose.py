@@ -6,8 +6,8 @@
 The last part is a codec of the registry, a stage (registry kind `stage`) a class whose first argument is the codec
 inside it: or, if it says `around = "coder"`, a coder. One that says `first = True` stands at the front only, and one
 that says `whole = True` hands the vector on as it is. Behind any other no tensors are left to see, so a part that is
-fitted to them (see `LayoutCodec`) cannot stand there. Values in parentheses are further arguments, in their order or by
-name.
+fitted to them (see `LayoutCodec`) cannot stand there, nor one that searches (`SearchingCodec`). Values in parentheses
+are further arguments, in their order or by name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from fedpeft.codecs.base import Codec
+from fedpeft.codecs.searching import is_searching
 from fedpeft.errors import PluginError, closest
 from fedpeft.registry import Kind, build, load, names, parameters
 
@@ -67,7 +68,7 @@ def composed(name: str) -> partial[Codec]:
                 remedy=f'name another codec behind "{hiding}"',
             )
         hiding = hiding or ("" if getattr(part, "whole", False) else word)
-    return partial(_make, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
+    return partial(_make, name, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
 
 
 def parts_of(name: str) -> tuple[str, ...]:
@@ -100,9 +101,17 @@ def _unknown(name: str, word: str, kind: Kind) -> PluginError:
     )
 
 
-def _make(parts: tuple[tuple[Kind, str, tuple[Any, ...], dict[str, Any]], ...]) -> Codec:
+def _make(name: str, parts: tuple[tuple[Kind, str, tuple[Any, ...], dict[str, Any]], ...]) -> Codec:
     made = _called(*parts[-1])
     for kind, word, values, named in reversed(parts[:-1]):
+        if is_searching(made) and not getattr(load(kind, word), "whole", False):
+            raise PluginError(
+                f'codec "{name}": "{made.name}" has something left to search, and behind "{word}" it does not see the '
+                "vector that is judged",
+                code="plugin.unknown-codec",
+                allowed=f'"{made.name}" at the front or behind forget, or one that is told all its values',
+                remedy="write it so",
+            )
         made = _called(kind, word, (made, *values), named)
     codec: Codec = made
     return codec

@@ -7,6 +7,7 @@ or for clients that must keep nothing on disk between rounds.
 from __future__ import annotations
 
 from fedpeft.codecs.base import Codec, fitted, inside
+from fedpeft.codecs.searching import is_searching
 from fedpeft.types import FloatArray, Layout
 
 
@@ -26,6 +27,8 @@ class Forgetful:
         self.name = f"forget+{inner.name}"
         self.max_bytes = inner.max_bytes
         self.nominal_bytes = inner.nominal_bytes
+        if is_searching(inner):
+            self.search, self.looks = inner.search, inner.looks
 
     def encode(self, values: FloatArray) -> bytes:
         """See `Codec.encode`."""

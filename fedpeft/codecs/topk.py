@@ -3,10 +3,9 @@
     kept = the ⌈p d⌉ largest |x_i|, of equals the first;    body = places (Golomb–Rice) ‖ inner codec of the kept values
 
 `topk(0.05)+sign` is sparse ternary compression (Sattler et al. 2019, arXiv 1903.02891): a place, a sign, and one scale,
-the mean magnitude of what is kept; ComPEFT (Yadav et al. 2023, arXiv 2311.13171) stores its task vectors so. Both drop
-most of a vector: on Gaussian values a tenth of them leaves a relative error of 0.75 (with signs, 0.76), so error
-feedback is needed (it is on wherever deltas are sent), and `int4` or `sign` do better for their bytes above half a bit
-a value.
+the mean magnitude of what is kept; `compeft` is the same with another scale. Both drop most of a vector: on Gaussian
+values a tenth of them leaves a relative error of 0.75 (with signs, 0.76), so error feedback is needed (it is on
+wherever deltas are sent), and `int4` or `sign` do better for their bytes above half a bit a value.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class TopK:
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""
-        count = self._count(size)
+        count = self.count(size)
         with inside(self.name):
             if len(body) > self.max_bytes(size):
                 raise MalformedPayload(self.name, f"{len(body)} bytes", allowed=f"at most {self.max_bytes(size)}")
@@ -57,19 +56,20 @@ class TopK:
 
     def max_bytes(self, size: int) -> int:
         """See `Codec.max_bytes`."""
-        count = self._count(size)
+        count = self.count(size)
         return most_bytes(count, size) + self.inner.max_bytes(count)
 
     def nominal_bytes(self, size: int) -> int:
         """See `Codec.nominal_bytes`."""
-        count = self._count(size)
+        count = self.count(size)
         return places_bytes(count, size) + self.inner.nominal_bytes(count)
 
-    def _count(self, size: int) -> int:
+    def count(self, size: int) -> int:
+        """How many of `size` values are kept."""
         return min(size, math.ceil(self.share * size - 1e-9))  # 0.07 · 100 is 7.000000000000001
 
     def _largest(self, values: FloatArray) -> Places:
-        count, sizes = self._count(values.size), np.abs(values)
+        count, sizes = self.count(values.size), np.abs(values)
         if count == values.size:
             return np.arange(count, dtype=np.int64)
         least = np.partition(sizes, values.size - count)[values.size - count]

@@ -68,6 +68,7 @@ class CodecTable(Table):
     up: str = "int8"  # any codec; a device class may have its own
     auxiliary: str = "int8"  # any codec, for the vectors that a strategy sends beside θ and gets beside the delta
     down: str = "int8"  # versioned codes; "fp32": the plain vector; any other codec: what clients lack, in few bits
+    validation: float = Field(0.0, ge=0, le=0.5)  # share of a client's training examples that a codec is searched on
 
 
 class LimitsTable(Table):

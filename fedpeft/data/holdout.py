@@ -20,10 +20,25 @@ def hold_out(examples: Examples, share: float, *, seed: int, client: ClientId) -
         seed: of the run. With `client` it fixes which are kept, whatever the other clients hold.
         client: whose examples these are.
     """
-    count = len(examples)
+    train, test = split_places(len(examples), share, seed=seed, client=client, what_for="hold out")
+    return ClientData(train=examples.take(train), test=examples.take(test))
+
+
+def split_places(
+    count: int, share: float, *, seed: int, client: ClientId, what_for: str
+) -> tuple[list[int], list[int]]:
+    """The places of one client's examples that it goes on with, and of those that it puts aside, both ascending.
+
+    Args:
+        count: of its examples.
+        share: to put aside, in [0, 1), rounded; at least 1 if `share` > 0 and `count` >= 2; never all of them.
+        seed: of the run.
+        client: whose.
+        what_for: names the draw: with the seed and the client it fixes which.
+    """
     kept = min(max(1, round(share * count)), count - 1) if share > 0 and count >= 2 else 0
-    order = Draws(seed, "hold out", client).shuffled(range(count))
-    return ClientData(train=examples.take(sorted(order[kept:])), test=examples.take(sorted(order[:kept])))
+    order = Draws(seed, what_for, client).shuffled(range(count))
+    return sorted(order[kept:]), sorted(order[:kept])
 
 
 def limited(corpus: Corpus, most: int, seed: int) -> Corpus:

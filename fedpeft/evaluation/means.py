@@ -36,6 +36,7 @@ def evaluate(
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
     prepared: PreparedOnce | None = None,
+    losses_only: bool = False,
 ) -> Evaluation:
     """Evaluate the θ that `adapter` holds.
 
@@ -48,14 +49,16 @@ def evaluate(
         batch_size: examples a forward pass.
         on_batch: called with the number of examples done, for progress.
         prepared: keeps what the task prepares from one θ over several calls; default: it is prepared anew.
+        losses_only: do not judge: scores that cost more than a forward pass, e.g. of a generated answer, are left out.
     """
     lengths = getattr(data, "lengths", None)
     order = np.arange(len(data), dtype=np.int64) if lengths is None else np.argsort(lengths, kind="stable")
     judged = _judged(task, len(data))[order]
+    judge = task.outcomes if losses_only else getattr(task, "judge", task.outcomes)
     sums, counts = {LOSS: 0.0}, {LOSS: 0}
     with torch.no_grad():
         ready = task.prepare(adapter.model) if prepared is None else prepared.get()
-        for ask, part in ((getattr(task, "judge", task.outcomes), order[judged]), (task.outcomes, order[~judged])):
+        for ask, part in ((judge, order[judged]), (task.outcomes, order[~judged])):
             for begin in range(0, len(part), batch_size):
                 indices = part[begin : begin + batch_size]
                 outcomes = ask(adapter.model, task.batch(data, indices), ready)
@@ -67,6 +70,8 @@ def evaluate(
     if not len(order):
         return Evaluation(None, 0.0, 0)
     means = {name: total / counts[name] for name, total in sums.items()}
+    if losses_only:
+        return Evaluation(None, means[LOSS], len(order))
     summary = getattr(task, "summary", None)
     metrics = {name: value for name, value in (summary(means) if summary else means).items() if name != LOSS}
     return Evaluation(metrics.get("accuracy"), means[LOSS], len(order), metrics)

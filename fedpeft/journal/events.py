@@ -46,7 +46,7 @@ class EventKind(StrEnum):
                               everything or checkpoint), frozen (parts of names, where this round has any), rank
                               (where it is below the device class's)
     accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
-                              codec (where it is not codec.up)
+                              codec (where it is not codec.up), chosen (of a codec that searched: name -> value)
     refused            rac    code, reason, bytes
     failed             rac    reason: no reply, e.g. a transport error or a device that dropped out
     late               rac    rule ("drop" or "fold"), age (rounds), bytes

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedpeft.codecs.searching import chosen
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
@@ -254,6 +255,7 @@ class Round(ABC):
             **self._codec(asked.plan),
             **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
+            **({"chosen": choice} if (choice := chosen(frame.metrics)) else {}),
         )
 
     def _reasons(self) -> str:

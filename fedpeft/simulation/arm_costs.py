@@ -37,6 +37,7 @@ from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
 from fedpeft.simulation.codecs import broadcast_bytes, load_codec, sent_bytes, update_bytes
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.pruning import pruned_megabytes, ratio_mask
+from fedpeft.simulation.validation import search_steps
 from fedpeft.types import ALL_COMPONENTS, ClientId, Plan
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ArmCosts:
         self.full_rank = full_rank(federation)  # R
         self.frozen = frozen_values(federation.adapter.model)  # P
         self._broadcast = broadcast_bytes(federation)
+        self._validation = sum(map(len, federation.validation.values())) / max(1, len(federation.train))  # of a client
         self.update_bytes = cache(self._update_bytes)
         self._sent_bytes = cache(partial(sent_bytes, federation))
         self._whole_mb = cache(self._measured_mb)
@@ -93,7 +95,8 @@ class ArmCosts:
         """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
         up = self.update_bytes(arm.codec, arm.rank, arm.pruning) * 8 / (table.up_mbps * 1e6)
         network = self._broadcast * 8 / (table.down_mbps * 1e6) + up
-        return network + arm.steps * table.step_seconds * self.step_share(arm.rank, arm.pruning)
+        steps = arm.steps + search_steps(self.federation, arm.codec, self._validation)
+        return network + steps * table.step_seconds * self.step_share(arm.rank, arm.pruning)
 
     def _measured_mb(self, ratio: float) -> float:
         """Of a step at the full rank."""

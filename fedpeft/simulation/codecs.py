@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fedpeft.codecs import Codec
 from fedpeft.codecs.base import fitted
 from fedpeft.codecs.broadcast import Int8Downlink
@@ -11,6 +13,7 @@ from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.codecs.fp32 import Fp32
 from fedpeft.codecs.int8 import Int8
+from fedpeft.codecs.searching import is_searching
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
@@ -25,17 +28,21 @@ WITHOUT_STEPS = ("int8", "fp32")
 """Names of `codec.down` that stand for no codec of the registry: versions made from θ alone, and the plain vector."""
 
 
+_EXAMPLE = 0.1  # of codec.validation
+_SAMPLE = 4096  # values
+
+
 def check_codecs(config: RunConfig) -> None:
     """Build every codec that the run file names.
 
     Raises:
         PluginError: there is none of that name.
-        ConfigError: what a name stands for is not a Codec, or it cannot make broadcasts.
+        ConfigError: what a name stands for is not a Codec, it cannot make broadcasts, or it would be searched where
+            nothing can be judged.
     """
-    load_codec("codec.up", config.codec.up)
-    for table in config.devices:
-        if table.codec is not None:
-            load_codec(f'devices.codec of class "{table.name}"', table.codec)
+    for key, name in upward(config).items():
+        _check_search(config, key, load_codec(key, name))
+    _check_told("codec.auxiliary", load_codec("codec.auxiliary", config.codec.auxiliary))
     down = config.codec.down
     if down in WITHOUT_STEPS:
         return
@@ -47,12 +54,56 @@ def check_codecs(config: RunConfig) -> None:
             allowed='codec.down = "int8", its default, which means nothing there',
             remedy='remove codec.down, or set zeroth.sends = "delta"',
         )
+    _check_told("codec.down", codec)
     if not getattr(codec, "owes", True):
         raise ConfigError(
             f'codec.down = "{down}" is without error feedback: what clients hold would drift away from the adapter',
             code="config.down",
             allowed="int8, fp32, or a codec whose losses are made up for: not forget+..., not dare(p)+...",
             remedy="name the codec without that stage",
+        )
+
+
+def upward(config: RunConfig) -> dict[str, str]:
+    """Key -> codec of updates that it names: the run's, those of device classes, those of a scheduler's arms."""
+    found = {"codec.up": config.codec.up}
+    found |= {f'devices.codec of class "{table.name}"': table.codec for table in config.devices if table.codec}
+    arms = config.scheduler.arms.codec if config.scheduler is not None else None
+    return found | {f"scheduler.arms.codec[{place}]": name for place, name in enumerate(arms or ())}
+
+
+def _check_search(config: RunConfig, key: str, codec: Codec) -> None:
+    """Refuse a codec that leaves something to be searched where no client could judge what it finds."""
+    if not is_searching(codec):
+        return
+    named = f'{key} = "{codec.name}" leaves something to be searched'
+    if config.zeroth is not None and config.zeroth.sends == "scalars":
+        raise ConfigError(
+            f'{named}, and that contradicts zeroth.sends = "scalars": a client sends scalars, no change of the adapter '
+            "that could be judged",
+            code="config.search",
+            allowed="a codec of values, e.g. fp16, or one that is told all its values",
+            remedy=f'name another codec, or set zeroth.sends = "delta" and codec.validation = {_EXAMPLE}',
+        )
+    if config.codec.validation == 0:
+        raise ConfigError(
+            f"{named}, by the loss on examples that a client does not train on, and codec.validation = 0 puts none "
+            "aside",
+            code="config.search",
+            allowed="codec.validation above 0, at most 0.5; or a codec that is told all its values: compeft(0.1,1)",
+            remedy=f"set codec.validation = {_EXAMPLE}",
+        )
+
+
+def _check_told(key: str, codec: Codec) -> None:
+    """Refuse a codec that leaves something to be searched where nothing is judged at all."""
+    if is_searching(codec):
+        raise ConfigError(
+            f'{key} = "{codec.name}" leaves something to be searched, and only changes of the adapter that clients '
+            "send are judged: codec.up, devices.codec, scheduler.arms.codec",
+            code="config.search",
+            allowed="a codec that is told all its values, e.g. compeft(0.1,1)",
+            remedy="tell it all its values",
         )
 
 
@@ -143,12 +194,43 @@ def codec_notes(federation: Federation) -> list[str]:
         for table in config.devices
         if table.codec not in (None, config.codec.up)
     ]
+    notes += _search_notes(federation)
     if isinstance(federation.downlink, FeedbackDownlink) and _nominal(down, layout) >= whole:
         notes.append(
             f'codec.down = "{down}" takes no fewer bits than the codes in which broadcasts are kept: '
             'they will be those of codec.down = "int8"'
         )
     return notes
+
+
+def _search_notes(federation: Federation) -> list[str]:
+    """What clients put aside and what for; and codecs whose error feedback would grow."""
+    config, codecs = federation.config, {key: load_codec(key, name) for key, name in upward(federation.config).items()}
+    notes = [
+        f'{key} = "{codec.name}" may lose more than there is: with error feedback what clients owe grows from round to '
+        f"round; forget+{codec.name} goes without"
+        for key, codec in codecs.items()
+        if federation.replica is None and getattr(codec, "owes", True) and not is_searching(codec) and _loses_all(codec)
+    ]
+    if config.codec.validation == 0:
+        return notes
+    aside = sum(map(len, federation.validation.values()))
+    kept = f"{aside:,} of {aside + sum(map(len, federation.train.values())):,} training examples are put aside"
+    searching = {key: codec for key, codec in codecs.items() if is_searching(codec)}
+    if not searching:
+        return [*notes, f"{kept} (codec.validation = {config.codec.validation:g}), and no codec of this run searches"]
+    looks = max(codec.looks for codec in searching.values())
+    notes.append(f"{kept}: each update is searched on its client's own, with some {looks} looks at them")
+    blind = len(federation.train) - len(federation.validation)
+    if blind:
+        notes.append(f"{blind} clients have a single example: they put none aside, and send unsearched")
+    return notes
+
+
+def _loses_all(codec: Codec) -> bool:
+    """Whether Gaussian values lose as much as there is of them, or more."""
+    values = np.random.default_rng(0).standard_normal(_SAMPLE).astype(np.float32)
+    return bool(np.linalg.norm(values - codec.decode(codec.encode(values), _SAMPLE)) >= np.linalg.norm(values))
 
 
 def _nominal(codec: str, layout: Layout) -> int:

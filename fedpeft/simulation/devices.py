@@ -18,7 +18,7 @@ from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.types import ClientId, MessageKind
 
-_EVALUATION_STEP = 0.35
+EVALUATION_STEP = 0.35
 """A forward pass alone costs about this share of a training step."""
 
 
@@ -46,7 +46,7 @@ def reply_seconds(
     *,
     bytes_down: int,
     bytes_up: int,
-    steps: int,
+    steps: float,
     seed: int,
     round_number: int,
     client: ClientId,
@@ -66,7 +66,7 @@ def reply_seconds(
         slowdown: how many times as long as usual a step takes.
     """
     table = device.table
-    work = {"train": 1.0, "evaluate": _EVALUATION_STEP, "hello": 0.0}[kind]
+    work = {"train": 1.0, "evaluate": EVALUATION_STEP, "hello": 0.0}[kind]
     network = bytes_down * 8 / (table.down_mbps * 1e6) + bytes_up * 8 / (table.up_mbps * 1e6)
     if not work:  # a million greetings need no draw
         return network

@@ -7,7 +7,7 @@ one from the user's own objects instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -44,6 +44,7 @@ from fedpeft.simulation.mixing import settle_rule
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import pass_limits, settle_device
 from fedpeft.simulation.pruning import check_pruned, count_arithmetic, make_pruner
+from fedpeft.simulation.validation import put_aside
 from fedpeft.simulation.zeroth import (
     check_scalars,
     choose_zeroth_trainer,
@@ -84,12 +85,14 @@ class Federation:
     arithmetic: str = ""  # how the frozen base is multiplied, in words
     tokenizer: Any = None
     data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
+    validation: Mapping[ClientId, Any] = field(default_factory=dict)  # of `train`, put aside for codecs that search
 
-    def evaluate(self, theta: FloatArray, data: Any) -> Evaluation:
+    def evaluate(self, theta: FloatArray, data: Any, *, losses_only: bool = False) -> Evaluation:
         """Evaluate θ, shape (d,), on a data set; of a zeroth-order run by scalars, coefficients."""
         self.adapter.set(theta if self.replica is None else self.replica.theta(theta))
+        size = self.config.evaluation.batch_size
         return evaluate(
-            self.adapter, self.task, data, batch_size=self.config.evaluation.batch_size, prepared=self._prepared
+            self.adapter, self.task, data, batch_size=size, prepared=self._prepared, losses_only=losses_only
         )
 
     @cached_property
@@ -254,13 +257,15 @@ def assemble(config: RunConfig) -> Federation:
     context = TaskContext.of(base, corpus.label_names, generation=config.generation, model=config.model)
     task: Task = placed(build_task(task_class, context), adapter.theta.device)
     tested = evaluation_sample(len(corpus.test), config.evaluation.test_examples, config.run.seed)
+    encoded = {client: task.encode(data.train) for client, data in corpus.clients.items()}
+    train, validation = put_aside(config, task, encoded)
     return Federation(
         config=config,
         adapter=adapter,
         initial=adapter.get() if config.zeroth is None else kept(adapter.get()),
         task=task,
         strategy=strategy,
-        train={client: task.encode(data.train) for client, data in corpus.clients.items()},
+        train=train,
         held_out={client: task.encode(data.test) for client, data in corpus.clients.items()},
         test=() if private_parts(config, strategy) else task.encode(corpus.test.take(tested)),
         description=corpus.description,
@@ -270,6 +275,7 @@ def assemble(config: RunConfig) -> Federation:
         arithmetic=arithmetic,
         tokenizer=base.tokenizer if base.processor is None else base.processor,
         data_split=split_of(corpus),
+        validation=validation,
     )
 
 

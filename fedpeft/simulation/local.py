@@ -18,6 +18,7 @@ from fedpeft.simulation.devices import reply_seconds
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.fleet import Fleet
+from fedpeft.simulation.validation import search_steps
 from fedpeft.simulation.wiring import frame_limits, make_agent, make_coordinator
 from fedpeft.simulation.workers import open_trainer
 from fedpeft.training import Trainer
@@ -71,13 +72,14 @@ def _run(
         frame, client = decode_header(data, limits), nodes[node]
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
         plan = frame.plan if kind == "train" else None
+        searching = search_steps(federation, plan.codec, len(federation.validation.get(client, ()))) if plan else 0.0
         now = fleet.now(frame.round, clock.now()) if plan else 0.0
         plain = reply_seconds(
             devices[client],
             kind,
             bytes_down=len(data),
             bytes_up=costs.sent_bytes(plan) if plan else 0,
-            steps=frame.plan.steps if frame.plan else batches,
+            steps=frame.plan.steps + searching if frame.plan else batches,
             seed=config.run.seed,
             round_number=frame.round,
             client=client,

@@ -123,6 +123,9 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
         why = "it has no use for them" if merged else "what it merges goes into components that nobody trains"
         allowed = "adapter.merged of 1 or more with fedex, flora or exact-mix; 0 with the others and exact-mix"
         return f"adapter.merged = {merged}: {why}", allowed, "correct adapter.merged"
+    if merged and rule.rank_decay is not None:
+        what = f"adapter.merged = {merged}: a client's last components are then not its own to give up"
+        return what, "adapter.merged = 0 with a rule that lowers ranks", "remove adapter.merged"
     if is_pruned(config):
         what = "pruned clients, who hold parts of both factors: a product of parts is no part of the product"
         return what, "no devices.pruning and no scheduler.arms.pruning above 0", "remove one of the two"

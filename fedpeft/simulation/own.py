@@ -23,6 +23,7 @@ from fedpeft.simulation.mixing import settle_rule
 from fedpeft.simulation.parts import check_halves, private_parts, trained
 from fedpeft.simulation.placing import settle_device
 from fedpeft.simulation.pruning import check_pruned
+from fedpeft.simulation.validation import put_aside
 from fedpeft.simulation.zeroth import check_scalars
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.strategies import FedAvg, Strategy
@@ -87,13 +88,14 @@ def own_federation(
     config, arithmetic = settle_arithmetic(config, adapter.model)
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     task = placed(_own_task(loss, correct, collate, metrics), adapter.theta.device)
+    train, validation = put_aside(config, task, {client: clients[client] for client in names})
     return Federation(
         config=config,
         adapter=adapter,
         initial=adapter.get() if config.zeroth is None else kept(adapter.get()),
         task=task,
         strategy=strategy,
-        train={client: clients[client] for client in names},
+        train=train,
         held_out={client: client_test.get(client, ()) for client in names},
         test=() if private_parts(config, strategy) else test_sample(config, task, test),
         description=f"{len(clients)} clients of one's own, {sum(map(len, clients.values()))} training examples",
@@ -101,6 +103,7 @@ def own_federation(
         base_name=base_name,
         base_parameters=sum(base),
         arithmetic=arithmetic,
+        validation=validation,
     )
 
 

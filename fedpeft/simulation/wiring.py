@@ -60,6 +60,7 @@ def make_agent(
             ClientStore(folder / client, sharing.shared.size, downlink=federation.downlink),
             device.table.name,
             device.table.memory_mb,
+            federation.validation.get(client, ()),
         )
         for client, device in devices.items()
     }
@@ -77,6 +78,7 @@ def make_agent(
         None if federation.replica is None else federation.replica.begin_from,
         None if federation.pruner is None else federation.pruner.units,
         federation.config.adapter.merged,
+        lambda theta, data: federation.evaluate(theta, data, losses_only=True).loss,
     )
 
 

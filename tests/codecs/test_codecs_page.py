@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ from fedpeft.simulation.codecs import check_codecs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "simulations" / "CODECS.md").read_text(encoding="utf-8")
-MINIMAL = {"run": {"name": "x", "rounds": 10}, "model": {"source": "m"}, "round": {"ask": 2}}
+MINIMAL = {
+    "run": {"name": "x", "rounds": 10},
+    "model": {"source": "m"},
+    "devices": [{"name": "d", "clients": 4}],
+    "round": {"ask": 2},
+}
 SWEEPS = re.findall(r"^fedpeft run .*$", PAGE, re.M)
 
 
@@ -29,10 +35,12 @@ def test_every_contender_of_a_sweep_can_be_run(command, monkeypatch, tmp_path):
     monkeypatch.setenv("FEDPEFT_DATA", str(tmp_path))
     words = shlex.split(command)
     vary = parse_vary(words[words.index("--vary") + 1])
-    for config in contenders(ROOT / words[2], ["run.name=" + words[words.index("--name") + 1]], [vary], smoke=False):
+    told = [value for key, value in pairwise(words) if key == "--set"]
+    told.append("run.name=" + words[words.index("--name") + 1])
+    for config in contenders(ROOT / words[2], told, [vary], smoke=False):
         check_codecs(config)
     assert len(vary.values) == 6
 
 
-def test_both_ways_and_both_kinds_are_swept():
-    assert len(SWEEPS) == 3
+def test_both_ways_and_both_kinds_are_swept_and_what_is_searched():
+    assert len(SWEEPS) == 4

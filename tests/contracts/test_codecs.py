@@ -99,6 +99,10 @@ CODECS = [
     Entry("dare(0.5)+fp16", error=1.1, least=1e-2, grows=1.01, drifts=True),
     Entry("sign(64)", error=0.65),
     Entry("topk(0.1)+sign(64)", error=0.8),
+    Entry("compeft", error=0.8),  # unsearched
+    Entry("compeft(0.05,1.5)", error=0.92, grows=0.51, drifts=True),
+    Entry("rotate+compeft(0.3,1)", error=0.8, mixes=True, drifts=True),
+    Entry("forget+compeft", error=0.8),
     Entry("bitdelta", error=0.65),
     Entry("bitdelta", error=0.65, tensors=True),
     Entry("forget+bitdelta", error=0.65, tensors=True),

@@ -53,6 +53,13 @@ def test_a_scheduler_that_learns_nothing_picks_the_same_arms_on_flower(tmp_path)
     assert told == [{"adapter": expected}]
 
 
+def test_a_codec_searches_on_the_same_examples_and_chooses_the_same_on_superlink(tmp_path):
+    path = write_run(tmp_path, codec={"up": "compeft", "validation": 0.2}, run__rounds=2, evaluation__clients=False)
+    expected = api.run(load_run_file(path, {"run.name": "local"})).adapter_hash
+    told, _ = start(path, "superlink", "superlink")
+    assert told == [{"adapter": expected}]
+
+
 def test_directions_drawn_by_importance_are_those_of_one_process_on_flower_too(tmp_path):
     """With bounds on the scalars of each round; one epoch, so that importances matter from the second round on."""
     changes = {"zeroth__size": 256, "zeroth__sampling": "importance", "zeroth__deviations": 3.0}

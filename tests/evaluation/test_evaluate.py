@@ -54,6 +54,28 @@ def test_label_embeddings_follow_the_adapter(text):
     assert evaluate(adapter, task, data, batch_size=8) == before
 
 
+class Generates(LabelNames):
+    """Its scores cost more than a forward pass, and what it makes of them needs them."""
+
+    asked = 0
+
+    def judge(self, model, batch, prepared):
+        self.asked += 1
+        return Outcomes(self.outcomes(model, batch, prepared).losses, {"rouge": batch[1].float()})
+
+    def summary(self, means):
+        return {"rouge": means["rouge"]}
+
+
+def test_for_the_loss_alone_nothing_is_judged(text):
+    adapter, task, data = text
+    generates = Generates.__new__(Generates)
+    generates.__dict__ = dict(task.__dict__)
+    found = evaluate(adapter, generates, data, batch_size=8, losses_only=True)
+    assert (generates.asked, found.accuracy, found.metrics, found.examples) == (0, None, {}, 23)
+    assert found.loss == evaluate(adapter, task, data, batch_size=8).loss
+
+
 def test_progress_tells_every_example(text):
     adapter, task, data = text
     told = []

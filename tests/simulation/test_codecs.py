@@ -130,3 +130,45 @@ def test_it_is_refused_before_the_model_is_touched(tmp_path):
 
     with pytest.raises(FedpeftError, match="without error feedback"):
         simulate(**tiny_arguments(tmp_path, codec__down="forget+sign"))
+
+
+SEARCHED = (
+    {"codec__up": "compeft"},
+    {"devices": with_codec("forget+compeft(0.1)")},
+    {"scheduler": {"name": "random", "arms": {"codec": ["int8", "compeft"]}}},
+)
+
+
+@pytest.mark.parametrize("options", SEARCHED, ids=str)
+def test_what_is_searched_needs_examples_to_judge_by(options):
+    with pytest.raises(ConfigError, match=r"leaves something to be searched, .* codec\.validation = 0") as caught:
+        check_codecs(config_of(**options))
+    assert caught.value.code == "config.search"
+    assert "codec.validation = 0.1" in caught.value.remedy
+    check_codecs(config_of(codec__validation=0.1, **options))
+
+
+@pytest.mark.parametrize("key", ["codec.down", "codec.auxiliary"])
+def test_what_nobody_judges_is_told_everything(key):
+    options = {"codec__validation": 0.1}
+    with pytest.raises(ConfigError, match=f'{key} = "compeft" leaves something to be searched') as caught:
+        check_codecs(config_of(**options, **{key.replace(".", "__"): "compeft"}))
+    assert caught.value.remedy
+    check_codecs(config_of(**options, **{key.replace(".", "__"): "compeft(0.1,1)"}))
+
+
+def test_scalars_are_not_searched():
+    options = {
+        "zeroth__size": 64,
+        "local__optimizer": "sgd",
+        "evaluation__centralised": False,
+        "codec__validation": 0.1,
+    }
+    with pytest.raises(ConfigError, match=r'"compeft" leaves .* contradicts zeroth\.sends = "scalars"'):
+        check_codecs(config_of(codec__up="compeft", **options))
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.6])
+def test_no_more_than_half_of_a_client_s_examples_are_put_aside(share):
+    with pytest.raises(ConfigError, match=r"codec\.validation"):
+        config_of(codec__validation=share)
