@@ -123,6 +123,9 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
         why = "it has no use for them" if merged else "what it merges goes into components that nobody trains"
         allowed = "adapter.merged of 1 or more with fedex, flora or exact-mix; 0 with the others and exact-mix"
         return f"adapter.merged = {merged}: {why}", allowed, "correct adapter.merged"
+    if rule.restarts and any(strategy.frozen_in(number) for number in range(1, config.run.rounds + 1)):
+        what = f"{named}, which freezes tensors in turns: B is 0 as each round begins, and against it A has no gradient"
+        return what, "a strategy that trains both factors in every round, e.g. fedavg", "choose one of these"
     if merged and rule.rank_decay is not None:
         what = f"adapter.merged = {merged}: a client's last components are then not its own to give up"
         return what, "adapter.merged = 0 with a rule that lowers ranks", "remove adapter.merged"

@@ -119,6 +119,7 @@ def test_what_is_merged_goes_on_counting(tmp_path, trainer):
         ("fedex", {"merged": 15}, {}, "17"),
         ("fedex", {"merged": -1}, {}, "adapter.merged"),
         ("flora", {"merged": 2}, {"strategy": {"name": "fedadam"}}, "steps in its own way"),
+        ("flora", {"merged": 2}, {"strategy": {"name": "rolora"}}, "freezes tensors in turns"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(tmp_path, rule, adapter, changes, says):

@@ -128,6 +128,9 @@ class Rule(ABC):
     merges: ClassVar[Literal["no", "may", "must"]] = "no"
     """Whether it puts something into the components that nobody trains (`adapter.merged`), and whether it needs any."""
 
+    restarts: ClassVar[bool] = False
+    """Whether clients begin every round with B = 0: a round that freezes B would then have nothing to learn."""
+
     turns_basis: ClassVar[bool] = False
     """Whether component i of the result is another one than component i that clients trained. A client's residual of
     the old basis is then dropped."""
