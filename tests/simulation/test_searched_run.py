@@ -63,7 +63,7 @@ def test_interrupted_and_resumed_is_as_uninterrupted_and_so_with_workers(tmp_pat
         {"round__mode": "async", "round__buffer": 2},
         {"zeroth__sends": "delta", "zeroth__size": 64, "local__optimizer": "sgd"},
     ],
-    ids=str,
+    ids=["fedsa", "rolora", "private", "forget", "one of two", "async", "zeroth order"],
 )
 def test_it_goes_with_whatever_trains(tmp_path, options):
     result = run_tiny(tmp_path, **{**SEARCHED, **options})
