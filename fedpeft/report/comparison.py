@@ -30,6 +30,9 @@ from fedpeft.report.units import (
 )
 
 COLORS = ("@federated", "@centralised", "@fourth", "@fifth", "@sixth", "@before")
+FAR_APART = 30.0
+"""Where one run has so many times as much of something as another, it is drawn on a logarithmic axis."""
+
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -165,7 +168,10 @@ def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[s
 
 def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) -> Figure:
     scale, unit, traces = (100.0 if is_share(metric) else 1.0), metric_unit(metric), []
-    for place, (group, points) in enumerate(curves):
+    ends = [axis.of(points[-1]) for _, points in curves]
+    apart = axis.name != "rounds" and min(ends) > 0 and max(ends) > FAR_APART * min(ends)
+    for place, (group, every) in enumerate(curves):
+        points = [point for point in every if axis.of(point) > 0 or not apart]  # a logarithm has no place for 0
         color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
         x = [axis.of(point) for point in points]
         y = [scale * point.value.mean for point in points]
@@ -176,7 +182,10 @@ def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) 
             trace["error_y"] = {"type": "data", "array": bars, "color": color, "thickness": 1, "width": 3}
         traces.append(trace)
     y_title = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
-    return figure_of(traces, axis.title, y_title, whole_x=axis.name == "rounds")
+    plot = figure_of(traces, axis.title, y_title, whole_x=axis.name == "rounds")
+    if apart:
+        plot["layout"]["xaxis"]["type"] = "log"
+    return plot
 
 
 def _table(groups: Sequence[Group], histories: list[list[History]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from fake_run import fake_config, write_fake_run
 
 from fedpeft.errors import DataError
 from fedpeft.journal import Journal
-from fedpeft.report.comparison import curve, write_comparison
+from fedpeft.report.comparison import AXES, _plot, curve, write_comparison
 from fedpeft.report.history import Evaluated, History, RoundRow, read_history
 from fedpeft.report.seeds import differences, group_runs
 from fedpeft.report.summary import summarise
@@ -83,6 +83,19 @@ def test_the_page_holds_a_line_for_each_group(tmp_path):
     assert "error_y" not in over_rounds[1]
     assert "b&lt;i&gt;" in page
     assert "b<i>" not in page.replace(data[0], "")
+
+
+def test_what_is_far_apart_is_drawn_on_a_logarithmic_axis(tmp_path):
+    first, second = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
+    little, much = ([history([0.1, 0.2, 0.3], sent=sent)] for sent in (10, 1000))
+    curves = [(first, curve(little, "accuracy")), (second, curve(much, "accuracy"))]
+    rounds, sent, *_ = AXES
+    far, near = _plot(curves, "accuracy", sent), _plot(curves[:1] * 2, "accuracy", sent)
+    assert far["layout"]["xaxis"]["type"] == "log"
+    assert [trace["x"] for trace in far["data"]] == [pytest.approx([1e-5, 2e-5]), pytest.approx([1e-3, 2e-3])]
+    assert "type" not in near["layout"]["xaxis"]
+    assert len(near["data"][0]["x"]) == 3
+    assert "type" not in _plot(curves, "accuracy", rounds)["layout"]["xaxis"]
 
 
 def test_a_page_that_cannot_be_written(tmp_path):
