@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fedpeft.errors import ModelError
 from fedpeft.layouts import axis_of, make_layout, named
 from fedpeft.pruning.units import Units
-from fedpeft.types import ALL_COMPONENTS, FloatArray, Held, Layout, Plan
+from fedpeft.types import ALL_COMPONENTS, Held, Layout, Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,10 +29,6 @@ class Portion:
     held: Held | None  # for which alone the update counts; None: all, since what a smaller rank leaves out is unchanged
     layout: Layout | None  # of the update's values, as tensors; None: what a mask leaves is a run of values
     size: int  # how many
-
-    def take(self, vector: FloatArray) -> FloatArray:
-        """The values that are sent, shape (size,), of a vector of shape (d,)."""
-        return vector if self.places is None else vector[self.places.places]
 
 
 class Sent:

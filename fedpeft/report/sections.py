@@ -150,7 +150,12 @@ def participation_table(history: History) -> str:
         "Heard: clients of which an update is in the adapter. Staleness: commits between asking and folding, on "
         "average and the longest."
     )
-    return table(HEAD, rows, numbers=range(1, len(HEAD))) + f'<p class="soft">{note}</p>'
+    return _noted(HEAD, rows, note)
+
+
+def _noted(head: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
+    """A table, numbers in all columns but the first, and a sentence below it."""
+    return table(head, rows, numbers=range(1, len(head))) + f'<p class="soft">{note}</p>'
 
 
 def ranks_table(history: History) -> str:
@@ -159,7 +164,7 @@ def ranks_table(history: History) -> str:
         return ""
     note = "Ranks now, of the clients whose rank fell: they gave up components that shrank as they trained."
     rows = [one.cells() for one in history.ranks]
-    return table(RANKS_HEAD, rows, numbers=range(1, len(RANKS_HEAD))) + f'<p class="soft">{note}</p>'
+    return _noted(RANKS_HEAD, rows, note)
 
 
 def forms_table(history: History) -> str:
@@ -168,7 +173,7 @@ def forms_table(history: History) -> str:
         return ""
     note = "Whole frames, plans included. A checkpoint is sent where it is shorter than the old coefficients."
     rows = [one.cells() for one in history.forms]
-    return table(FORM_HEAD, rows, numbers=range(1, len(FORM_HEAD))) + f'<p class="soft">{note}</p>'
+    return _noted(FORM_HEAD, rows, note)
 
 
 def schedule_table(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> str:
