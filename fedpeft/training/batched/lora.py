@@ -18,14 +18,18 @@ from fedpeft.kernels import FrozenProduct, frozen_product
 
 
 class _LoraFunction(torch.autograd.Function):
+    """In the backward pass B goes in with r in front: MKL takes a third of the time for such products, in fp32.
+
+    With r in front everywhere a little more could be saved, but then last bits depend on a client's place in a pass.
+    """
+
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, product: FrozenProduct, scaling: float
     ) -> torch.Tensor:
-        rows = x.view(len(a), -1, x.shape[-1])  # (N, rows of a client, in)
         y = product.forward(x)
-        inner = torch.bmm(rows, a.transpose(1, 2))  # (N, rows, r)
-        y.view(len(a), -1, y.shape[-1]).baddbmm_(inner, b.transpose(1, 2), alpha=scaling)
+        inner = torch.bmm(_rows(x, a), a.transpose(1, 2))  # (N, rows, r)
+        _rows(y, a).baddbmm_(inner, b.transpose(1, 2), alpha=scaling)
         ctx.save_for_backward(x, a, b, inner)
         ctx.product, ctx.scaling = product, scaling
         return y
@@ -34,16 +38,21 @@ class _LoraFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, a, b, inner = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        above = gradient.view(len(a), -1, gradient.shape[-1])  # (N, rows, out)
-        below = torch.bmm(above, b).mul_(ctx.scaling)  # (N, rows, r)
-        for_b = torch.bmm(above.transpose(1, 2), inner).mul_(ctx.scaling)
+        above = _rows(gradient, a)  # (N, rows, out)
+        below = torch.bmm(above, b.transpose(1, 2).contiguous().transpose(1, 2)).mul_(ctx.scaling)  # (N, rows, r)
+        for_b = torch.bmm(inner.transpose(1, 2), above).mul_(ctx.scaling).transpose(1, 2)  # made as (N, r, out)
         for_a = for_x = None
         if ctx.needs_input_grad[1]:
-            for_a = torch.bmm(below.transpose(1, 2), x.view(len(a), -1, x.shape[-1]))
+            for_a = torch.bmm(below.transpose(1, 2), _rows(x, a))
         if ctx.needs_input_grad[0]:
             for_x = ctx.product.backward(gradient)
-            for_x.view(len(a), -1, x.shape[-1]).baddbmm_(below, a)
+            _rows(for_x, a).baddbmm_(below, a)
         return for_x, for_a, for_b, None, None
+
+
+def _rows(matrix: torch.Tensor, clients: torch.Tensor) -> torch.Tensor:
+    """(all rows, width) -> (N, rows of a client, width)."""
+    return matrix.view(len(clients), -1, matrix.shape[-1])
 
 
 def lora_forward(
