@@ -115,6 +115,7 @@ def test_the_two_commands_of_the_project_are_targets():
     assert {"demo", "test", "check"} <= targets()
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path):
     (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)

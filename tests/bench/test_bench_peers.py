@@ -29,6 +29,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.mark.slow
 def test_an_environment_is_built_once_and_runs_scripts(folder, cache):
     peers = Peers(folder, cache)
     with pytest.raises(PeerMissing, match="not installed"):
@@ -62,6 +63,7 @@ def test_other_requirements_are_another_environment(folder, tmp_path):
     assert peers.home("plain") != home
 
 
+@pytest.mark.slow
 def test_what_cannot_be_installed_says_why_and_says_it_again(folder, tmp_path):
     (folder / "absent.txt").write_text(f"{tmp_path}/no-such-wheel-1.0-py3-none-any.whl\n")
     peers = Peers(folder, tmp_path / "cache")

@@ -1,7 +1,11 @@
 """The benchmark of mixing, on layers so small that it takes no time: all is measured, and errors are errors."""
 
+import pytest
+
 from fedpeft.bench.figure import verdicts
 from simulations.benchmarks import mixing
+
+pytestmark = pytest.mark.slow
 
 
 def test_all_that_it_promises_is_measured():

@@ -20,6 +20,8 @@ from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.local.record import LocalRecord
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"zeroth__sends": "delta", "zeroth__size": 64, "zeroth__refresh": 5, "local__learning_rate": 0.02}
 TEXT = {"zeroth__sends": "delta", "zeroth__size": 256, "local__optimizer": "zo-adam"}
 RATES = {"sgd": 0.02, "zo-adam": 0.1, "zo-adamu": 0.02}

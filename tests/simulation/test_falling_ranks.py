@@ -17,6 +17,8 @@ from fedpeft.simulation.federation import check_plugins
 from fedpeft.simulation.mixing import mixing_notes
 from fedpeft.strategies.rolora import RoLoRA
 
+pytestmark = pytest.mark.slow
+
 FALLING = {"rule": "hetlora", "decay": 0.5, "regularisation": 1.0}
 
 

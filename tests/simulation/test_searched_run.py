@@ -40,6 +40,7 @@ def test_every_update_is_searched_and_the_journal_says_what_was_chosen(tmp_path)
     assert len({tuple(payload["chosen"].values()) for _, payload in updates}) > 1
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_as_uninterrupted_and_so_with_workers(tmp_path):
     whole = run_tiny(tmp_path / "whole", **SEARCHED)
     with pytest.raises(Stop):

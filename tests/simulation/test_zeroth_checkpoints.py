@@ -9,6 +9,8 @@ from fedpeft.errors import ConfigError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.strategies import FedAvg, FedAvgM
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"zeroth__size": 64, "zeroth__refresh": 2, "local__learning_rate": 0.02}
 IMPORTANCE = {"zeroth__sampling": "importance", "zeroth__temperature": 4.0}
 

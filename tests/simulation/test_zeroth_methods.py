@@ -20,6 +20,8 @@ from fedpeft.training.choice import TrainerChoice
 from fedpeft.training.zeroth.batched import BatchedZerothTrainer
 from fedpeft.training.zeroth.trainer import ZerothTrainer
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"zeroth__size": 64, "zeroth__refresh": 5}
 TEXT = {"zeroth__size": 256, "local__optimizer": "sgd"}
 

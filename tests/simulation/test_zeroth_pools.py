@@ -17,6 +17,8 @@ from fedpeft.simulation.federation import assemble
 from fedpeft.simulation.plan import make_plan
 from fedpeft.strategies import FedAvg
 
+pytestmark = pytest.mark.slow
+
 ZEROTH = {"zeroth__size": 256, "local__optimizer": "sgd"}
 
 

@@ -78,6 +78,7 @@ def test_resumed_is_uninterrupted(tmp_path, strategy, options):
     assert run(tmp_path / "cut", strategy(), rounds=8, resume=True, **options).adapter_hash == whole.adapter_hash
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, IMPORTANCE])
 @pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
 def test_a_run_that_goes_on_for_more_rounds_has_more_epochs(tmp_path, strategy, options):
@@ -88,6 +89,7 @@ def test_a_run_that_goes_on_for_more_rounds_has_more_epochs(tmp_path, strategy, 
     assert more.refused == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_both_sides_draw_the_same_by_importance(tmp_path, monkeypatch, mode):
     """What a client draws from what it holds, and what the coordinator draws when its answer comes."""
@@ -112,17 +114,20 @@ def test_both_sides_draw_the_same_by_importance(tmp_path, monkeypatch, mode):
     assert uniform.adapter_hash != result.adapter_hash
 
 
+@pytest.mark.slow
 def test_it_comes_near_the_optimum_by_importance(tmp_path):
     run(tmp_path, rounds=30, steps=40, **IMPORTANCE)
     assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.4 * np.linalg.norm(OPTIMUM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["median", "trimmed-mean"])
 def test_robust_rules_over_shared_directions(tmp_path, name):
     run(tmp_path, build("strategy", name, {}), rounds=30, steps=40, zeroth__draws="round")
     assert np.linalg.norm(exported(tmp_path) - OPTIMUM) < 0.5 * np.linalg.norm(OPTIMUM)  # their own is elsewhere
 
 
+@pytest.mark.slow
 def test_adam_on_coefficients(tmp_path):
     """Its step counts in units."""
     run(tmp_path, FedAdam(learning_rate=400.0), rounds=30, steps=40)
@@ -218,6 +223,7 @@ def test_scalars_are_all_that_goes_up(tmp_path):
     assert 400 <= sizes[1] - sizes[0] <= 404
 
 
+@pytest.mark.slow
 def test_one_bit_a_step_and_a_majority(tmp_path):
     signs = {"zeroth__scalars": "sign", "zeroth__draws": "round", "codec__up": "sign"}
     run(tmp_path / "few", build("strategy", "sign-vote", {}), rounds=1, steps=8, **signs)

@@ -9,6 +9,8 @@ from fedpeft import api
 from fedpeft.config import load_run_file
 from fedpeft.journal import EventKind, Journal
 
+pytestmark = pytest.mark.slow
+
 BASE = {
     "zeroth__size": 256,
     "zeroth__refresh": 2,

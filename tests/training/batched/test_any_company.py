@@ -142,6 +142,7 @@ def reference():
     return adapter, work, each_alone(adapter, work)
 
 
+@pytest.mark.slow
 @settings(**MANY)
 @given(
     order=st.permutations(range(CLIENTS)),
@@ -155,6 +156,7 @@ def test_in_any_order_and_any_size_of_passes(reference, order, count, rows, memo
     assert_same(results(trainer, [work[place] for place in order[:count]]), alone)
 
 
+@pytest.mark.slow
 @settings(**MANY)
 @given(
     clients=st.lists(
