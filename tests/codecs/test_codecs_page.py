@@ -39,7 +39,7 @@ def test_every_contender_of_a_sweep_can_be_run(command, monkeypatch, tmp_path):
     told.append("run.name=" + words[words.index("--name") + 1])
     for config in contenders(ROOT / words[2], told, [vary], smoke=False):
         check_codecs(config)
-    assert len(vary.values) == 6
+    assert len(vary.values) >= 6
 
 
 def test_both_ways_and_both_kinds_are_swept_and_what_is_searched():
