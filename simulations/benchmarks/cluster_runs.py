@@ -72,7 +72,7 @@ def federate(clients: int, ask: int, rounds: int, workers: int) -> list[Lap]:
         overrides = {
             "run.folder": folder, "run.rounds": rounds, "devices": device_tables(clients), "round.ask": ask,
             "engine.workers": workers, "engine.lookahead": LOOKAHEAD, "evaluation.centralised": False,
-            "evaluation.clients": False, "evaluation.every": rounds, "evaluation.test_examples": 50,
+            "codec.up": "int8", "evaluation.clients": False, "evaluation.every": rounds, "evaluation.test_examples": 50,
         }  # fmt: skip
         api.run(load_run_file(RUN_FILE, overrides), observers=[observe])
     return laps[2:]

@@ -73,6 +73,7 @@ SMALL: dict[str, Any] = {
     "round.over_select": 0,
     "local.steps": 1,
     "local.batch_size": 1,
+    "codec.up": "int8",
     "evaluation.every": 1000,
     "evaluation.test_examples": 32,
     "evaluation.clients": False,

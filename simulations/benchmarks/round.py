@@ -55,6 +55,7 @@ PHASES = {
 }
 MODEL = ("local training", "evaluation")
 SHARE_GOAL = 3.0  # %: the federation is to cost next to nothing beside the model
+WHY_MORE = "the entropy coder of eight updates, 60 ms: with codec.up = int8 it is 2.7 %, and four times the bytes"
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -80,7 +81,7 @@ def measure(quick: bool) -> list[Figure]:
             [100 * (1 - part / total) for part, total in zip(model, whole, strict=True)],
             "%",
             group="share of the round",
-            goals=[Goal(SHARE_GOAL)],
+            goals=[Goal(SHARE_GOAL, why=WHY_MORE)],
         ),
     ]
 

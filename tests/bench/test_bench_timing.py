@@ -61,11 +61,13 @@ def test_machine(tmp_path):
     assert commit_of(tmp_path) == ""
 
 
+@pytest.mark.slow
 def test_fresh_processes():
     assert in_fresh_process(tracemalloc.is_tracing) is False
     assert side_by_side(divmod, [(7, 2), (9, 4)]) == [(3, 1), (2, 1)]
 
 
+@pytest.mark.slow
 def test_a_contender_apart_measures_itself():
     with Apart(make_counter, 5) as work:
         samples = interleaved({"apart": work}, repeats=2, warmup=1, clock=lambda: 7.0)
@@ -75,6 +77,7 @@ def test_a_contender_apart_measures_itself():
             work()
 
 
+@pytest.mark.slow
 def test_a_contender_apart_that_cannot_be_set_up_says_why():
     with Apart(make_counter, -1) as work, pytest.raises(RuntimeError, match=r"^start is negative$"):
         work()

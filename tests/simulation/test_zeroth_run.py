@@ -59,6 +59,7 @@ def test_its_hash_is_that_of_the_exported_model(tmp_path):
     assert result.adapter_hash == hashlib.sha256(exported(tmp_path).astype("<f4").tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, IMPORTANCE, {**IMPORTANCE, "zeroth__deviations": 3.0}, ALL_AT_ONCE])
 @pytest.mark.parametrize("strategy", [FedAvg, FedAvgM])
 def test_resumed_is_uninterrupted(tmp_path, strategy, options):

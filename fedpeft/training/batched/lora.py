@@ -18,7 +18,7 @@ from fedpeft.kernels import FrozenProduct, frozen_product
 
 
 class _LoraFunction(torch.autograd.Function):
-    """In the backward pass B goes in with r in front: MKL takes a third of the time for such products, in fp32.
+    """In the backward pass B goes in with r in front: MKL multiplies such thin matrices faster, in fp32.
 
     With r in front everywhere a little more could be saved, but then last bits depend on a client's place in a pass.
     """
