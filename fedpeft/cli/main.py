@@ -100,11 +100,12 @@ def perform(arguments: list[str], session: Session) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _trace(session)
-        remedy = f"fedpeft resume {session.run}" if session.run else None
+        remedy = f"fedpeft resume {session.run}" if session.run else session.again or None
         if as_json:
             say_error("interrupted", "interrupted", allowed=None, remedy=remedy, as_json=True)
         else:
-            typer.echo("interrupted" + (f"; `{remedy}` goes on" if remedy else ""), err=True)
+            named = f"`{remedy}`" if session.run else remedy
+            typer.echo("interrupted" + (f"; {named} goes on" if remedy else ""), err=True)
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough, e.g. `fedpeft ls | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to trip over at exit

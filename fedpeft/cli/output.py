@@ -34,6 +34,7 @@ class Session:
 
     debug: bool = False  # show tracebacks
     run: str = ""  # what `fedpeft resume` would take, once there is something to resume
+    again: str = ""  # of several runs: what goes on with them, in words
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

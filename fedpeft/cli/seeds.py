@@ -119,7 +119,7 @@ def _one(session: Session, config: RunConfig, *, fresh: bool, format: Format, fi
     screen = Screen(console(stderr=format is Format.JSON), config.run.rounds, config.folder if begun else None)
 
     def started(_: Event) -> None:
-        session.run = str(config.folder)
+        session.again = "the same command" + (" without --fresh" if fresh else "")
 
     def show_plan(plan: RunPlan) -> None:
         if first:

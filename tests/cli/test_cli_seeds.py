@@ -12,7 +12,7 @@ from fedpeft.cli.output import Session
 from fedpeft.cli.seeds import parse_seeds, with_seed
 from fedpeft.cli.vary import Varied, contenders, parse_vary
 from fedpeft.errors import ConfigError
-from fedpeft.journal import EventKind, Journal
+from fedpeft.journal import Event, EventKind, Journal
 from fedpeft.report.summary import summarise
 
 RUN_FILE = """
@@ -64,6 +64,26 @@ def test_what_is_finished_is_not_run_again(here, capsys):
     out = capsys.readouterr().out
     (group,) = json.loads(out[out.index("{") :])["groups"]
     assert group["seeds"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"), [((), "the same command"), (("--fresh",), "the same command without --fresh")]
+)
+@pytest.mark.parametrize("told", [True, False], ids=["begun", "too early"])
+def test_interrupted_in_its_second_run_the_same_command_goes_on(here, capsys, monkeypatch, words, goes_on, told):
+    play = api.run
+
+    def stopped(config, *, observers, **rest):
+        if config.run.seed == 1 or told:
+            for observe in observers:
+                observe(Event(1, 0.0, EventKind.ROUND_OPENED, 1, 1, None, {"rounds": 6}))
+        if config.run.seed == 2:
+            raise KeyboardInterrupt
+        return play(config, observers=observers, **rest)
+
+    monkeypatch.setattr(api, "run", stopped)
+    assert call("run", "demo.toml", "--seeds", "1,2", *words) == 130
+    assert capsys.readouterr().err.endswith(f"interrupted; {goes_on} goes on\n")
 
 
 def test_another_run_file_under_the_same_name_is_refused(here, capsys):
