@@ -335,11 +335,17 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
         return target(**params)
     except (TypeError, ValueError) as error:
         raise PluginError(
-            f'{kind} "{name}" refused its parameters {dict(params)}: {error}',
+            f'{kind} "{name}" refused its parameters {_told(params)}: {error}',
             code=f"plugin.{kind}-parameter",
             allowed=", ".join(known) or "no parameters",
             remedy="correct the value in the run file",
         ) from error
+
+
+def _told(params: Mapping[str, Any]) -> str:
+    """Parameters as an error names them: of another plug-in, e.g. the codec inside a stage, its name."""
+    values = ", ".join(f"{key} = {getattr(value, 'name', value)!r}" for key, value in params.items())
+    return values or "(none)"
 
 
 def parameters(kind: Kind, name: str) -> tuple[str, ...]:

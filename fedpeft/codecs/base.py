@@ -112,6 +112,21 @@ def fitted(codec: Codec, layout: Layout) -> Codec:
     return made
 
 
+@runtime_checkable
+class UplinkCodec(Codec, Protocol):
+    """A codec whose budget is told in seconds of a device's uplink. Optional, for `codec.up` and `devices.codec`."""
+
+    def on_uplink(self, bits_per_second: float) -> Codec:
+        """The codec, named as plans name it, of the updates of a device that sends so many bits a second."""
+
+
+def on_uplink(codec: Codec, bits_per_second: float) -> Codec:
+    """The codec of a device's updates, told how fast the device sends, if it asks."""
+    tell = getattr(codec, "on_uplink", None)
+    made: Codec = codec if tell is None else tell(bits_per_second)
+    return made
+
+
 def through(codec: Codec, values: FloatArray) -> tuple[bytes, FloatArray]:
     """The body of a vector, and what it decodes to; a codec that knows both at once has a method of that name."""
     known = getattr(codec, "through", None)

@@ -6,7 +6,7 @@ or for clients that must keep nothing on disk between rounds.
 
 from __future__ import annotations
 
-from fedpeft.codecs.base import Codec, fitted, inside
+from fedpeft.codecs.base import Codec, fitted, inside, on_uplink
 from fedpeft.codecs.searching import is_searching
 from fedpeft.types import FloatArray, Layout
 
@@ -42,3 +42,7 @@ class Forgetful:
     def fitted(self, layout: Layout) -> Forgetful:
         """See `LayoutCodec.fitted`."""
         return Forgetful(fitted(self.inner, layout))
+
+    def on_uplink(self, bits_per_second: float) -> Forgetful:
+        """See `UplinkCodec.on_uplink`."""
+        return Forgetful(on_uplink(self.inner, bits_per_second))

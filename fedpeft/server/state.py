@@ -31,7 +31,7 @@ class Settings:
     initial: FloatArray  # θ_0, shape (d,)
     steps: dict[str, int] = field(default_factory=dict)  # device class -> optimizer steps, where it differs
     ranks: dict[str, int] = field(default_factory=dict)  # device class -> LoRA rank, where it is smaller
-    codecs: dict[str, str] = field(default_factory=dict)  # device class -> codec of its updates, where it differs
+    codecs: dict[str, str] = field(default_factory=dict)  # device class -> codec of its updates; "": of the other ones
     poll_s: float = 0.5  # between looks at the transport
     headline: str = ""  # the metric that the task is judged by; "" = accuracy, else its first metric, else the loss
     larger_is_better: bool | None = None  # of that metric; None = known by its name
@@ -79,7 +79,8 @@ class State:
 
     def codec_of(self, device: str) -> str:
         """The codec of the updates of a client of this device class, unless its plan names another."""
-        return self.settings.codecs.get(device, self.config.codec.up)
+        own = self.settings.codecs
+        return own.get(device) or own.get("", self.config.codec.up)
 
     def codecs_of(self, device: str) -> tuple[str, ...]:
         """Every codec of updates that the plan of a client of this device class may name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedpeft.codecs import Codec
-from fedpeft.codecs.base import fitted
+from fedpeft.codecs.base import fitted, on_uplink
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback_downlink import FeedbackDownlink
@@ -17,6 +17,7 @@ from fedpeft.codecs.searching import is_searching
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
+from fedpeft.simulation.class_codecs import class_codec
 from fedpeft.simulation.parts import turns_of
 from fedpeft.simulation.pruning import score_bytes
 from fedpeft.types import ALL_COMPONENTS, Layout
@@ -30,6 +31,7 @@ WITHOUT_STEPS = ("int8", "fp32")
 
 _EXAMPLE = 0.1  # of codec.validation
 _SAMPLE = 4096  # values
+_AN_UPLINK = 1e6  # bit/s, of nobody: for what does not depend on it
 
 
 def check_codecs(config: RunConfig) -> None:
@@ -41,7 +43,10 @@ def check_codecs(config: RunConfig) -> None:
             nothing can be judged.
     """
     for key, name in upward(config).items():
-        _check_search(config, key, load_codec(key, name))
+        codec = load_codec(key, name)
+        _check_search(config, key, codec)
+        if key.startswith("scheduler.") or (key == "codec.up" and config.scheduler is not None):
+            _check_no_uplink(key, codec)
     _check_told("codec.auxiliary", load_codec("codec.auxiliary", config.codec.auxiliary))
     down = config.codec.down
     if down in WITHOUT_STEPS:
@@ -104,6 +109,18 @@ def _check_told(key: str, codec: Codec) -> None:
             code="config.search",
             allowed="a codec that is told all its values, e.g. compeft(0.1,1)",
             remedy="tell it all its values",
+        )
+    _check_no_uplink(key, codec)
+
+
+def _check_no_uplink(key: str, codec: Codec) -> None:
+    """Refuse a budget in seconds of an uplink where it is not one class of devices that sends."""
+    if on_uplink(codec, _AN_UPLINK).name != codec.name:
+        raise ConfigError(
+            f'{key} = "{codec.name}" has a budget in seconds of an uplink, and is not of one class of devices',
+            code="config.uplink",
+            allowed="seconds in devices.codec, and in codec.up without a scheduler; elsewhere bits or kb",
+            remedy="give bits or kb in the place of seconds, e.g. lgreco(bits=1)+zstd",
         )
 
 
@@ -179,7 +196,7 @@ def mean_update_bytes(federation: Federation) -> int:
     """Nominal bytes of an update, on average over the clients of all classes."""
     config = federation.config
     total = sum(
-        table.clients * update_bytes(federation, table.codec or config.codec.up, table.rank or ALL_COMPONENTS)
+        table.clients * update_bytes(federation, class_codec(config, table), table.rank or ALL_COMPONENTS)
         for table in config.devices
     )
     return round(total / config.clients)
@@ -189,11 +206,12 @@ def codec_notes(federation: Federation) -> list[str]:
     """What a person should know of the codecs before the run."""
     config, layout = federation.config, federation.sharing.shared
     down, whole = config.codec.down, Int8().nominal_bytes(layout.size)
-    notes = [
-        f"device class {table.name} sends its updates by {table.codec}, not by {config.codec.up}"
-        for table in config.devices
-        if table.codec not in (None, config.codec.up)
-    ]
+    notes = []
+    for table in config.devices:
+        if (own := class_codec(config, table)) != config.codec.up:
+            made = f"made of {table.codec or config.codec.up} on {table.up_mbps:g} Mbit/s"
+            why = f"not by {config.codec.up}" if own == table.codec else made
+            notes.append(f"device class {table.name} sends its updates by {own}, {why}")
     notes += _search_notes(federation)
     if isinstance(federation.downlink, FeedbackDownlink) and _nominal(down, layout) >= whole:
         notes.append(
@@ -205,7 +223,8 @@ def codec_notes(federation: Federation) -> list[str]:
 
 def _search_notes(federation: Federation) -> list[str]:
     """What clients put aside and what for; and codecs whose error feedback would grow."""
-    config, codecs = federation.config, {key: load_codec(key, name) for key, name in upward(federation.config).items()}
+    config = federation.config
+    codecs = {key: on_uplink(load_codec(key, name), _AN_UPLINK) for key, name in upward(config).items()}
     notes = [
         f'{key} = "{codec.name}" may lose more than there is: with error feedback what clients owe grows from round to '
         f"round; forget+{codec.name} goes without"

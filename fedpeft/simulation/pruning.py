@@ -18,6 +18,7 @@ from fedpeft.pruning.mask import choose, kept_of, largest_ratio, unpack
 from fedpeft.pruning.shrink import Pruner
 from fedpeft.registry import build
 from fedpeft.server.pruning import PruningSettings
+from fedpeft.simulation.class_codecs import class_codec
 from fedpeft.strategies import Strategy
 from fedpeft.training.memory import step_memory
 from fedpeft.training.steps import StepSettings
@@ -136,7 +137,7 @@ def pruning_notes(federation: Federation) -> list[str]:
         if arithmetic is None or not mask:
             continue
         rank = table.rank or ALL_COMPONENTS
-        codec = build("codec", table.codec or federation.config.codec.up, {})
+        codec = build("codec", class_codec(federation.config, table), {})
         size = codec.nominal_bytes(federation.sent.portion(mask, (), rank).size) + score_bytes(federation, mask)
         notes.append(
             f"device class {table.name} does without {table.pruning:.0%} of the heads and channels: a step takes "

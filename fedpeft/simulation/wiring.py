@@ -17,6 +17,7 @@ from fedpeft.journal import Journal
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.reading import ScalarSettings
+from fedpeft.simulation.class_codecs import class_codecs
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
 from fedpeft.simulation.mixing import mixing_settings
@@ -112,7 +113,7 @@ def make_coordinator(
             initial=federation.shared_initial,
             steps={table.name: federation.steps(table.name) for table in config.devices},
             ranks={table.name: table.rank for table in config.devices if table.rank is not None},
-            codecs={table.name: table.codec for table in config.devices if table.codec is not None},
+            codecs=class_codecs(config),
             poll_s=poll_s,
             headline=getattr(federation.task, "headline", ""),
             larger_is_better=getattr(federation.task, "larger_is_better", None),

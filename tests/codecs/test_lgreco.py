@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft.codecs import MalformedPayload, fitted
+from fedpeft.codecs.base import on_uplink
 from fedpeft.codecs.lgreco import LGreCo
 from fedpeft.errors import PluginError
 from fedpeft.registry import build
@@ -74,8 +75,8 @@ def test_no_other_choice_is_better(name):
     for tensor in layout.tensors:
         own = values[tensor.offset : tensor.offset + tensor.size]
         ways = [(1, float(np.square(own, dtype=np.float64).sum()))]
-        for level in range(1, len(codec._levels)):
-            inner = codec._level(level, tensor)
+        for way in codec.levels(values.size)[1:]:
+            inner = fitted(way, layout_of(tensor.shape))
             body = inner.encode(own)
             lost = own.astype(np.float64) - inner.decode(body, own.size)
             ways.append((1 + (1 if len(body) < 128 else 2) + len(body), float(lost @ lost)))
@@ -94,7 +95,7 @@ def test_no_other_choice_is_better(name):
 
 def test_each_tensor_goes_its_own_way():
     levels = levels_of(codec_of("lgreco(0.2)+zstd").encode(delta()))
-    names = [codec and codec.name for codec in codec_of("lgreco(0.2)+zstd")._levels]
+    names = [codec and codec.name for codec in codec_of("lgreco(0.2)+zstd").levels(LAYOUT.size)]
     assert names[levels[0]].startswith("lowrank(2)")
     assert names[levels[3]] is None  # a thousandth of the others: error feedback sends it when it has grown
 
@@ -119,18 +120,62 @@ def test_a_budget_that_cannot_be_kept_is_said_before_the_run():
     assert codec_of(f"lgreco(bits={least})+zstd").encode(delta())
     with pytest.raises(PluginError, match="too few to send one of them"):
         codec_of(f"lgreco(bits={least - 0.01})+zstd")
+    with pytest.raises(PluginError, match=r"0.01 kB is 10 bytes for 2,957 values") as caught:
+        codec_of("lgreco(kb=0.01)+zstd")
+    least = float(caught.value.allowed.split()[1])
+    assert codec_of(f"lgreco(kb={least})+zstd").encode(delta())
+
+
+@pytest.mark.parametrize("kb", [0.1, 0.5, 2.0, 20.0])
+def test_kilobytes_are_the_bits_that_they_come_to(kb):
+    body = codec_of(f"lgreco(kb={kb})+zstd").encode(delta())
+    assert len(body) <= 1e3 * kb
+    bits = 8e3 * kb / LAYOUT.size
+    if bits <= 32:
+        assert body == codec_of(f"lgreco(bits={bits!r})+zstd").encode(delta())
+
+
+def test_the_error_is_reached_where_the_budget_allows():
+    values = delta()
+    enough, alone = codec_of("lgreco(0.1,bits=20)+zstd"), codec_of("lgreco(0.1)+zstd")
+    assert enough.encode(values) == alone.encode(values)
+    bits = 8 * len(alone.encode(values)) / values.size / 2
+    short = codec_of(f"lgreco(0.1,bits={bits!r})+zstd")
+    assert 8 * len(short.encode(values)) <= bits * values.size
+    assert relative(short, values) > 0.1
+    assert short.nominal_bytes(values.size) <= short.max_bytes(values.size) <= bits * values.size / 8
+
+
+@pytest.mark.parametrize("stage", ["", "forget+"])
+def test_seconds_are_kilobytes_once_the_uplink_is_known(stage):
+    told = build("codec", f"{stage}lgreco(0.2,seconds=2)+zstd", {})
+    slow, fast = on_uplink(told, 4_000), on_uplink(told, 1e6)
+    assert (slow.name, fast.name) == (f"{stage}lgreco(0.2,kb=1)+zstd", f"{stage}lgreco(0.2,kb=250)+zstd")
+    assert len(fitted(slow, LAYOUT).encode(delta())) <= 1000
+    assert relative(fitted(fast, LAYOUT), delta()) <= 0.2
+    assert on_uplink(slow, 1e9).name == slow.name
+    assert build("codec", slow.name, {}).name == slow.name
+
+
+def test_seconds_of_nobodys_uplink_are_refused():
+    with pytest.raises(PluginError, match="seconds are of the uplink of a class of devices") as caught:
+        codec_of("lgreco(seconds=2)+zstd")
+    assert caught.value.code == "codec.no-uplink"
 
 
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ("", "one of error and bits must be given"),
-        ("0.1, 2", "one of error and bits must be given"),
-        ("error=0", "one of error and bits must be given"),
+        ("", "give an error, a budget or both"),
+        ("0.1, 2, 50", "give an error, a budget or both"),
+        ("kb=50, seconds=1", "give an error, a budget or both"),
+        ("error=0", "give an error, a budget or both"),
         ("1.5", "error = 1.5 must be from 0.001 to 0.999"),
         ("nan", "error = nan must be from"),
         ("bits=40", "bits = 40 must be from 0.01 to 32"),
         ("bits=-1", "bits = -1 must be from 0.01 to 32"),
+        ("kb=0.001", "kb = 0.001 must be from 0.01 to 1e\\+06"),
+        ("seconds=-2", "seconds = -2 must be from 0.001 to 100000"),
     ],
 )
 def test_targets_that_are_none_are_refused(given_, words):

@@ -113,6 +113,8 @@ CODECS = [
     Entry("lgreco(0.3)+ans", error=0.3, mixes=True, drifts=True, tensors=True),
     Entry("lgreco(error=0.05)+zstd", error=0.05, mixes=True, drifts=True, tensors=True),
     Entry("lgreco(bits=8.7)+zstd", error=0.35, mixes=True, drifts=True),
+    Entry("lgreco(0.1,bits=12)+zstd", error=0.1, mixes=True, drifts=True),
+    Entry("lgreco(kb=100)+zstd", error=0.01, mixes=True, drifts=True, tensors=True),
 ]
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 1000]

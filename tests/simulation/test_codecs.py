@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 from fake_fleet import fleet_config, layout
-from tiny import run_tiny, tiny_arguments
+from tiny import Stop, run_tiny, stop_at, tiny_arguments
 
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.errors import ConfigError, FedpeftError, PluginError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.simulation.class_codecs import class_codecs
 from fedpeft.simulation.codecs import check_codecs, make_downlink
 from fedpeft.types import Layout, TensorSpec
 
@@ -108,6 +109,59 @@ def test_a_class_of_its_own_codec_sends_by_it(tmp_path):
             assert event.payload.get("codec") == wanted
     sizes = {classes[e.client]: e.payload["bytes"] for e in events if e.kind is EventKind.ACCEPTED}
     assert sizes["phone"] < sizes["tablet"]
+
+
+def test_seconds_of_the_uplink_are_a_budget_for_each_class(tmp_path):
+    """An uplink of 4 and of 0.6 kbit/s: 500 and 75 bytes in a second."""
+    devices = [
+        {"name": "tablet", "clients": 2, "up_mbps": 0.004},
+        {"name": "phone", "clients": 2, "up_mbps": 0.0006},
+        {"name": "watch", "clients": 1, "codec": "sign"},
+    ]
+    options = {"devices": devices, "ask": 5, "rounds": 2, "codec__up": "lgreco(0.01,seconds=1)+zstd"}
+    result = run_tiny(tmp_path / "whole", **options)
+    assert result.refused == ()
+    with Journal.read(result.folder) as journal:
+        events = list(journal.events())
+    classes = {event.client: event.payload["device"] for event in events if event.kind is EventKind.HELLO}
+    for event in events:
+        if event.kind in (EventKind.ASKED, EventKind.ACCEPTED):
+            wanted = {"tablet": "lgreco(0.01,kb=0.5)+zstd", "phone": "lgreco(0.01,kb=0.075)+zstd", "watch": "sign"}
+            assert event.payload["codec"] == wanted[classes[event.client]]
+    sizes = {device: set() for device in classes.values()}
+    for event in events:
+        if event.kind is EventKind.ACCEPTED:
+            sizes[classes[event.client]].add(event.payload["bytes"])
+    beside = min(sizes["watch"]) - 17  # of a frame; its body is 100 signs and a scale
+    assert max(sizes["phone"]) - beside <= 75 + 25 < min(sizes["tablet"]) - beside  # a longer name, too
+
+    with pytest.raises(Stop):
+        run_tiny(tmp_path / "cut", observers=[stop_at(EventKind.COMMITTED, 2)], **options)
+    assert run_tiny(tmp_path / "cut", resume=True, **options).adapter_hash == result.adapter_hash
+
+
+def test_a_client_of_no_known_class_has_the_budget_of_the_slowest():
+    devices = [DEVICES[0] | {"up_mbps": 8.0}, DEVICES[1] | {"up_mbps": 2.0, "codec": "sign"}]
+    config = config_of(devices=devices, codec__up="lgreco(seconds=1)+zstd")
+    assert class_codecs(config) == {"tablet": "lgreco(kb=1000)+zstd", "phone": "sign", "": "lgreco(kb=250)+zstd"}
+    assert class_codecs(config_of(devices=devices)) == {"phone": "sign"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"codec__down": "lgreco(seconds=2)+zstd"},
+        {"codec__auxiliary": "lgreco(seconds=2)+zstd"},
+        {"scheduler": {"name": "random", "arms": {"codec": ["int8", "forget+lgreco(seconds=2)+zstd"]}}},
+        {"scheduler": {"name": "random", "arms": {"steps": [2, 4]}}, "codec__up": "lgreco(0.1,seconds=2)+zstd"},
+    ],
+    ids=["down", "auxiliary", "arms", "up, with a scheduler"],
+)
+def test_seconds_are_of_the_uplink_of_one_class(options):
+    with pytest.raises(ConfigError, match="has a budget in seconds of an uplink") as caught:
+        check_codecs(config_of(**options))
+    assert caught.value.code == "config.uplink"
+    assert "lgreco(bits=1)+zstd" in caught.value.remedy
 
 
 def test_clients_that_start_from_versions_of_unlike_age_are_sent_what_they_missed(tmp_path):
