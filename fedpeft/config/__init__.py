@@ -8,7 +8,7 @@ back.
 from fedpeft.config.adapter import AdapterTable
 from fedpeft.config.aggregation import AggregationTable
 from fedpeft.config.data import DataTable, PartitionTable
-from fedpeft.config.devices import DeviceTable, FaultKind, FaultTable
+from fedpeft.config.devices import DeviceTable, FaultKind, FaultTable, FleetTable
 from fedpeft.config.engine import EngineTable
 from fedpeft.config.evaluation import EvaluationTable
 from fedpeft.config.generation import GenerationTable
@@ -35,6 +35,7 @@ __all__ = [
     "EvaluationTable",
     "FaultKind",
     "FaultTable",
+    "FleetTable",
     "GenerationTable",
     "LimitsTable",
     "LocalTable",

@@ -1,7 +1,9 @@
-"""`[[devices]]` and `[[faults]]`: whom a simulation imitates, and what goes wrong with them."""
+"""`[[devices]]`, `[fleet]` and `[[faults]]`: whom a simulation imitates, and what goes wrong with them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -29,6 +31,34 @@ class DeviceTable(Table):
     codec: str | None = None  # any codec, of the updates of this class; default: codec.up
     rank: Positive | None = None  # trains the first so many components of each LoRA layer; default: all, adapter.rank
     pruning: float = Field(0.0, ge=0, lt=1)  # share of the heads and channels of each layer that it does without
+
+
+class FleetTable(Table):
+    """`[fleet]`: the classes of devices, taken together."""
+
+    inequality: float = Field(1.0, ge=0, le=10)  # of their speeds and lines: 0 = all alike, 2 = ratios are squared
+
+
+_UNEQUAL = ("step_seconds", "up_mbps", "down_mbps")
+
+
+def stretched(devices: Sequence[DeviceTable], inequality: float) -> list[DeviceTable]:
+    """The classes with each figure x of a speed or a line as g (x / g)^inequality.
+
+    g is the geometric mean of that figure over all clients, so a fleet made more unequal is as fast as before on that
+    average, and each ratio between two classes is what it was to that power.
+    """
+    if inequality == 1.0:
+        return list(devices)
+    clients = sum(table.clients for table in devices)
+    means = {
+        key: math.exp(sum(table.clients * math.log(getattr(table, key)) for table in devices) / clients)
+        for key in _UNEQUAL
+    }
+    return [
+        table.model_copy(update={key: mean * (getattr(table, key) / mean) ** inequality for key, mean in means.items()})
+        for table in devices
+    ]
 
 
 class FaultTable(Table):

@@ -12,7 +12,7 @@ from fedpeft.config.adapter import AdapterTable, check_ranks
 from fedpeft.config.aggregation import AggregationTable
 from fedpeft.config.client import ClientTable
 from fedpeft.config.data import DataTable
-from fedpeft.config.devices import DeviceTable, FaultTable
+from fedpeft.config.devices import DeviceTable, FaultTable, FleetTable, stretched
 from fedpeft.config.engine import EngineTable, check_faults
 from fedpeft.config.evaluation import EvaluationTable
 from fedpeft.config.generation import GenerationTable
@@ -36,6 +36,7 @@ class RunConfig(Table):
     adapter: AdapterTable = AdapterTable()
     data: DataTable = DataTable()
     devices: list[DeviceTable] = Field(min_length=1)
+    fleet: FleetTable = FleetTable()
     round: RoundTable
     local: LocalTable = LocalTable()
     zeroth: ZerothTable | None = None  # there: train without gradients, by seeds and scalars or by deltas
@@ -56,6 +57,11 @@ class RunConfig(Table):
     def clients(self) -> int:
         """Number of clients over all device classes."""
         return sum(device.clients for device in self.devices)
+
+    @property
+    def device_classes(self) -> list[DeviceTable]:
+        """`[[devices]]` with the speeds and lines that `fleet.inequality` makes of theirs."""
+        return stretched(self.devices, self.fleet.inequality)
 
     @property
     def folder(self) -> Path:

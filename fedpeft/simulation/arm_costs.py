@@ -142,7 +142,7 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
     if config.engine.name in VIRTUAL_CLOCK:
         times = {
             table.name: ClassTimes(table.clients, tuple(costs.seconds(table, arm) for arm in grid.arms))
-            for table in config.devices
+            for table in config.device_classes
         }
     needs = tuple(costs.memory_mb(arm.rank, arm.pruning) for arm in grid.arms)
     return SchedulingSettings(grid, needs, costs.full_rank, times)

@@ -22,7 +22,7 @@ def class_codecs(config: RunConfig) -> dict[str, str]:
 
     Under "" that of devices of no class of the run file, if `codec.up` depends on the uplink: what the slowest sends.
     """
-    own = {table.name: class_codec(config, table) for table in config.devices}
-    slowest = min(config.devices, key=lambda table: table.up_mbps)
+    own = {table.name: class_codec(config, table) for table in config.device_classes}
+    slowest = min(config.device_classes, key=lambda table: table.up_mbps)
     own[""] = class_codec(config, slowest.model_copy(update={"codec": None}))
     return {device: name for device, name in own.items() if name != config.codec.up}

@@ -197,7 +197,7 @@ def mean_update_bytes(federation: Federation) -> int:
     config = federation.config
     total = sum(
         table.clients * update_bytes(federation, class_codec(config, table), table.rank or ALL_COMPONENTS)
-        for table in config.devices
+        for table in config.device_classes
     )
     return round(total / config.clients)
 
@@ -207,7 +207,7 @@ def codec_notes(federation: Federation) -> list[str]:
     config, layout = federation.config, federation.sharing.shared
     down, whole = config.codec.down, Int8().nominal_bytes(layout.size)
     notes = []
-    for table in config.devices:
+    for table in config.device_classes:
         if (own := class_codec(config, table)) != config.codec.up:
             made = f"made of {table.codec or config.codec.up} on {table.up_mbps:g} Mbit/s"
             why = f"not by {config.codec.up}" if own == table.codec else made

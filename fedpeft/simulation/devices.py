@@ -32,12 +32,23 @@ class Device:
 
 def assign_devices(config: RunConfig, clients: list[ClientId]) -> Mapping[ClientId, Device]:
     """Deal the device classes to the clients, seeded, so that data and device are independent."""
-    classes = [table for table in config.devices for _ in range(table.clients)]
+    classes = [table for table in config.device_classes for _ in range(table.clients)]
     order = Stream(derive(config.run.seed, "devices")).permutation(len(classes))
     return {
         client: Device(classes[int(place)], math.exp(0.15 * _normal(config.run.seed, "speed", client)))
         for client, place in zip(clients, order, strict=True)
     }
+
+
+def fleet_notes(config: RunConfig) -> list[str]:
+    """What `fleet.inequality` makes of the classes, for the plan before a run."""
+    if config.fleet.inequality == 1.0:
+        return []
+    return [
+        f"fleet.inequality = {config.fleet.inequality:g}: device class {table.name} takes {table.step_seconds:.3g} s a "
+        f"step, {table.up_mbps:.3g} Mbit/s up, {table.down_mbps:.3g} Mbit/s down"
+        for table in config.device_classes
+    ]
 
 
 def reply_seconds(

@@ -10,6 +10,7 @@ from fedpeft.pruning.sent import Sent
 from fedpeft.report.summary import DevicePlan, RunPlan
 from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
 from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
+from fedpeft.simulation.devices import fleet_notes
 from fedpeft.simulation.federation import Federation
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.parts import part_notes
@@ -80,7 +81,13 @@ def make_plan(federation: Federation) -> RunPlan:
         for table in config.devices
         if table.memory_mb < needs.get(table.name, needed)
     ]
-    notes += codec_notes(federation) + evaluation_notes(federation) + part_notes(federation) + arm_notes(federation)
+    notes += (
+        fleet_notes(config)
+        + codec_notes(federation)
+        + evaluation_notes(federation)
+        + part_notes(federation)
+        + arm_notes(federation)
+    )
     return RunPlan(
         name=config.run.name,
         description=federation.description,

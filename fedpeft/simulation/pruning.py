@@ -132,7 +132,7 @@ def pruning_notes(federation: Federation) -> list[str]:
     arithmetic, notes = federation.step_arithmetic, []
     if not is_pruned(federation.config) and federation.config.pruning != PruningTable():
         notes.append("[pruning] is set, and no device class or arm has a pruning above 0: nobody is pruned")
-    for table in federation.config.devices:
+    for table in federation.config.device_classes:
         mask = ratio_mask(federation, table.pruning) if arithmetic is not None else b""
         if arithmetic is None or not mask:
             continue

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fake_fleet import fleet_config
+from tiny import run_tiny
 
+from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation.clock import VirtualClock
-from fedpeft.simulation.devices import assign_devices, reply_seconds
+from fedpeft.simulation.devices import assign_devices, fleet_notes, reply_seconds
 
 CLASSES = [
     {"name": "tablet", "clients": 30, "step_seconds": 0.1, "up_mbps": 40.0, "down_mbps": 80.0},
@@ -55,6 +57,42 @@ def test_seconds_are_down_plus_work_plus_up():
     assert seconds(device, steps=10, bytes_down=1_000_000, bytes_up=1_000_000) == pytest.approx(work + 9.0)
     assert seconds(device, "hello", steps=10) == 0.0
     assert 0 < seconds(device, "evaluate", steps=10) < work
+
+
+@pytest.mark.parametrize("inequality", [0.0, 0.5, 2.0])
+def test_a_fleet_more_or_less_unequal_is_as_fast_in_the_geometric_mean(inequality):
+    config = fleet_config(40, devices=CLASSES, fleet__inequality=inequality)
+    tablet, speaker = config.device_classes
+    for key, ratio in (("step_seconds", 20), ("up_mbps", 1 / 40), ("down_mbps", 1 / 10)):
+        was = [table[key] for table in CLASSES]
+        now = [getattr(tablet, key), getattr(speaker, key)]
+        assert now[1] / now[0] == pytest.approx(ratio**inequality)
+        assert 30 * np.log(now[0]) + 10 * np.log(now[1]) == pytest.approx(30 * np.log(was[0]) + 10 * np.log(was[1]))
+    assert [tablet.memory_mb, speaker.clients] == [4096, 10]
+    assert {device.table for device in assign_devices(config, CLIENTS).values()} == {tablet, speaker}
+    notes = fleet_notes(config)
+    assert len(notes) == 2
+    assert f"class speaker takes {speaker.step_seconds:.3g} s a step" in notes[1]
+
+
+def test_a_fleet_as_it_is_told_stays_so_to_the_bit():
+    config = fleet_config(40, devices=CLASSES)
+    assert config.device_classes == config.devices
+    assert fleet_notes(config) == []
+
+
+def test_in_a_run_only_times_follow_from_how_unequal_the_fleet_is(tmp_path):
+    devices = [{"name": "tablet", "clients": 2, "step_seconds": 0.1}, {"name": "speaker", "clients": 3}]
+    found = {
+        inequality: run_tiny(tmp_path / str(inequality), devices=devices, fleet__inequality=inequality)
+        for inequality in (1.0, 3.0)
+    }
+    assert len({result.adapter_hash for result in found.values()}) == 1
+    ends = []
+    for result in found.values():
+        with Journal.read(result.folder) as journal:
+            ends.append(sum(event.payload["seconds"] for event in journal.events(EventKind.COMMITTED)))
+    assert ends[1] > 2 * ends[0]
 
 
 def test_each_reply_varies_and_two_runs_of_one_seed_agree():
