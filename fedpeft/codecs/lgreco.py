@@ -101,12 +101,13 @@ class LGreCo(PerTensor):
         Raises:
             PluginError: the budget is too small to send even one of the tensors.
         """
-        made, budget = super().fitted(layout), self._budget(layout.size)
+        made = super().fitted(layout)
+        budget = made._budget(layout.size)
         if budget is not None and budget < (least := made._least(layout.size)):
             key, told, fewest = (
                 ("bits", f"{self.bits:g} bits a value is {budget:,} bytes", math.ceil(8e4 * least / layout.size) / 1e4)
                 if self.bits
-                else ("kb", f"{self.kb:g} kB is {budget:,} bytes", math.ceil(least) / 1e3)
+                else ("kb", f"{self.kb:g} kB is {budget:,} bytes", least / 1e3)
             )
             raise PluginError(
                 f'codec "{self.name}": a budget of {told} for {layout.size:,} values in {len(layout.tensors)} tensors, '
