@@ -8,8 +8,18 @@ from rich.console import Console
 from rich.text import Text
 
 from fedpeft.cli.look import plain_table
+from fedpeft.journal.headline import is_share
 from fedpeft.report.seeds import ROWS, Group, differences
-from fedpeft.report.units import MISSING, difference_text, metric_label, metric_number, metric_text, metric_unit
+from fedpeft.report.statistics import MeanInterval
+from fedpeft.report.units import (
+    MISSING,
+    bytes_text,
+    difference_text,
+    metric_label,
+    metric_number,
+    metric_text,
+    metric_unit,
+)
 
 
 def print_groups(out: Console, groups: Sequence[Group]) -> None:
@@ -35,23 +45,38 @@ def print_groups(out: Console, groups: Sequence[Group]) -> None:
     _print_differences(out, groups)
     if any(len(group.seeds) > 1 for group in groups):
         out.print(
-            "Intervals: Student's t over the runs, 95 %. Differences are taken run by run. "
-            "They tell how much the seed matters, not how large the test set is.",
+            "Intervals: Student's t over the runs, 95 %. Differences are taken seed by seed. "
+            "They tell how much the seed matters, not how large the test set is; bytes are the mean of the runs.",
             style="dim",
         )
 
 
 def _print_differences(out: Console, groups: Sequence[Group]) -> None:
-    found = differences(groups)
+    """Every group in a line: what it came to, what that is against the first, what its clients sent."""
+    found = {one.name: one for one in differences(groups)}
     if not found:
         return
-    metric = groups[0].metric
-    out.print(Text.assemble((f"{metric_label(metric)} against {found[0].against}", "bold"), ", seed by seed"))
-    out.print()
-    table = plain_table("", "mean", "95 % interval", "seeds")
-    for one in found:
-        row = one.difference
-        ends = [difference_text(metric, end) for end in (row.low, row.high) if end is not None]
-        table.add_row(one.name, difference_text(metric, row.mean), " to ".join(ends) or MISSING, str(row.n))
+    first, metric = groups[0], groups[0].metric
+    unit = "points " if is_share(metric) else ""
+    table = plain_table("side by side", metric_label(metric), f"{unit}against {first.name}", "sent up", "seeds")
+    for group in [first, *(group for group in groups[1:] if group.name in found)]:
+        own, other = group.rows.get("federated"), found.get(group.name) if group is not first else None
+        table.add_row(
+            group.name,
+            metric_text(metric, own.mean if own else None),
+            _interval(metric, other.difference) if other else MISSING,
+            bytes_text(sum(group.frame_up) / len(group.frame_up)) if group.frame_up else MISSING,
+            str(len(other.seeds) if other else len(group.seeds)),
+        )
     out.print(table)
     out.print()
+
+
+def _interval(metric: str, row: MeanInterval) -> str:
+    """A difference and both its ends, without the unit: `+0.2 (−1.0 to +1.3)`."""
+    mean, *ends = (
+        difference_text(metric, value).removesuffix(" points")
+        for value in (row.mean, row.low, row.high)
+        if value is not None
+    )
+    return f"{mean} ({' to '.join(ends)})" if ends else mean

@@ -38,6 +38,7 @@ class Group:
     folders: tuple[str, ...]
     federated: tuple[float | None, ...]  # of each run: the headline metric of its last adapter
     rows: dict[str, MeanInterval]  # by the names of `ROWS`, those that there are
+    frame_up: tuple[int, ...] = ()  # of each run: bytes that all clients sent
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, each row with both ends of its interval."""
@@ -114,6 +115,7 @@ def _group(found: Sequence[tuple[RunResult, int]]) -> Group:
         folders=tuple(str(result.folder) for result, _ in found),
         federated=tuple(result.federated for result, _ in found),
         rows=rows,
+        frame_up=tuple(result.frame_up for result, _ in found),
     )
 
 

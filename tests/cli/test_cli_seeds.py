@@ -1,6 +1,7 @@
 """`fedpeft run FILE --seeds --vary` and `fedpeft compare`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from fedpeft.cli.vary import Varied, contenders, parse_vary
 from fedpeft.errors import ConfigError
 from fedpeft.journal import Event, EventKind, Journal
 from fedpeft.report.summary import summarise
+from fedpeft.report.units import bytes_text
 
 RUN_FILE = """
 run = { name = "demo", rounds = 6 }
@@ -155,7 +157,12 @@ def test_what_is_varied_runs_beside_each_other_seed_by_seed(here, capsys):
     out = capsys.readouterr().out
     assert "demo-int8 — 2 seeds: 1, 2" in out
     assert "demo-fp16 — 2 seeds: 1, 2" in out
-    assert "accuracy against demo-int8, seed by seed" in out
+    head, _, first, second = out[out.index("side by side") :].splitlines()[:4]
+    assert re.split(r"  +", head.strip())[1:] == ["accuracy", "points against demo-int8", "sent up", "seeds"]
+    with Journal.read(Path("runs/demo-int8-seed1")) as journal:
+        sent = bytes_text(summarise(journal).frame_up)
+    assert re.split(r"  +", first.strip())[2:] == ["–", sent, "2"]
+    assert re.split(r"  +", second.strip())[2:] == ["+0.0 (+0.0 to +0.0)", sent, "2"]
     assert max(map(len, out.splitlines())) <= 120
 
 
