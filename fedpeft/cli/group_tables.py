@@ -57,8 +57,10 @@ def _print_differences(out: Console, groups: Sequence[Group]) -> None:
     if not found:
         return
     first, metric = groups[0], groups[0].metric
-    unit = "points " if is_share(metric) else ""
-    table = plain_table("side by side", metric_label(metric), f"{unit}against {first.name}", "sent up", "seeds")
+    title = f", differences from {first.name} seed by seed" + (" in points" if is_share(metric) else "")
+    out.print(Text.assemble(("side by side", "bold"), title))
+    out.print()
+    table = plain_table("", metric_label(metric), "difference", "sent up", "seeds")
     for group in [first, *(group for group in groups[1:] if group.name in found)]:
         own, other = group.rows.get("federated"), found.get(group.name) if group is not first else None
         table.add_row(

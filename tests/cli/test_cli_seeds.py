@@ -157,8 +157,9 @@ def test_what_is_varied_runs_beside_each_other_seed_by_seed(here, capsys):
     out = capsys.readouterr().out
     assert "demo-int8 — 2 seeds: 1, 2" in out
     assert "demo-fp16 — 2 seeds: 1, 2" in out
-    head, _, first, second = out[out.index("side by side") :].splitlines()[:4]
-    assert re.split(r"  +", head.strip())[1:] == ["accuracy", "points against demo-int8", "sent up", "seeds"]
+    title, _, head, _, first, second = out[out.index("side by side") :].splitlines()[:6]
+    assert title == "side by side, differences from demo-int8 seed by seed in points"
+    assert head.split() == ["accuracy", "difference", "sent", "up", "seeds"]
     with Journal.read(Path("runs/demo-int8-seed1")) as journal:
         sent = bytes_text(summarise(journal).frame_up)
     assert re.split(r"  +", first.strip())[2:] == ["–", sent, "2"]
