@@ -26,6 +26,7 @@ class EvaluationTable(Table):
 
     keep: Literal["last", "best"] = "last"  # which adapter is exported as adapter/; the other one lies beside it
     patience: Natural = 0  # evaluations in a row without an improvement that end the run; 0 = all rounds are run
+    target: float | None = None  # the run ends with the first round whose headline metric is as good; None = never
     min_delta: float = Field(0.0, ge=0)  # an improvement is more than this, in the unit of the watched metric
 
     centralised: bool = True  # also train one adapter on the pooled data with the same number of example passes
@@ -35,6 +36,18 @@ class EvaluationTable(Table):
     def watched(self) -> bool:
         """Whether the best round is looked for."""
         return self.keep == "best" or self.patience > 0
+
+    @property
+    def early(self) -> bool:
+        """Whether a run may end before its last round."""
+        return self.patience > 0 or self.target is not None
+
+    @property
+    def judging(self) -> str:
+        """The key that wants something to judge rounds by; empty: none does."""
+        if self.patience:
+            return "patience"
+        return "target" if self.target is not None else "keep" if self.keep == "best" else ""
 
     @model_validator(mode="after")
     def _of_clients(self) -> EvaluationTable:

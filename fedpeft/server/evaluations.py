@@ -1,7 +1,7 @@
 """How good the adapter is: on the coordinator's test set, and on what the clients hold out themselves.
 
 Each evaluation is an event in the journal; one that an earlier start of the run has recorded is not done again. What is
-watched (`evaluation.keep`, `evaluation.patience`) is the headline metric on the test set, or, where the coordinator has
+watched (`evaluation.keep`, `patience`, `target`) is the headline metric on the test set, or, where the coordinator has
 none, the clients' mean weighted by their examples. With `evaluation.examples` the watched rounds, the first and the
 last among them, are judged on the same sample, and the first and the last on the whole test set too.
 """
@@ -44,6 +44,7 @@ class Evaluations:
         self.stopped = False
         self._done: set[tuple[int, str, bool]] = set()  # round, split, whole
         self._tests: dict[int, Mapping[str, float]] = {}  # round -> what was measured on the test set, or its sample
+        self._wholes: dict[int, Mapping[str, float]] = {}  # round -> what was measured on the whole of it
 
     def begin(self) -> None:
         """Look up in the journal what an earlier start has done."""
@@ -62,7 +63,11 @@ class Evaluations:
         if table.clients_every and (ends or number % table.clients_every == 0):
             self.clients.evaluate(number)
         if table.watched:
-            self._watch(number, theta)
+            self._keep_best(number, theta)
+        if 0 < number < rounds and not self.stopped and (reason := self._reached(number, theta) or self._weary(number)):
+            best = self._verdict(number).best_round
+            self.state.journal.record(EventKind.STOPPED, round=number, reason=reason, best_round=best)
+            self.stopped = True
         if ends or self.stopped:
             self._on_test_set(number, theta, whole=True)
             self.clients.evaluate(number)
@@ -96,20 +101,35 @@ class Evaluations:
         self._done.add((event.round, split, whole))
         if split == "test" and whole is not self.sampled:
             self._tests[event.round] = measured(event.payload)
+        if split == "test" and whole:
+            self._wholes[event.round] = measured(event.payload)
 
-    def _watch(self, number: int, theta: FloatArray) -> None:
-        """Keep the adapter of the best round, and end the run when nothing has improved for long enough."""
-        verdict = self._verdict(number)
-        if verdict.best_round == number:
+    def _keep_best(self, number: int, theta: FloatArray) -> None:
+        """Keep the adapter if its round is the best so far."""
+        if self._verdict(number).best_round == number:
             known = read_best(self.state.journal.folder)
             if known is None or known[0] != number:
                 keep_best(self.state.journal.folder, number, theta, self.state.settings.layout.digest)
-        patience = self.table.patience
-        if patience and verdict.since >= patience and number < self.state.config.run.rounds and not self.stopped:
-            self.state.journal.record(
-                EventKind.STOPPED, round=number, reason=verdict.reason(), best_round=verdict.best_round
-            )
-            self.stopped = True
+
+    def _weary(self, number: int) -> str:
+        """Why the run ends, where nothing has improved for long enough."""
+        patience, verdict = self.table.patience, self._verdict(number)
+        return verdict.reason() if patience and verdict.since >= patience else ""
+
+    def _reached(self, number: int, theta: FloatArray) -> str:
+        """Why the run ends, where it is good enough: what a sample says, the whole test set must confirm."""
+        target, headline = self.table.target, self._verdict(number).headline
+        if target is None:
+            return ""
+        value = (self._tests or self.clients.means).get(number, {}).get(headline.name)
+        if value is None or headline.gain(value, target) < 0:
+            return ""
+        if self._tests:
+            self._on_test_set(number, theta, whole=True)
+            value = self._wholes[number].get(headline.name)
+            if value is None or headline.gain(value, target) < 0:
+                return ""
+        return f"{headline.name} has reached {value:.4g}, and evaluation.target = {target:g}"
 
     def _verdict(self, number: int) -> Verdict:
         """On all rounds up to `number`."""

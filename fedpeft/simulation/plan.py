@@ -27,13 +27,15 @@ def evaluation_notes(federation: Federation) -> list[str]:
     Raises:
         ConfigError: the best round is looked for, and nothing tells which it is.
     """
-    table, key = federation.config.evaluation, "patience" if federation.config.evaluation.patience else "keep"
-    if not table.watched:
+    table, key = federation.config.evaluation, federation.config.evaluation.judging
+    if not key:
         return []
+    notes = [] if table.target is None else [f"the run ends as soon as its headline metric is {table.target:g}"]
     if len(federation.test):
-        return [
+        chosen = (
             "the best round is chosen on the coordinator's test set: its figure there is a little too good for new data"
-        ]
+        )
+        return [*notes, chosen] if table.watched else notes
     if not (table.clients_every and any(map(len, federation.held_out.values()))):
         raise ConfigError(
             f"evaluation.{key} = {getattr(table, key)!r} has nothing to go by: the coordinator has no test set, and "
@@ -42,7 +44,8 @@ def evaluation_notes(federation: Federation) -> list[str]:
             allowed="a test set, or evaluation.clients_every of 1 or more and clients that hold examples out",
             remedy="set evaluation.clients_every, or remove evaluation." + key,
         )
-    return ["the best round is chosen by the clients' mean, weighted by their examples"]
+    chosen = "the best round is chosen by the clients' mean, weighted by their examples"
+    return [*notes, chosen] if table.watched else notes
 
 
 def step_passes(config: RunConfig) -> int:

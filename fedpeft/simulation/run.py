@@ -92,7 +92,7 @@ def perform(
 
     wanted = config.evaluation.centralised and len(federation.test) > 0 and not _has_centralised(journal)
     # with either, how many passes there will be is known at the end only
-    early = config.evaluation.patience > 0 or config.scheduler is not None
+    early = config.evaluation.early or config.scheduler is not None
     child = CentralisedProcess(folder, federation.example_passes()) if wanted and separate else None
     with contextlib.ExitStack() as stack:
         feed = stack.enter_context(feeding(config.report.sinks, journal))

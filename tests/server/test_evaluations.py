@@ -93,11 +93,45 @@ def test_the_run_ends_when_nothing_has_improved_for_long_enough(tmp_path):
     assert [event.round for event in run.journal.events(EventKind.EVALUATED) if event.payload["split"] == "best"] == [2]
 
 
+def test_the_run_ends_with_the_first_round_that_is_good_enough(tmp_path):
+    run = Graded(tmp_path, [0.9, 0.5, 0.79, 0.8, 0.95, 0.95], target=0.8)  # an untrained adapter is no reason to end
+    run.run()
+    assert committed(run) == 3
+    ((number, _, reason, best),) = run.told(EventKind.STOPPED, "reason", "best_round")
+    assert (number, best, reason) == (3, 0, "accuracy has reached 0.8, and evaluation.target = 0.8")
+    assert read_best(tmp_path) is None  # nobody asked for it
+    assert [event.round for event in run.journal.events(EventKind.EVALUATED)] == [0, 1, 2, 3]
+
+
+def test_a_loss_is_good_enough_when_it_is_small(tmp_path):
+    run = Graded(tmp_path, [0.1, 0.2, 0.3], target=0.5)
+    run.coordinator.evaluations.evaluate = lambda theta, whole: Evaluation(
+        None, [9.0, 0.4, 0.1][run.journal.last_commit().round], 100, {}
+    )
+    run.run()
+    assert committed(run) == 1
+
+
+def test_the_whole_test_set_must_confirm_what_a_sample_says(tmp_path):
+    run = Graded(tmp_path, [0.1, 0.5, 0.5, 0.5, 0.5, 0.5], target=0.8, examples=3)
+    sample, whole = [0.0, 0.5, 0.85, 0.85, 0.9, 0.9], [0.0, 0.5, 0.79, 0.81, 0.9, 0.9]
+
+    def judge(theta, of_all):
+        run.judged.append((number := run.journal.last_commit().round, of_all))
+        return Evaluation((whole if of_all else sample)[number], 1.0, 100, {})
+
+    run.coordinator.evaluations.evaluate = judge
+    run.run()
+    assert run.judged == [(0, True), (1, False), (2, False), (2, True), (3, False), (3, True)]
+    assert run.told(EventKind.STOPPED, "reason")[0][2] == "accuracy has reached 0.81, and evaluation.target = 0.8"
+
+
 @pytest.mark.parametrize("kill", range(1, 16))
-def test_a_stopped_run_is_the_same_after_a_kill_at_any_event(tmp_path, kill):
+@pytest.mark.parametrize("ends", [{"patience": 2}, {"target": 0.55}], ids=str)
+def test_a_stopped_run_is_the_same_after_a_kill_at_any_event(tmp_path, kill, ends):
     grades, table = (
-        [0.1, 0.6, 0.5, 0.55, 0.9, 0.9],
-        {"patience": 2, "keep": "best", "clients": True, "clients_every": 1},
+        [0.1, 0.6, 0.5, 0.55, 0.9, 0.9] if "patience" in ends else [0.1, 0.54, 0.5, 0.55, 0.5, 0.9],
+        {**ends, "keep": "best", "clients": True, "clients_every": 1},
     )
     whole = Graded(tmp_path / "whole", grades, **table)
     expected = whole.run()
@@ -124,7 +158,7 @@ def test_a_stopped_run_is_the_same_after_a_kill_at_any_event(tmp_path, kill):
     for kind in (EventKind.STOPPED, EventKind.EVALUATED, EventKind.CLIENTS_EVALUATED):
         told = [(event.round, event.payload) for event in cut.journal.events(kind)]
         assert told == [(event.round, event.payload) for event in whole.journal.events(kind)]
-    assert read_best(tmp_path / "cut")[0] == read_best(tmp_path / "whole")[0] == 1
+    assert read_best(tmp_path / "cut")[0] == read_best(tmp_path / "whole")[0] == (1 if "patience" in ends else 3)
     assert np.array_equal(read_best(tmp_path / "cut")[1], read_best(tmp_path / "whole")[1])
     again = Graded(tmp_path / "cut2", grades, **table)  # and a run that has stopped does not go on
     again.run()
