@@ -27,18 +27,20 @@ class Varied:
 
 
 def parse_vary(text: str) -> Varied:
-    """`table.key=a,b,c`, or `table.key=["a, b", "c"]` where a value has a comma.
+    """`table.key=a,b,c`, or `table.key=["a, b", "c"]` where a value has a comma outside brackets and quotes.
 
     Raises:
         ConfigError: the text is not of that form, has fewer than two values, or one of them twice.
 
     >>> parse_vary("local.learning_rate=1e-3, 3e-3")
     Varied(key='local.learning_rate', values=(0.001, 0.003))
+    >>> parse_vary("codec.up=compeft(0.1,1), int8").values
+    ('compeft(0.1,1)', 'int8')
     """
     from fedpeft.config.overrides import parse_override
 
     key, separator, told = text.partition("=")
-    parts = [told] if told.lstrip().startswith("[") else told.split(",")
+    parts = [told] if told.lstrip().startswith("[") else _split(told)
     found = [parse_override(f"{key}{separator}{part}") for part in parts]
     values = found[0][1] if len(found) == 1 and isinstance(found[0][1], list) else [value for _, value in found]
     if len(values) < 2 or len({repr(value) for value in values}) < len(values) or "" in values:
@@ -49,6 +51,22 @@ def parse_vary(text: str) -> Varied:
             remedy="write it so; a single value is --set",
         )
     return Varied(found[0][0], tuple(values))
+
+
+def _split(text: str) -> list[str]:
+    """At the commas that are in no brackets and in no quotes."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and (depth > 0 or not parts[-1].strip()):
+            quote = letter
+        depth += 0 if quote else (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def contenders(file: Path, overrides: Sequence[str], varied: Sequence[Varied], *, smoke: bool) -> list[RunConfig]:

@@ -189,6 +189,17 @@ def test_a_sweep_goes_on_where_it_stopped(here, capsys):
         ("local.learning_rate=1e-3, 3e-3", "local.learning_rate", (1e-3, 3e-3)),
         ('data.text=["{0}, {1}", "{0}"]', "data.text", ("{0}, {1}", "{0}")),
         ("evaluation.centralised=true,false", "evaluation.centralised", (True, False)),
+        (
+            "codec.up=compeft(0.1,1), int8,lgreco(0.1,bits=2)+ans",
+            "codec.up",
+            ("compeft(0.1,1)", "int8", "lgreco(0.1,bits=2)+ans"),
+        ),
+        (
+            'data.partition={ name = "iid" },{ name = "dirichlet", alpha = 0.5 }',
+            "data.partition",
+            ({"name": "iid"}, {"name": "dirichlet", "alpha": 0.5}),
+        ),
+        ("run.name=\"a, b\",it's,'c, d'", "run.name", ("a, b", "it's", "c, d")),
     ],
 )
 def test_values_are_read_as_set_reads_them(text, key, values):
