@@ -113,14 +113,16 @@ class Evaluations:
 
     def _weary(self, number: int) -> str:
         """Why the run ends, where nothing has improved for long enough."""
-        patience, verdict = self.table.patience, self._verdict(number)
-        return verdict.reason() if patience and verdict.since >= patience else ""
+        patience = self.table.patience
+        verdict = self._verdict(number) if patience else None
+        return verdict.reason() if verdict is not None and verdict.since >= patience else ""
 
     def _reached(self, number: int, theta: FloatArray) -> str:
         """Why the run ends, where it is good enough: what a sample says, the whole test set must confirm."""
-        target, headline = self.table.target, self._verdict(number).headline
+        target = self.table.target
         if target is None:
             return ""
+        headline = self._verdict(number).headline
         value = (self._tests or self.clients.means).get(number, {}).get(headline.name)
         if value is None or headline.gain(value, target) < 0:
             return ""
