@@ -101,6 +101,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "topk": "fedpeft.codecs.topk:TopK",
         "dare": "fedpeft.codecs.dare:Dare",
         "forget": "fedpeft.codecs.forget:Forgetful",
+        "relax": "fedpeft.codecs.relax:Relaxed",
         "uniform": "fedpeft.codecs.uniform:Uniform",
         "lowrank": "fedpeft.codecs.lowrank:LowRank",
         "sketch": "fedpeft.codecs.sketch:Sketch",
