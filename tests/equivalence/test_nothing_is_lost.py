@@ -24,7 +24,9 @@ from fedpeft.types import ClientId
 
 SIZE, CLIENTS, ROUNDS = 65, 3, 6
 UP = ["lgreco(0.33)+zstd", "lowrank(1)+int4", "int8", "sign", "topk(0.1)+sign", "int4(dither)", "rotate+int4"]
+UP += ["relax(1.5)+topk(0.1)+sign"]
 DOWN = ["int8", "lgreco(0.33)+zstd", "sign", "topk(0.1)+sign", "int4(dither)", "uniform(1.2)+zstd", "topk(0.2)+int4"]
+DOWN += ["relax(1.5)+topk(0.1)+sign"]
 
 
 class Recording(FedAvg):
