@@ -43,4 +43,9 @@ def test_every_contender_of_a_sweep_can_be_run(command, monkeypatch, tmp_path):
 
 
 def test_both_ways_and_both_kinds_are_swept_and_what_is_searched():
-    assert len(SWEEPS) == 4
+    varied = [parse_vary(shlex.split(line)[-1]) for line in SWEEPS]
+    assert {one.key for one in varied} == {"codec.up", "codec.down"}
+    upward = {
+        value.partition("+")[0].partition("(")[0] for one in varied if one.key == "codec.up" for value in one.values
+    }
+    assert {"fp32", "forget", "relax", "topk", "compeft", "lgreco"} <= upward
