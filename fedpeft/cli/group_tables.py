@@ -10,10 +10,10 @@ from rich.text import Text
 from fedpeft.cli.look import plain_table
 from fedpeft.journal.headline import is_share
 from fedpeft.report.seeds import ROWS, Group, differences
-from fedpeft.report.statistics import MeanInterval
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
+    difference_interval,
     difference_text,
     metric_label,
     metric_number,
@@ -63,22 +63,13 @@ def _print_differences(out: Console, groups: Sequence[Group]) -> None:
     table = plain_table("", metric_label(metric), "difference", "sent up", "seeds")
     for group in [first, *(group for group in groups[1:] if group.name in found)]:
         own, other = group.rows.get("federated"), found.get(group.name) if group is not first else None
+        row = other.difference if other else None
         table.add_row(
             group.name,
             metric_text(metric, own.mean if own else None),
-            _interval(metric, other.difference) if other else MISSING,
+            difference_interval(metric, row.mean, row.low, row.high) if row else MISSING,
             bytes_text(sum(group.frame_up) / len(group.frame_up)) if group.frame_up else MISSING,
             str(len(other.seeds) if other else len(group.seeds)),
         )
     out.print(table)
     out.print()
-
-
-def _interval(metric: str, row: MeanInterval) -> str:
-    """A difference and both its ends, without the unit: `+0.2 (−1.0 to +1.3)`."""
-    mean, *ends = (
-        difference_text(metric, value).removesuffix(" points")
-        for value in (row.mean, row.low, row.high)
-        if value is not None
-    )
-    return f"{mean} ({' to '.join(ends)})" if ends else mean

@@ -60,14 +60,15 @@ def composed(name: str) -> partial[Codec]:
                 )
             kinds.append(getattr(stage, "around", "codec"))
         part = load(kinds[place], word)
-        if hiding and hasattr(part, "fitted"):
+        whole = getattr(part, "whole", False)
+        if hiding and hasattr(part, "fitted") and not whole:
             raise PluginError(
                 f'codec "{name}": "{word}" treats each tensor by itself, and behind "{hiding}" there are none',
                 code="plugin.unknown-codec",
-                allowed=f'"{word}" at the front, or behind forget only',
+                allowed=f'"{word}" at the front, or behind forget and relax only',
                 remedy=f'name another codec behind "{hiding}"',
             )
-        hiding = hiding or ("" if getattr(part, "whole", False) else word)
+        hiding = hiding or ("" if whole else word)
     return partial(_make, name, tuple((kind, *part) for kind, part in zip(kinds, told, strict=True)))
 
 

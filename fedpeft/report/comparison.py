@@ -22,7 +22,7 @@ from fedpeft.report.statistics import MeanInterval, mean_interval
 from fedpeft.report.units import (
     MISSING,
     bytes_text,
-    difference_text,
+    difference_interval,
     metric_label,
     metric_number,
     metric_text,
@@ -217,5 +217,4 @@ def _ends(metric: str, row: MeanInterval | None) -> str:
 
 
 def _difference(metric: str, row: MeanInterval) -> str:
-    ends = [difference_text(metric, end) for end in (row.low, row.high) if end is not None]
-    return difference_text(metric, row.mean) + (f" ({' to '.join(ends)})" if ends else "")
+    return difference_interval(metric, row.mean, row.low, row.high) + (" points" if is_share(metric) else "")

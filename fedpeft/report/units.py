@@ -73,6 +73,14 @@ def difference_text(name: str, difference: float) -> str:
     return sign + number_text(abs(difference))
 
 
+def difference_interval(name: str, mean: float, low: float | None, high: float | None) -> str:
+    """A difference and the ends of its interval, if any, without a unit: `+0.2 (\N{MINUS SIGN}1.0 to +1.3)`."""
+    middle, *ends = (
+        difference_text(name, value).removesuffix(" points") for value in (mean, low, high) if value is not None
+    )
+    return f"{middle} ({' to '.join(ends)})" if ends else middle
+
+
 def number_text(value: float) -> str:
     """Four digits, without an exponent while it can be read: `0.0123`, `7.312`, `128`."""
     text = f"{value:.4g}"

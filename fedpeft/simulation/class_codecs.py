@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from fedpeft.codecs import Codec
 from fedpeft.codecs.base import on_uplink
+from fedpeft.codecs.compose import parts_of
 from fedpeft.config import RunConfig
 from fedpeft.config.devices import DeviceTable
 from fedpeft.registry import build
+
+
+def upward(config: RunConfig) -> dict[str, str]:
+    """Key -> codec of updates that it names: the run's, those of device classes, those of a scheduler's arms."""
+    found = {"codec.up": config.codec.up}
+    found |= {f'devices.codec of class "{table.name}"': table.codec for table in config.devices if table.codec}
+    arms = config.scheduler.arms.codec if config.scheduler is not None else None
+    return found | {f"scheduler.arms.codec[{place}]": name for place, name in enumerate(arms or ())}
+
+
+def is_relaxed(name: str) -> bool:
+    """Whether a codec sends further than it means, for error feedback to take back."""
+    return "relax" in parts_of(name) and "forget" not in parts_of(name)
 
 
 def class_codec(config: RunConfig, table: DeviceTable) -> str:

@@ -17,7 +17,7 @@ from fedpeft.codecs.searching import is_searching
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
-from fedpeft.simulation.class_codecs import class_codec
+from fedpeft.simulation.class_codecs import class_codec, is_relaxed, upward
 from fedpeft.simulation.parts import turns_of
 from fedpeft.simulation.pruning import score_bytes
 from fedpeft.types import ALL_COMPONENTS, Layout
@@ -45,9 +45,12 @@ def check_codecs(config: RunConfig) -> None:
     for key, name in upward(config).items():
         codec = load_codec(key, name)
         _check_search(config, key, codec)
+        if config.zeroth is not None and config.zeroth.sends == "scalars":
+            _check_not_relaxed(key, name, 'zeroth.sends = "scalars"')
         if key.startswith("scheduler.") or (key == "codec.up" and config.scheduler is not None):
             _check_no_uplink(key, codec)
     _check_told("codec.auxiliary", load_codec("codec.auxiliary", config.codec.auxiliary))
+    _check_not_relaxed("codec.auxiliary", config.codec.auxiliary, "vectors beside an update")
     down = config.codec.down
     if down in WITHOUT_STEPS:
         return
@@ -67,14 +70,6 @@ def check_codecs(config: RunConfig) -> None:
             allowed="int8, fp32, or a codec whose losses are made up for: not forget+..., not dare(p)+...",
             remedy="name the codec without that stage",
         )
-
-
-def upward(config: RunConfig) -> dict[str, str]:
-    """Key -> codec of updates that it names: the run's, those of device classes, those of a scheduler's arms."""
-    found = {"codec.up": config.codec.up}
-    found |= {f'devices.codec of class "{table.name}"': table.codec for table in config.devices if table.codec}
-    arms = config.scheduler.arms.codec if config.scheduler is not None else None
-    return found | {f"scheduler.arms.codec[{place}]": name for place, name in enumerate(arms or ())}
 
 
 def _check_search(config: RunConfig, key: str, codec: Codec) -> None:
@@ -111,6 +106,18 @@ def _check_told(key: str, codec: Codec) -> None:
             remedy="tell it all its values",
         )
     _check_no_uplink(key, codec)
+
+
+def _check_not_relaxed(key: str, name: str, of: str) -> None:
+    """Refuse over-relaxation of what has no error feedback that would take it back."""
+    if is_relaxed(name):
+        raise ConfigError(
+            f'{key} = "{name}" sends further than it means, for error feedback to take back, and contradicts {of}: '
+            "that has none",
+            code="config.relax",
+            allowed="relax(...) of changes of the adapter: codec.up, devices.codec, scheduler.arms.codec, codec.down",
+            remedy="name the codec without that stage",
+        )
 
 
 def _check_no_uplink(key: str, codec: Codec) -> None:

@@ -14,6 +14,7 @@ from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, ModelError
 from fedpeft.registry import build
 from fedpeft.server.mixing import MixingSettings
+from fedpeft.simulation.class_codecs import is_relaxed, upward
 from fedpeft.strategies import FedAvg, Strategy
 from fedpeft.training.objectives import half_of
 from fedpeft.types import ALL_COMPONENTS
@@ -146,6 +147,10 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
     remedy = 'choose one of these, or aggregation.rule = "fedit"'
     if not rule.any_step and not _averages_plainly(strategy):
         return f"{named}, which folds or steps in its own way in the basis of the factors", allowed, remedy
+    relaxed = [f'{key} = "{codec}"' for key, codec in upward(config).items() if is_relaxed(codec)]
+    if rule.turns_basis and relaxed:
+        what = f"{relaxed[0]}: it sends further than it means, and there is no error feedback here to take that back"
+        return what, "codecs without relax(...)", "name the codec without that stage"
     if rule.turns_basis and half_of(build("objective", strategy.objective, strategy.objective_params)) is not None:
         return f"{named}, whose client half may remember vectors of an older basis", allowed, remedy
     return None if rule.rank_decay is None else _against_falling(rule.rank_decay, config, strategy)

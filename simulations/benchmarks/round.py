@@ -55,7 +55,7 @@ PHASES = {
 }
 MODEL = ("local training", "evaluation")
 SHARE_GOAL = 3.0  # %: the federation is to cost next to nothing beside the model
-WHY_MORE = "the entropy coder of eight updates, 60 ms: with codec.up = int8 it is 2.7 %, and four times the bytes"
+WHY_MORE = "an entropy coder of eight updates, 60 ms: with codec.up = int8 it is 2.7 %, and 4.7 times the bytes"
 
 
 def measure(quick: bool) -> list[Figure]:

@@ -81,6 +81,16 @@ def test_what_it_cannot_be_is_one_error(name, words):
     assert caught.value.remedy
 
 
+def test_it_stands_anywhere_but_hides_nothing_and_uncovers_nothing():
+    x = delta(4)
+    inside, outside = codec("rotate+relax(1.5)+sign"), codec("relax(1.5)+rotate+sign")
+    assert inside.decode(inside.encode(x), x.size) == pytest.approx(outside.decode(outside.encode(x), x.size), abs=1e-5)
+    with pytest.raises(
+        PluginError, match='"bitdelta" treats each tensor by itself, and behind "rotate" there are none'
+    ):
+        build("codec", "rotate+relax(1.5)+bitdelta", {})
+
+
 def test_it_hands_on_what_a_codec_says_of_itself():
     assert codec("forget+relax(1.5)+sign").owes is False
     assert codec("relax(1.5)+sign").owes is True

@@ -164,6 +164,29 @@ def test_seconds_are_of_the_uplink_of_one_class(options):
     assert "lgreco(bits=1)+zstd" in caught.value.remedy
 
 
+SCALARS = {"zeroth__size": 64, "local__optimizer": "sgd", "evaluation__centralised": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"codec__auxiliary": "relax(1.5)+sign"}, "codec.auxiliary"),
+        ({"codec__up": "relax(1.5)+fp16", **SCALARS}, "codec.up"),
+        ({"devices": with_codec("rotate+relax(1.5)+sign"), **SCALARS}, 'devices.codec of class "phone"'),
+    ],
+    ids=["auxiliary", "scalars", "scalars of a class"],
+)
+def test_nothing_is_relaxed_without_error_feedback(options, key):
+    with pytest.raises(ConfigError, match=f"{re.escape(key)} = .* sends further than it means") as caught:
+        check_codecs(config_of(**options))
+    assert caught.value.code == "config.relax"
+    assert "without that stage" in caught.value.remedy
+
+
+def test_relax_goes_where_there_is_error_feedback():
+    check_codecs(config_of(codec__up="relax(1.5)+sign", codec__down="relax(1.5)+sign", devices=with_codec("sign")))
+
+
 def test_clients_that_start_from_versions_of_unlike_age_are_sent_what_they_missed(tmp_path):
     """Asynchronous: a slow class comes back after many commits."""
     devices = [

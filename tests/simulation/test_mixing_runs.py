@@ -164,6 +164,20 @@ def test_a_wrong_pair_is_refused_by_name(tmp_path, options, named):
     assert named in caught.value.message
 
 
+def test_what_is_relaxed_needs_a_basis_that_stays(tmp_path):
+    table = {"run": {"name": "x", "rounds": 2}, "model": {"source": "m"}, "devices": RANKS, "round": {"ask": 2}}
+    table |= {"adapter": {"rank": 2}, "codec": {"up": "relax(1.5)+sign"}}
+    by_default = parse_config(table, origin="test")
+    (note,) = mixing_notes(by_default, check_plugins(by_default))
+    assert 'does not go with codec.up = "relax(1.5)+sign"' in note
+    with pytest.raises(ConfigError, match=r'aggregation.rule = "exact-mix" contradicts codec.up = "relax') as caught:
+        check_plugins(parse_config({**table, "aggregation": {"rule": "exact-mix"}}, origin="test"))
+    assert caught.value.remedy == "name the codec without that stage"
+    check_plugins(parse_config({**table, "aggregation": {"rule": "fedit"}}, origin="test"))
+    forgets = {**table, "codec": {"up": "forget+relax(1.5)+sign"}, "aggregation": {"rule": "exact-mix"}}
+    check_plugins(parse_config(forgets, origin="test"))
+
+
 def test_by_default_a_wrong_pair_is_told_and_averaged(tmp_path):
 
     path = write_run(tmp_path, devices=RANKS, round__ask=3, adapter={"rank": 2, "alpha": 4}, strategy__name="fedadam")
