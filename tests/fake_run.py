@@ -50,11 +50,12 @@ def write_fake_run(
     finished: bool = True,
     clients: list[str] | None = None,
     incidents: bool = True,
+    config: RunConfig | None = None,
 ) -> Path:
     """Write `folder`/journal.sqlite; the folder's name is the run's."""
     names = [ClientId(name) for name in clients or [f"c{number:02}" for number in range(12)]]
     draw = random.Random(1)
-    config = fake_config(folder.name, asked_rounds or rounds, folder.parent)
+    config = config or fake_config(folder.name, asked_rounds or rounds, folder.parent)
     with Journal.create(folder, run=folder.name, config_toml=config.to_toml()) as journal:
         record = journal.record
         record(EventKind.RUN_STARTED, version="0.1.0", resumed=False, plan=PLAN.to_payload())

@@ -12,29 +12,49 @@ from fedpeft.cli.output import Format, FormatOption, console, print_json
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Names of runs under runs/, or their folders.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Names of runs under runs/, their folders, or files that --save wrote.")
+    ],
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE.html", help="Write curves and table as a page too.")
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="METRIC=VALUE", help="Compare the time until it was reached.")
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE.jsonl", help="Add the runs to a file, to compare elsewhere.")
+    ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Compare finished runs: runs that differ in their seed only become one line with a 95 % interval."""
     from fedpeft.cli.group_tables import print_groups
-    from fedpeft.cli.seeds import groups_document, read_groups
+    from fedpeft.cli.seeds import groups_document, read_runs
     from fedpeft.cli.target_table import print_targets
+    from fedpeft.errors import ConfigError
+    from fedpeft.report.record import SUFFIX, once, read_records, write_records
+    from fedpeft.report.seeds import group_runs
     from fedpeft.report.targets import parse_target, times_to
 
     aim = parse_target(target) if target is not None else None
-    folders = list(dict.fromkeys(map(find_run, runs)))
-    groups = read_groups(folders)
+    if save is not None and save.suffix != SUFFIX:
+        raise ConfigError(
+            f"--save {save}: compare knows a file of runs by its ending",
+            code="config.save",
+            allowed=f"a file that ends in {SUFFIX}",
+            remedy=f"name it {save.with_suffix(SUFFIX)}",
+        )
+    places = list(dict.fromkeys(runs))
+    saved = [record for place in places if place.endswith(SUFFIX) for record in read_records(Path(place))]
+    folders = list(dict.fromkeys(find_run(place) for place in places if not place.endswith(SUFFIX)))
+    found = read_runs(folders)
+    records = once([*saved, *found])
+    groups = group_runs(records)
+    times = times_to(groups, aim) if aim is not None else []
     if page is not None and groups:
         from fedpeft.report.comparison import write_comparison
 
         write_comparison(page, groups)
-    times = times_to(groups, aim) if aim is not None else []
+    held = write_records(save, records) if save is not None else 0
     if format is Format.JSON:
         more = {"targets": [one.to_json() for one in times]} if aim is not None else {}
         print_json({**groups_document(groups), **more})
@@ -43,8 +63,10 @@ def compare(
     print_groups(out, groups)
     if aim is not None:
         print_targets(out, aim, times)
-    left_out = len(folders) - sum(len(group.runs) for group in groups)
+    left_out = len(folders) - len(found)
     if left_out:
         out.print(f"{left_out} not finished yet: left out", style="yellow")
     if page is not None and groups:
         out.print(f"curves: {page}", soft_wrap=True)
+    if save is not None:
+        out.print(f"{held} runs: {save}", soft_wrap=True)

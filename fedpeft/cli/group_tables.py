@@ -68,7 +68,7 @@ def _print_differences(out: Console, groups: Sequence[Group]) -> None:
             group.name,
             metric_text(metric, own.mean if own else None),
             difference_interval(metric, row.mean, row.low, row.high) if row else MISSING,
-            bytes_text(sum(group.frame_up) / len(group.frame_up)) if group.frame_up else MISSING,
+            bytes_text(group.uplink),
             str(len(other.seeds) if other else len(group.seeds)),
         )
     out.print(table)

@@ -12,6 +12,8 @@ from fedpeft.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedpeft.config import RunConfig
+    from fedpeft.report.record import RunRecord
+    from fedpeft.report.seeds import Group
     from fedpeft.report.summary import RunPlan, RunResult
 
 
@@ -64,6 +66,7 @@ def run_all(session: Session, configs: Sequence[RunConfig], *, fresh: bool, form
         FedpeftError: what ended a run; those before it are finished.
     """
     from fedpeft.cli.group_tables import print_groups
+    from fedpeft.report.seeds import group_runs
 
     screen = console(stderr=format is Format.JSON)
     folders = []
@@ -72,27 +75,26 @@ def run_all(session: Session, configs: Sequence[RunConfig], *, fresh: bool, form
         result = _one(session, own, fresh=fresh, format=format, first=place == 1)
         screen.print(_line(result), "", sep="\n")
         folders.append(own.folder)
-    groups = read_groups(folders)
+    groups = group_runs(read_runs(folders))
     if format is Format.JSON:
         print_json(groups_document(groups))
     else:
         print_groups(screen, groups)
 
 
-def read_groups(folders: list[Path]) -> list[Any]:
-    """The runs in these folders, grouped; see `fedpeft.report.seeds`."""
+def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
+    """The runs in these folders that have finished."""
     from fedpeft.journal import Journal
-    from fedpeft.report.seeds import group_runs
-    from fedpeft.report.summary import summarise
+    from fedpeft.report.record import record_of
 
     found = []
     for folder in folders:
         with Journal.read(folder) as journal:
-            found.append((summarise(journal), journal.config_toml))
-    return group_runs(found)
+            found.append(record_of(journal))
+    return [one for one in found if one is not None]
 
 
-def groups_document(groups: Sequence[Any]) -> dict[str, Any]:
+def groups_document(groups: Sequence[Group]) -> dict[str, Any]:
     """Groups and their differences from the first, as JSON values."""
     from fedpeft.report.seeds import differences
 

@@ -1,6 +1,6 @@
 """Several runs on one HTML page: curves of each metric over rounds, bytes, seconds and passes, and a table.
 
-groups (`fedpeft.report.seeds`) + their journals ──> a line a group, its mean over seeds, with the 95 % interval as bars
+groups (`fedpeft.report.seeds`) ──> a line a group, its mean over seeds, with the 95 % interval as bars
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from html import escape
 from pathlib import Path
 
 from fedpeft.errors import DataError
-from fedpeft.journal import Journal
 from fedpeft.journal.headline import is_share
 from fedpeft.paths import write_atomically
 from fedpeft.report.figure import Figure, figure_of, line
-from fedpeft.report.history import History, read_history
 from fedpeft.report.offline import offline_page, plot_box
+from fedpeft.report.record import CurvePoint, RunRecord
 from fedpeft.report.seeds import Group, differences
 from fedpeft.report.statistics import MeanInterval, mean_interval
 from fedpeft.report.units import (
@@ -86,18 +85,16 @@ def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
 
     Args:
         path: of the file.
-        groups: finished runs; their journals are read again.
+        groups: finished runs.
 
     Returns:
         `path`.
 
     Raises:
         DataError: it cannot be written.
-        JournalError: a run has gone or is damaged.
     """
     drawn: dict[str, Figure] = {}
-    histories = [[_history(Path(folder)) for folder in group.folders] for group in groups]
-    body = "\n".join(_body(groups, histories, drawn))
+    body = "\n".join(_body(groups, drawn))
     try:
         write_atomically(path, offline_page("Comparison", body, drawn).encode())
     except OSError as error:
@@ -109,48 +106,31 @@ def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
     return path
 
 
-def curve(runs: Sequence[History], metric: str) -> list[Point]:
+def curve(runs: Sequence[RunRecord], metric: str) -> list[Point]:
     """A metric of the coordinator's test set over the rounds, of runs that differ in their seed only."""
-    values = [{item.round: item.metrics[metric] for item in run.tests if metric in item.metrics} for run in runs]
-    shared = set.intersection(*map(set, values)) if values else set()
-    found = []
-    for number in sorted(shared):
-        row = mean_interval([one[number] for one in values])
-        assert row is not None
-        uplink, seconds, passes = (
-            sum(of(run, number) for run in runs) / len(runs) for of in (_uplink, _seconds, _passes)
-        )
-        found.append(Point(number, uplink, seconds, passes, row))
-    return found
+    known = [{item.round: item for item in run.tests if metric in item.metrics} for run in runs]
+    shared = set.intersection(*map(set, known)) if known else set()
+    return [_point([one[number] for one in known], metric) for number in sorted(shared)]
 
 
-def _history(folder: Path) -> History:
-    with Journal.read(folder) as journal:
-        return read_history(list(journal.events()))
+def _point(tests: Sequence[CurvePoint], metric: str) -> Point:
+    row = mean_interval([item.metrics[metric] for item in tests])
+    assert row is not None
+    uplink, seconds, passes = (
+        sum(values) / len(tests) for values in zip(*((t.uplink, t.seconds, t.passes) for t in tests), strict=True)
+    )
+    return Point(tests[0].round, uplink, seconds, passes, row)
 
 
-def _uplink(run: History, number: int) -> float:
-    return float(sum(row.moved["frame_up"] for row in run.rounds if row.round <= number))
-
-
-def _seconds(run: History, number: int) -> float:
-    return sum(row.seconds for row in run.rounds if row.round <= number)
-
-
-def _passes(run: History, number: int) -> float:
-    return float(run.step_passes * sum(row.steps for row in run.rounds if row.round <= number))
-
-
-def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[str, Figure]) -> Iterator[str]:
-    count = sum(len(group.runs) for group in groups)
+def _body(groups: Sequence[Group], drawn: dict[str, Figure]) -> Iterator[str]:
+    count = sum(len(group.records) for group in groups)
     yield f'<header><h1>Comparison</h1><p class="soft">{count} runs of {len(groups)} run files. Lines are means over '
     yield "seeds, bars their 95 % intervals (Student's t): how much the seed matters, not how large the test set is."
     yield "</p></header>"
-    metrics = dict.fromkeys(name for runs in histories for run in runs for item in run.tests for name in item.metrics)
+    tests = (item for group in groups for run in group.records for item in run.tests)
+    metrics = dict.fromkeys(name for item in tests for name in item.metrics)
     for metric in metrics:
-        curves = [
-            (group, points) for group, runs in zip(groups, histories, strict=True) if (points := curve(runs, metric))
-        ]
+        curves = [(group, points) for group in groups if (points := curve(group.records, metric))]
         if not curves:
             continue
         label = metric_label(metric)
@@ -163,7 +143,7 @@ def _body(groups: Sequence[Group], histories: list[list[History]], drawn: dict[s
             drawn[f"{metric}-{axis.name}"] = plot = _plot(curves, metric, axis)
             yield plot_box(f"{metric}-{axis.name}", plot, axis.caption)
         yield "</div></section>"
-    yield from _table(groups, histories)
+    yield from _table(groups)
 
 
 def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) -> Figure:
@@ -188,21 +168,20 @@ def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) 
     return plot
 
 
-def _table(groups: Sequence[Group], histories: list[list[History]]) -> Iterator[str]:
+def _table(groups: Sequence[Group]) -> Iterator[str]:
     against = {one.name: one for one in differences(groups)}
     yield '<section><h2>At the end</h2><div class="scroll"><table><thead><tr><th>runs</th><th>seeds</th>'
     yield '<th>metric</th><th class="number">mean</th><th class="number">95 % interval</th>'
     first = escape(groups[0].name) if groups else ""
     yield f'<th class="number">against {first}</th><th class="number">sent by all clients</th></tr></thead><tbody>'
-    for group, runs in zip(groups, histories, strict=True):
+    for group in groups:
         row, other = group.rows.get("federated"), against.get(group.name)
         cells = [group.name, ", ".join(map(str, group.seeds)), metric_label(group.metric)]
-        sent = sum(sum(item.moved["frame_up"] for item in run.rounds) for run in runs) / len(runs)
         numbers = [
             metric_text(group.metric, row.mean if row else None),
             _ends(group.metric, row),
             MISSING if other is None else _difference(group.metric, other.difference),
-            bytes_text(sent),
+            bytes_text(group.uplink),
         ]
         yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         yield "".join(f'<td class="number">{escape(cell)}</td>' for cell in numbers) + "</tr>"

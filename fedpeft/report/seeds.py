@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fedpeft.report.record import RunRecord, same_settings
 from fedpeft.report.statistics import MeanInterval, mean_interval
-from fedpeft.report.summary import RunResult
-
-APART = ("run.seed", "run.name", "run.folder")
-"""Keys in which runs of one group may differ; so may the kernel, which each machine chooses."""
 
 ROWS = {
     "zero-shot": ("zero_shot", ""),
@@ -33,30 +29,42 @@ class Group:
 
     name: str
     metric: str
-    seeds: tuple[int, ...]
-    runs: tuple[str, ...]  # names of their folders
-    folders: tuple[str, ...]
-    federated: tuple[float | None, ...]  # of each run: the headline metric of its last adapter
+    records: tuple[RunRecord, ...]
     rows: dict[str, MeanInterval]  # by the names of `ROWS`, those that there are
-    frame_up: tuple[int, ...] = ()  # of each run: bytes that all clients sent
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of each run."""
+        return tuple(one.seed for one in self.records)
+
+    @property
+    def federated(self) -> tuple[float | None, ...]:
+        """Of each run: the headline metric of its last adapter."""
+        return tuple(one.values.get("federated") for one in self.records)
+
+    @property
+    def uplink(self) -> float:
+        """Bytes that all clients sent, mean over the runs."""
+        return sum(one.frame_up for one in self.records) / len(self.records)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, each row with both ends of its interval."""
-        rows = {name: {**asdict(row), "low": row.low, "high": row.high} for name, row in self.rows.items()}
-        return {**asdict(self), "rows": rows}
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "seeds": self.seeds,
+            "runs": [one.name for one in self.records],
+            "federated": self.federated,
+            "rows": {name: {**asdict(row), "low": row.low, "high": row.high} for name, row in self.rows.items()},
+            "frame_up": [one.frame_up for one in self.records],
+        }
 
 
-def group_runs(runs: Iterable[tuple[RunResult, str]]) -> list[Group]:
-    """Put runs of one run file together, in the order in which each file first comes.
-
-    Args:
-        runs: result, and the resolved run file as TOML. Runs that have not finished are left out.
-    """
-    groups: dict[str, list[tuple[RunResult, int]]] = {}
-    for result, config_toml in runs:
-        if result.finished:
-            table = tomllib.loads(config_toml)
-            groups.setdefault(repr(_without(table)), []).append((result, int(table["run"]["seed"])))
+def group_runs(records: Iterable[RunRecord]) -> list[Group]:
+    """Put runs of the same settings together, in the order in which each first comes."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(same_settings(record), []).append(record)
     return [_group(found) for found in groups.values()]
 
 
@@ -88,48 +96,15 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
     return found
 
 
-def _without(table: dict[str, Any]) -> list[tuple[str, str]]:
-    """What must be equal: every other key, as text."""
-    flat = {
-        f"{section}.{key}": value
-        for section, keys in table.items()
-        for key, value in (keys.items() if isinstance(keys, dict) else [("", keys)])
-    }
-    return sorted((key, repr(value)) for key, value in flat.items() if key not in (*APART, "engine.kernel"))
-
-
-def _group(found: Sequence[tuple[RunResult, int]]) -> Group:
-    columns = [_values(result) for result, _ in found]
+def _group(found: Sequence[RunRecord]) -> Group:
+    columns = [one.values for one in found]
     rows = {}
     for name, (key, minus) in ROWS.items():
         values = [c[key] - (c[minus] if minus else 0.0) for c in columns if key in c and (not minus or minus in c)]
         row = mean_interval(values)
         if row is not None:
             rows[name] = row
-    names = [result.name for result, _ in found]
-    return Group(
-        name=_common(names),
-        metric=found[0][0].metric,
-        seeds=tuple(seed for _, seed in found),
-        runs=tuple(result.folder.name for result, _ in found),
-        folders=tuple(str(result.folder) for result, _ in found),
-        federated=tuple(result.federated for result, _ in found),
-        rows=rows,
-        frame_up=tuple(result.frame_up for result, _ in found),
-    )
-
-
-def _values(result: RunResult) -> dict[str, float]:
-    after = result.clients.get("after", {}).get(result.metric)
-    values = {
-        "zero_shot": result.zero_shot,
-        "federated": result.federated,
-        "best": result.best,
-        "centralised": result.centralised,
-        "per_client": after.mean if after else None,
-        "worst_clients": after.worst if after else None,
-    }
-    return {key: value for key, value in values.items() if value is not None}
+    return Group(_common([one.name for one in found]), found[0].metric, tuple(found), rows)
 
 
 def _common(names: Sequence[str]) -> str:

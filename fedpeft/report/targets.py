@@ -11,14 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.journal import Journal
 from fedpeft.journal.headline import SMALLER_IS_BETTER
-from fedpeft.report.history import History, read_history
+from fedpeft.report.record import RunRecord
 from fedpeft.report.seeds import Group
 from fedpeft.report.statistics import MeanInterval, mean_interval
 
@@ -88,35 +85,30 @@ def parse_target(text: str) -> Target:
     return Target(name.strip(), value)
 
 
-def seconds_to(history: History, target: Target) -> float | None:
+def seconds_to(run: RunRecord, target: Target) -> float | None:
     """Seconds of the rounds until the target was first reached; None where it never was.
 
     Raises:
         ConfigError: the run has not measured the metric on its test set.
     """
-    sums = dict(
-        zip((row.round for row in history.rounds), accumulate(row.seconds for row in history.rounds), strict=True)
-    )
-    known = [item for item in history.tests if target.metric in item.metrics]
+    known = [item for item in run.tests if target.metric in item.metrics]
     if not known:
-        names = sorted({name for item in history.tests for name in item.metrics})
+        names = sorted({name for item in run.tests for name in item.metrics})
         raise ConfigError(
-            f"--target {target.metric}: the run has no such metric on a test set of the coordinator",
+            f"--target {target.metric}: {run.name} has no such metric on a test set of the coordinator",
             code="config.target",
             allowed=", ".join(names) or "runs that were evaluated on the coordinator's test set",
             remedy="name one of these" if names else "name runs with a test set",
         )
-    good = (item.round for item in known if target.reached(item.metrics[target.metric]))
-    return next((sums[number] for number in good if number in sums), None)
+    return next((item.seconds for item in known if target.reached(item.metrics[target.metric])), None)
 
 
 def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
-    """Every group against the target, and against the first group, seed by seed. Journals are read again."""
+    """Every group against the target, and against the first group, seed by seed."""
     found: list[TimeToTarget] = []
     first: dict[int, float | None] = {}
     for group in groups:
-        folders = zip(group.seeds, group.folders, strict=True)
-        own = {seed: seconds_to(_history(folder), target) for seed, folder in folders}
+        own = {one.seed: seconds_to(one, target) for one in group.records}
         first = first or own
         reached = [seconds for seconds in own.values() if seconds is not None]
         pairs = [(first.get(seed), seconds) for seed, seconds in own.items()]
@@ -132,8 +124,3 @@ def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
             )
         )
     return found
-
-
-def _history(folder: str) -> History:
-    with Journal.read(Path(folder)) as journal:
-        return read_history(list(journal.events()))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,29 @@ def test_compare_tells_how_soon_a_target_was_reached(tmp_path, monkeypatch, caps
     assert (found["reached"], found["seconds"], found["mean"]) == (0, [None], None)
     assert call("compare", "one", "--target", "accuracy") == 2
     assert call("compare", "one", "--target", "bleu=0.3") == 2
+
+
+def test_runs_are_saved_and_compared_without_their_folders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        config = fake_config("one").model_copy(update={"run": fake_config("one").run.model_copy(update={"seed": seed})})
+        write_fake_run(tmp_path / "runs" / f"one-seed{seed}", config=config)
+    everything = ["--target", "accuracy=0.65", "--format", "json"]
+    assert call("compare", "one-seed1", "one-seed2", *everything) == 0
+    from_folders = capsys.readouterr().out
+    assert call("compare", "one-seed1", "--save", "all.jsonl") == 0
+    assert "1 runs: all.jsonl" in capsys.readouterr().out
+    assert call("compare", "one-seed1", "one-seed2", "--save", "all.jsonl", "--format", "json") == 0
+    capsys.readouterr()
+    shutil.rmtree("runs")
+    assert call("compare", "all.jsonl", *everything) == 0
+    assert capsys.readouterr().out == from_folders
+    assert call("compare", "all.jsonl", "--page", "curves.html") == 0
+    assert "one — 2 seeds: 1, 2" in capsys.readouterr().out
+    assert call("compare", "all.jsonl", "--save", "all.csv") == 2
+    assert "name it all.jsonl" in capsys.readouterr().err
+    assert call("compare", "nothing.jsonl") == 3
+    assert "nothing.jsonl cannot be read" in capsys.readouterr().err
 
 
 def test_early_end_is_told_with_its_reason(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from fake_run import fake_config, write_fake_run
@@ -9,47 +10,44 @@ from fake_run import fake_config, write_fake_run
 from fedpeft.errors import DataError
 from fedpeft.journal import Journal
 from fedpeft.report.comparison import AXES, _plot, curve, write_comparison
-from fedpeft.report.history import Evaluated, History, RoundRow, read_history
+from fedpeft.report.record import CurvePoint, RunRecord, record_of
 from fedpeft.report.seeds import differences, group_runs
-from fedpeft.report.summary import summarise
 
 
-def history(values, sent=100, step_passes=0):
+def run_of(values, sent=100, passes=0):
     """A run whose accuracy after each round is given."""
-    found = History(step_passes=step_passes)
-    found.rounds = [RoundRow(n, 4, 1.0, {"frame_up": sent}, steps=12) for n in range(1, len(values))]
-    found.evaluated = [Evaluated(n, "test", v, 1.0, 50, {"accuracy": v}) for n, v in enumerate(values)]
-    return found
+    tests = tuple(CurvePoint(n, float(n), n * sent, n * passes, {"accuracy": v}) for n, v in enumerate(values))
+    return RunRecord("run", 1, "accuracy", {}, sent, 0, "", tests, {})
 
 
 def groups_of(folder, *names):
-    runs = []
+    records = []
     for place, name in enumerate(names):
-        path = folder / name
-        with Journal.read(write_fake_run(path)) as journal:
-            config = fake_config(name)
-            local = config.local.model_copy(update={"steps": 1 + place // 2})
-            run = config.run.model_copy(update={"seed": 1 + place % 2})
-            runs.append((summarise(journal), config.model_copy(update={"local": local, "run": run}).to_toml()))
-    return group_runs(runs)
+        config = fake_config(name)
+        local = config.local.model_copy(update={"steps": 1 + place // 2})
+        run = config.run.model_copy(update={"seed": 1 + place % 2})
+        config = config.model_copy(update={"local": local, "run": run})
+        with Journal.read(write_fake_run(folder / name, config=config)) as journal:
+            records.append(record_of(journal))
+    return group_runs(records)
 
 
 def test_a_curve_is_the_mean_of_its_seeds_where_all_were_evaluated():
-    points = curve([history([0.1, 0.2, 0.6]), history([0.3, 0.4])], "accuracy")
+    points = curve([run_of([0.1, 0.2, 0.6]), run_of([0.3, 0.4])], "accuracy")
     assert [(point.round, point.uplink) for point in points] == [(0, 0.0), (1, 100.0)]
     assert [point.value.mean for point in points] == pytest.approx([0.2, 0.3])
     assert points[0].value.half == pytest.approx(12.7062 * 0.1)  # t of one degree of freedom · s / sqrt(2)
-    assert curve([history([0.1])], "rouge") == []
+    assert curve([run_of([0.1])], "rouge") == []
     assert curve([], "accuracy") == []
 
 
 def test_bytes_are_those_sent_until_then():
-    points = curve([history([0, 0, 0], sent=10), history([0, 0, 0], sent=30)], "accuracy")
+    points = curve([run_of([0, 0, 0], sent=10), run_of([0, 0, 0], sent=30)], "accuracy")
     assert [point.uplink for point in points] == [0, 20, 40]
 
 
 def test_passes_are_those_of_the_steps_until_then():
-    points = curve([history([0, 0, 0], step_passes=32), history([0, 0, 0], step_passes=64)], "accuracy")
+    points = curve([run_of([0, 0, 0], passes=384), run_of([0, 0, 0], passes=768)], "accuracy")
     assert [point.passes for point in points] == [0, 12 * 48, 24 * 48]
 
 
@@ -63,22 +61,22 @@ def test_differences_are_paired_by_seed(tmp_path):
 
 def test_runs_without_a_seed_in_common_have_no_difference(tmp_path):
     one, two = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
-    object.__setattr__(two, "seeds", (9,))
+    two = replace(two, records=(replace(two.records[0], seed=9),))
     assert differences([one, two]) == []
 
 
 def test_the_page_holds_a_line_for_each_group(tmp_path):
     groups = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
-    object.__setattr__(groups[1], "name", "b<i>")
+    groups[1] = replace(groups[1], name="b<i>")
     page = write_comparison(tmp_path / "page.html", groups).read_text()
     data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     figures = json.loads(data[1])
     assert "accuracy-passes" not in figures  # these runs do not tell how much a step computes
     over_rounds = figures["accuracy-rounds"]["data"]
     assert [trace["name"] for trace in over_rounds] == ["a", "b<i>"]
-    with Journal.read(tmp_path / "a-seed1") as journal:
-        own = read_history(list(journal.events()))
-    assert over_rounds[0]["y"] == pytest.approx([100 * item.accuracy for item in own.tests])
+    own = groups[0].records[0].tests
+    assert len(own) > 1
+    assert over_rounds[0]["y"] == pytest.approx([100 * item.metrics["accuracy"] for item in own])
     assert "error_y" in over_rounds[0]
     assert "error_y" not in over_rounds[1]
     assert "b&lt;i&gt;" in page
@@ -87,7 +85,7 @@ def test_the_page_holds_a_line_for_each_group(tmp_path):
 
 def test_what_is_far_apart_is_drawn_on_a_logarithmic_axis(tmp_path):
     first, second = groups_of(tmp_path, "a-seed1", "a-seed2", "b-seed1")
-    little, much = ([history([0.1, 0.2, 0.3], sent=sent)] for sent in (10, 1000))
+    little, much = ([run_of([0.1, 0.2, 0.3], sent=sent)] for sent in (10, 1000))
     curves = [(first, curve(little, "accuracy")), (second, curve(much, "accuracy"))]
     rounds, sent, *_ = AXES
     far, near = _plot(curves, "accuracy", sent), _plot(curves[:1] * 2, "accuracy", sent)

@@ -7,9 +7,9 @@ import pytest
 from fake_run import fake_config, write_fake_run
 
 from fedpeft.journal import Journal
+from fedpeft.report.record import record_of
 from fedpeft.report.seeds import group_runs
 from fedpeft.report.statistics import mean_interval, student_t95
-from fedpeft.report.summary import summarise
 
 
 def test_quantiles_agree_with_published_tables():
@@ -35,31 +35,26 @@ def test_one_run_has_no_interval():
 
 
 def run_of(folder, name, **changes):
-    with Journal.read(write_fake_run(folder / name)) as journal:
-        result = summarise(journal)
     config = fake_config(name)
     for key, value in changes.items():
         table = getattr(config, key.partition("__")[0])
         config = config.model_copy(
             update={key.partition("__")[0]: table.model_copy(update={key.partition("__")[2]: value})}
         )
-    return result, config.to_toml()
+    with Journal.read(write_fake_run(folder / name, config=config)) as journal:
+        return record_of(journal)
 
 
 def test_runs_that_differ_in_their_seed_only_are_one_group(tmp_path):
     runs = [run_of(tmp_path, f"demo-seed{seed}", run__seed=seed) for seed in (1, 2)]
     runs.append(run_of(tmp_path, "other", local__steps=99))
     first, second = group_runs(runs)
-    assert (first.name, first.seeds, first.runs) == ("demo", (1, 2), ("demo-seed1", "demo-seed2"))
-    assert second.runs == ("other",)
+    assert (first.name, first.seeds) == ("demo", (1, 2))
+    assert first.to_json()["runs"] == ["demo-seed1", "demo-seed2"]
+    assert [one.name for one in second.records] == ["other"]
     federated, pooled = first.rows["federated"], first.rows["centralised"]
     assert first.rows["federated - centralised"].mean == pytest.approx(federated.mean - pooled.mean)
     assert first.rows["mean per-client"].n == 2
     assert second.rows["federated"].half is None
     document = first.to_json()
     assert document["rows"]["federated"]["low"] == pytest.approx(federated.mean, abs=1e-9)  # the two are equal
-
-
-def test_a_run_that_is_not_finished_is_left_out(tmp_path):
-    with Journal.read(write_fake_run(tmp_path / "cut", rounds=2, asked_rounds=9, finished=False)) as journal:
-        assert group_runs([(summarise(journal), journal.config_toml)]) == []

@@ -2,30 +2,27 @@
 
 import doctest
 import math
+from dataclasses import replace
 
 import pytest
 
 from fedpeft.errors import ConfigError
 from fedpeft.report import targets
-from fedpeft.report.history import Evaluated, History, RoundRow
+from fedpeft.report.record import CurvePoint, RunRecord
 from fedpeft.report.seeds import Group
 from fedpeft.report.targets import Target, parse_target, seconds_to, times_to
 
 
-def history(accuracies, seconds=10.0):
+def run_of(accuracies, seconds=10.0, seed=1):
     """A run whose accuracy after each round is given; every round takes as long."""
-    found = History()
-    found.rounds = [RoundRow(n, 4, seconds if n else 0.0, {}) for n in range(len(accuracies))]
-    found.evaluated = [
-        Evaluated(n, "test", value, 1 - value, 50, {"accuracy": value, "loss": 1 - value})
-        for n, value in enumerate(accuracies)
-    ]
-    return found
+    tests = tuple(
+        CurvePoint(n, n * seconds, 0, 0, {"accuracy": value, "loss": 1 - value}) for n, value in enumerate(accuracies)
+    )
+    return RunRecord("run", seed, "accuracy", {}, 0, 0, "", tests, {})
 
 
-def group(name, *seeds):
-    folders = tuple(f"{name}{seed}" for seed in seeds)
-    return Group(name, "accuracy", seeds, folders, folders, (None,) * len(seeds), {})
+def group(name, *runs):
+    return Group(name, "accuracy", runs, {})
 
 
 def test_the_example_runs():
@@ -33,7 +30,7 @@ def test_the_example_runs():
 
 
 def test_the_first_evaluation_that_reaches_it_counts():
-    run = history([0.1, 0.4, 0.7, 0.6, 0.8])
+    run = run_of([0.1, 0.4, 0.7, 0.6, 0.8])
     assert seconds_to(run, Target("accuracy", 0.5)) == 20.0
     assert seconds_to(run, Target("accuracy", 0.1)) == 0.0
     assert seconds_to(run, Target("accuracy", 0.75)) == 40.0
@@ -41,21 +38,20 @@ def test_the_first_evaluation_that_reaches_it_counts():
 
 
 def test_a_loss_is_reached_from_above():
-    assert seconds_to(history([0.1, 0.4, 0.7]), Target("loss", 0.6)) == 10.0
-    assert seconds_to(history([0.1, 0.4, 0.7]), Target("loss", 0.1)) is None
+    assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.6)) == 10.0
+    assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.1)) is None
 
 
 def test_rounds_without_an_evaluation_are_passed_over():
-    run = history([0.1, 0.4, 0.7])
-    run.evaluated = [item for item in run.evaluated if item.round != 1]
+    run = run_of([0.1, 0.4, 0.7])
+    run = replace(run, tests=tuple(item for item in run.tests if item.round != 1))
     assert seconds_to(run, Target("accuracy", 0.3)) == 20.0
 
 
-def test_groups_are_paired_by_seed(monkeypatch):
-    runs = {"a1": history([0, 0.5], 40.0), "a2": history([0, 0.5], 90.0), "b1": history([0, 0.5], 20.0)}
-    runs["b2"], runs["b3"] = history([0, 0.5], 30.0), history([0, 0.5], 1.0)
-    monkeypatch.setattr(targets, "_history", runs.__getitem__)
-    first, second = times_to([group("a", 1, 2), group("b", 2, 1, 3)], Target("accuracy", 0.5))
+def test_groups_are_paired_by_seed():
+    a = group("a", run_of([0, 0.5], 40.0, seed=1), run_of([0, 0.5], 90.0, seed=2))
+    b = group("b", run_of([0, 0.5], 30.0, seed=2), run_of([0, 0.5], 20.0, seed=1), run_of([0, 0.5], 1.0, seed=3))
+    first, second = times_to([a, b], Target("accuracy", 0.5))
     assert first.times[0] == 1.0
     assert second.seconds == (30.0, 20.0, 1.0)
     assert second.speedup.n == 2, "seed 3 has no partner"
@@ -63,10 +59,10 @@ def test_groups_are_paired_by_seed(monkeypatch):
     assert second.mean.mean == pytest.approx(17.0)
 
 
-def test_a_target_that_a_run_missed_gives_no_mean(monkeypatch):
-    runs = {"a1": history([0, 0.5]), "a2": history([0, 0.9]), "b1": history([0, 0.9]), "b2": history([0, 0.9])}
-    monkeypatch.setattr(targets, "_history", runs.__getitem__)
-    first, second = times_to([group("a", 1, 2), group("b", 1, 2)], Target("accuracy", 0.8))
+def test_a_target_that_a_run_missed_gives_no_mean():
+    a = group("a", run_of([0, 0.5], seed=1), run_of([0, 0.9], seed=2))
+    b = group("b", run_of([0, 0.9], seed=1), run_of([0, 0.9], seed=2))
+    first, second = times_to([a, b], Target("accuracy", 0.8))
     assert (first.reached, first.mean) == (1, None)
     assert second.mean.mean == 10.0
     assert second.speedup.n == 1
@@ -82,5 +78,5 @@ def test_what_is_no_target_is_refused(text):
 
 def test_a_metric_that_was_not_measured_is_refused_with_those_that_were():
     with pytest.raises(ConfigError, match="rouge") as caught:
-        seconds_to(history([0.1, 0.2]), Target("rouge", 0.5))
+        seconds_to(run_of([0.1, 0.2]), Target("rouge", 0.5))
     assert caught.value.allowed == "accuracy, loss"

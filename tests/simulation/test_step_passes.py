@@ -11,8 +11,8 @@ from fedpeft.config import load_run_file
 from fedpeft.journal import Journal
 from fedpeft.report.comparison import write_comparison
 from fedpeft.report.history import read_history
+from fedpeft.report.record import record_of
 from fedpeft.report.seeds import group_runs
-from fedpeft.report.summary import summarise
 from fedpeft.simulation.plan import step_passes
 
 ZEROTH = {"zeroth__size": 64, "local__optimizer": "sgd"}
@@ -41,7 +41,7 @@ def test_with_and_without_gradients_lie_on_one_axis(tmp_path):
         result = api.run(load_run_file(write_run(tmp_path, **changes), {"run.name": name}))
         with Journal.read(result.folder) as journal:
             history = read_history(list(journal.events()))
-            runs.append((summarise(journal), (result.folder / "run.toml").read_text()))
+            runs.append(record_of(journal))
         assert history.step_passes == 8
         assert [row.steps for row in history.rounds] == [0, 4, 4]  # the first is that of round 0
     page = write_comparison(tmp_path / "page.html", group_runs(runs)).read_text()
