@@ -15,13 +15,15 @@ For a limit L on the seconds of a round each class does best with the largest G 
 fastest arm where it has none; the best L is one of the finitely many T, and all of them are tried. In asynchronous
 rounds nobody waits: each class takes the arm with the largest G / T. Of equal arms the faster is taken.
 
+The same form tells how much there is to win: `advantage` is that maximum over the one of a single arm for all.
+
 It is an oracle of time, not of learning: a bandit that finds out that rank does not matter on this data may beat it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedpeft.scheduling.class_statistics import check_positive
 from fedpeft.scheduling.contract import Choice, Request, Scheduler, Setting
@@ -68,6 +70,17 @@ class Oracle(Scheduler):
         place = self._best(own.seconds, request.offered, self.limit)
         return Choice(place, f"{own.seconds[place]:.1f} s by the time model")
 
+    def advantage(self) -> tuple[float, int]:
+        """How many times as much its arms gain in a second as the best single arm for all, and the place of that arm.
+
+        Memory is left out: every class is taken to have room for every arm.
+        """
+        places = range(len(self.grid.arms))
+        fixed = [self._rate_of(dict.fromkeys(self.times, place)) for place in places]
+        best = max(places, key=lambda place: (fixed[place], -place))
+        own = {device: self._best(times.seconds, places, self.limit) for device, times in self.times.items()}
+        return self._rate_of(own) / max(fixed[best], 1e-9), best
+
     def _best(self, seconds: Sequence[float], offered: Sequence[int], limit: float) -> int:
         """A class's best arm in a round of `limit` seconds; in asynchronous rounds, its best anyhow."""
         if not self.waits:
@@ -80,9 +93,13 @@ class Oracle(Scheduler):
     def _rate(self, limit: float) -> float:
         """What a round with that limit gains in a second."""
         everything = range(len(self.grid.arms))
-        gained = slowest = 0.0
-        for own in self.times.values():
-            place = self._best(own.seconds, everything, limit)
-            gained += own.clients * self.gains[place]
-            slowest = max(slowest, own.seconds[place])
-        return gained / max(slowest, 1e-9)
+        return self._rate_of({device: self._best(own.seconds, everything, limit) for device, own in self.times.items()})
+
+    def _rate_of(self, places: Mapping[str, int]) -> float:
+        """What these arms, by device class, gain in a second."""
+        parts = [
+            (own.clients * self.gains[places[name]], own.seconds[places[name]]) for name, own in self.times.items()
+        ]
+        if self.waits:
+            return sum(gain for gain, _ in parts) / max(1e-9, *(seconds for _, seconds in parts))
+        return sum(gain / max(seconds, 1e-9) for gain, seconds in parts)

@@ -150,11 +150,9 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
 
 def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
     """By device class, the arm that the oracle would choose; empty where nobody knows the times."""
-    settings, table = federation.scheduling, federation.config.scheduler
-    if settings is None or settings.times is None or table is None:
+    settings, oracle = federation.scheduling, _oracle(federation)
+    if settings is None or oracle is None:
         return {}
-    oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
-    oracle.begin(Setting(settings.grid, table.slowness, federation.config.round.mode == "sync", settings.times))
     found = {}
     for device in federation.config.devices:
         offered = settings.offered(device.memory_mb)
@@ -162,6 +160,16 @@ def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
             place = oracle.choose(Request(ClientId(""), device.name, 1, 0, offered)).place
             found[device.name] = OracleArm(place, str(settings.grid.arms[place]))
     return found
+
+
+def _oracle(federation: Federation) -> Oracle | None:
+    """The oracle of a run with a scheduler, with the run file's parameters if that is what it uses."""
+    settings, table = federation.scheduling, federation.config.scheduler
+    if settings is None or settings.times is None or table is None:
+        return None
+    oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
+    oracle.begin(Setting(settings.grid, table.slowness, federation.config.round.mode == "sync", settings.times))
+    return oracle
 
 
 def arm_notes(federation: Federation) -> list[str]:
@@ -176,6 +184,13 @@ def arm_notes(federation: Federation) -> list[str]:
             f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
         )
     ]
+    oracle = _oracle(federation)
+    if oracle is not None and count > 1:
+        factor, place = oracle.advantage()
+        notes.append(
+            f"by the time model the best arm of each device class gains {factor:.2f} times as much a second as the "
+            f"best one for all ({settings.grid.arms[place]}): about what there is to win by choosing"
+        )
     for device in federation.config.devices:
         fits = len(settings.offered(device.memory_mb))
         if fits < count:

@@ -103,12 +103,32 @@ def test_the_oracle_finds_the_best_of_all_combinations():
 
     best = max(map(rate, product(range(len(GRID.arms)), repeat=3)))
     assert rate([scheduler.choose(request(device)).place for device in FLEET]) == pytest.approx(best)
+    factor, place = scheduler.advantage()
+    fixed = [rate([place] * 3) for place in range(len(GRID.arms))]
+    assert fixed[place] == pytest.approx(max(fixed))
+    assert factor == pytest.approx(best / max(fixed))
+    assert factor > 1.05
 
 
 def test_where_nobody_waits_each_class_does_what_is_best_for_itself():
     scheduler = Oracle(rank_exponent=0.1)
     scheduler.begin(Setting(GRID, synchronous=False, times=FLEET))
     assert [arm(scheduler, device).steps for device in FLEET] == [16, 16, 4]
+
+    def rate(places):
+        pairs = zip(FLEET.values(), places, strict=True)
+        return sum(own.clients * scheduler.gains[place] / own.seconds[place] for own, place in pairs)
+
+    factor, place = scheduler.advantage()
+    fixed = [rate([place] * 3) for place in range(len(GRID.arms))]
+    assert place == fixed.index(max(fixed))
+    assert factor == pytest.approx(rate([GRID.arms.index(arm(scheduler, device)) for device in FLEET]) / max(fixed))
+
+
+def test_devices_that_are_alike_leave_nothing_to_choose():
+    scheduler = Oracle()
+    scheduler.begin(Setting(GRID, times={name: ClassTimes(3, times(0.2)) for name in "ab"}))
+    assert scheduler.advantage()[0] == pytest.approx(1.0)
 
 
 def test_the_oracle_needs_times():
