@@ -166,6 +166,7 @@ BUILTIN: dict[Kind, dict[str, str]] = {
         "tree": "fedpeft.scheduling.tree:Tree",
         "exp3": "fedpeft.scheduling.exp3:Exp3",
         "oracle": "fedpeft.scheduling.oracle:Oracle",
+        "pacing": "fedpeft.scheduling.pacing:Pacing",
     },
     "importance": {
         "lora-gradient": "fedpeft.pruning.importance.lora_gradient:LoraGradient",

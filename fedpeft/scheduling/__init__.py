@@ -5,7 +5,7 @@ line in tests/contracts/test_schedulers.py.
 """
 
 from fedpeft.scheduling.arms import Arm, Grid
-from fedpeft.scheduling.contract import Choice, ClassTimes, Outcome, Request, Scheduler, Setting
+from fedpeft.scheduling.contract import Choice, ClassTimes, Load, Outcome, Request, Scheduler, Setting
 from fedpeft.scheduling.reward import Measured, Reference
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Choice",
     "ClassTimes",
     "Grid",
+    "Load",
     "Measured",
     "Outcome",
     "Reference",

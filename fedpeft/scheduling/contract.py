@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.scheduling.arms import Grid
@@ -27,6 +27,13 @@ class ClassTimes:
     seconds: tuple[float, ...]  # expected, from asking to the answer, of each arm by place
 
 
+class Load(NamedTuple):
+    """What an arm has a client do, whoever it is."""
+
+    megabytes: float  # of its update
+    steps: float  # of the whole model at full rank that its computing comes to
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a scheduler is told of its run."""
@@ -35,6 +42,14 @@ class Setting:
     slowness: float = 2.0  # β of the reward
     synchronous: bool = True  # whether a round waits for its slowest client
     times: Mapping[str, ClassTimes] | None = None  # by device class; None where devices are real
+    loads: tuple[Load, ...] = ()  # what each arm has a client do, by place; empty: not told
+
+    @property
+    def loads_or_guess(self) -> tuple[Load, ...]:
+        """`loads`; where nobody told them, bytes that go with rank, and steps of the share that is kept."""
+        return self.loads or tuple(
+            Load(1e-3 * arm.rank * (1.0 - arm.pruning), arm.steps * (1.0 - arm.pruning)) for arm in self.grid.arms
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,8 @@ class Outcome:
     place: int
     probability: float  # as the choice said
     reward: float  # in [0, 1]; see `fedpeft.scheduling.reward`
+    seconds: float | None = None  # from asking to the answer; None: not back at the deadline, or not told
+    gain: float | None = None  # as the reward's, not divided by what is usual; None: not told
 
 
 class Scheduler(ABC):

@@ -1,27 +1,27 @@
-"""What an arm was worth: loss gained per relative completion time.
+"""What an arm was worth: progress per relative completion time.
 
-Client k trained under arm a in a round and answered T_k seconds after it was asked; its mean training loss was ℓ_first
-at its first and ℓ_last at its last step. With the references S (loss) and T̄ (seconds) of the cohort,
+Client k trained under arm a in a round and answered T_k seconds after it was asked; g_k is what its update adds to the
+step that the cohort agrees on (`fedpeft.scheduling.alignment`). With the references S (gain) and T̄ (seconds) of the
+cohort,
 
-    γ_k = max(0, ℓ_first - ℓ_last) / S             its gain, where 1 is usual
+    γ_k = max(0, g_k) / S                          its gain, where 1 is usual
     τ_k = T_k / T̄                                  its relative completion time, where 1 is usual
     x_k = γ_k / max(1, τ_k)^β                       β = `slowness`, 2 unless told otherwise
     r_k = x_k / (1 + x_k)                           the reward, in [0, 1); ½ is usual
 
 Only being slower than the cohort costs: a synchronous round lasts as long as its slowest client, so a fast device had
-better use its time for more steps than be done early. β = 1 counts the client's own time, loss gained per relative
+better use its time for more steps than be done early. β = 1 counts the client's own time, progress per relative
 second; but a straggler's round keeps all others waiting too, whose gains come as much later, so β is 2. r_k = 0 for a
-client that was not back at the deadline. S is the median of |ℓ_first - ℓ_last| over the cohort and T̄ that of T, so that
-one client, however mad its losses, does not move what is usual; both are smoothed over commits,
+client that was not back at the deadline. S is the median of |g_k| over the cohort and T̄ that of T, so that
+one client, however mad its update, does not move what is usual; both are smoothed over commits,
 
     S ← (1 - λ) S + λ S_round,      λ = ½, the first commit as it is
 
 so that a reward tells arms of one round apart and means much the same in the next, when all gains are smaller. Seconds
 count in whole milliseconds, so that no rounding error of a clock decides.
 
-What this does not see: how much of an update its codec loses (a lossy codec is fast and looks good; what it loses is
-owed, not gone: the client's residual carries it over), and how much of a gain is gained on that client only. Losses are
-the clients' own words; as r < 1, a client that lies moves its class by one observation of many.
+What this does not see: how much of what the cohort agrees on is good for anybody. A client that sends a longer update
+has more gain, up to `limits.max_update_norm`; as r < 1, one that lies moves its class by one observation of many.
 
 The form, gain against *relative* time, is FedSpine's (Yao et al. 2025, "Efficient Deployment of Large Language Models
 on Resource-constrained Devices", arXiv 2501.02438). It adds pruning progress and the importance of the update, and its
@@ -39,36 +39,24 @@ SMOOTHING = 0.5
 """λ, the weight of the newest commit in the references."""
 
 
-LARGEST_LOSS = 1e6
-"""In nats; whoever tells a larger one is not learned from."""
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What the coordinator saw of one reply; `seconds` is None for a client that was not back at the deadline."""
 
     seconds: float | None  # of the coordinator's clock, from asking to the answer
-    loss_first: float | None = None  # nats; None: not told
-    loss_last: float | None = None
+    gain: float | None = None  # g_k; None: nobody to agree with, or no reply
 
     @property
     def told(self) -> bool:
-        """Whether there is anything to learn: two losses that may be some, or a deadline missed."""
-        return self.seconds is None or (_sound(self.loss_first) and _sound(self.loss_last))
-
-    @property
-    def gain(self) -> float:
-        """ℓ_first - ℓ_last; 0 without a reply."""
-        if self.seconds is None or self.loss_first is None or self.loss_last is None:
-            return 0.0
-        return self.loss_first - self.loss_last
+        """Whether there is anything to learn: a gain, or a deadline missed."""
+        return self.seconds is None or (self.gain is not None and math.isfinite(self.gain))
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What is usual: S and T̄. None before the first commit with replies."""
 
-    gain: float | None = None  # nats
+    gain: float | None = None
     seconds: float | None = None
 
     def after(self, cohort: Sequence[Measured]) -> Reference:
@@ -76,7 +64,7 @@ class Reference:
         heard = [one for one in cohort if one.told and one.seconds is not None]
         if not heard:
             return self
-        gain = median(abs(one.gain) for one in heard)
+        gain = median(abs(one.gain or 0.0) for one in heard)
         seconds = median(_milliseconds(one.seconds or 0.0) for one in heard)
         return Reference(_smoothed(self.gain, gain), _smoothed(self.seconds, seconds))
 
@@ -93,7 +81,7 @@ class Reference:
         """
         if one.seconds is None or not self.gain:
             return 0.0
-        x = max(0.0, one.gain) / self.gain / math.pow(max(1.0, self.relative(one.seconds)), slowness)
+        x = max(0.0, one.gain or 0.0) / self.gain / math.pow(max(1.0, self.relative(one.seconds)), slowness)
         return 1.0 - 1.0 / (1.0 + x)  # x / (1 + x), also where x is infinite
 
 
@@ -103,7 +91,3 @@ def _smoothed(before: float | None, now: float) -> float:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds, 3)
-
-
-def _sound(loss: float | None) -> bool:
-    return loss is not None and abs(loss) <= LARGEST_LOSS  # NaN is not

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
-from fedpeft.scheduling import Measured
 from fedpeft.server.round import PATIENCE, Round
 from fedpeft.server.staleness import staleness_weight
 from fedpeft.server.state import State
@@ -55,7 +54,7 @@ class BufferedRound(Round):
                 self._record(EventKind.ABANDONED, asked.client)
                 self.faults.append(f"client {asked.client}: no reply to round {asked.round}")
                 if self.state.scheduling is not None:
-                    self.state.scheduling.heard(asked, Measured(None))
+                    self.state.scheduling.heard(asked, None)
             if not self._refill() and not inflight.messages():
                 break
             self.state.pause()

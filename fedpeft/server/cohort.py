@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
-from fedpeft.scheduling import Measured
 from fedpeft.server.round import PATIENCE, Round
 from fedpeft.types import ClientInfo, Incoming
 
@@ -31,7 +30,7 @@ class CohortRound(Round):
                     self._record(EventKind.ABANDONED, asked.client)
                     self.faults.append(f"client {asked.client}: no reply within {config.round.deadline_s:g} s")
                     if self.state.scheduling is not None:
-                        self.state.scheduling.heard(asked, Measured(None))
+                        self.state.scheduling.heard(asked, None)
                 break
             self.state.pause()
 

@@ -15,7 +15,6 @@ from fedpeft.codecs.searching import chosen
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
-from fedpeft.scheduling import Measured
 from fedpeft.server.auxiliary import Auxiliary
 from fedpeft.server.catch_up import Told
 from fedpeft.server.inflight import Asked
@@ -239,7 +238,7 @@ class Round(ABC):
         seconds = self.state.clock.now() - asked.sent_at
         losses = frame.metrics.get("loss_first"), frame.metrics.get("loss_last")
         if self.state.scheduling is not None:
-            self.state.scheduling.heard(asked, Measured(seconds, *losses))
+            self.state.scheduling.heard(asked, seconds, update, weight * self._discount(age))
         self.state.journal.record(
             EventKind.ACCEPTED,
             round=asked.round,

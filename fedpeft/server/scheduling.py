@@ -14,14 +14,30 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.registry import build
-from fedpeft.scheduling import Arm, Choice, ClassTimes, Grid, Measured, Outcome, Reference, Request, Scheduler, Setting
+from fedpeft.scheduling import (
+    Arm,
+    Choice,
+    ClassTimes,
+    Grid,
+    Load,
+    Measured,
+    Outcome,
+    Reference,
+    Request,
+    Scheduler,
+    Setting,
+)
+from fedpeft.scheduling.alignment import alignments, sampled
 from fedpeft.server.inflight import Asked
-from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, Plan
+from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Plan, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,7 @@ class SchedulingSettings:
     memory_mb: tuple[float, ...]  # that a client needs for each arm, by place
     full_rank: int = ALL_COMPONENTS  # an arm of this rank or more leaves no component out
     times: Mapping[str, ClassTimes] | None = None  # of a simulated fleet, by device class
+    loads: tuple[Load, ...] = ()  # of each arm, by place; empty: not known
 
     def offered(self, memory_mb: int) -> tuple[int, ...]:
         """Places of the arms that fit into so much memory; 0, not told: all."""
@@ -48,11 +65,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A choice, and what was measured of it in the open attempt."""
+    """A choice, and what came of it in the open attempt."""
 
     asked: Asked
     chosen: Chosen
-    measured: Measured
+    seconds: float | None  # None: not back at the deadline
+    delta: FloatArray | None = None  # at the coordinates that alignment looks at
+    weight: float = 0.0
 
 
 class Scheduling:
@@ -70,11 +89,13 @@ class Scheduling:
         self.seed = config.run.seed
         self.settings = settings
         self.journal = journal
-        self.scheduler = load_scheduler(config, settings.grid, settings.times)
+        self.scheduler = load_scheduler(config, settings.grid, settings.times, settings.loads)
         self.reference = Reference()
         self._out: dict[tuple[int, int, ClientId], Chosen] = {}  # by round, attempt, client
         self._at_work: dict[str, Counter[int]] = {}  # device class -> place -> how many are out with it
         self._seen: list[Seen] = []
+        self._places: npt.NDArray[np.int64] | None = None  # coordinates that alignment looks at
+        self._size = 0  # d
         self._fits: dict[int, tuple[int, ...]] = {}  # megabytes -> places of the arms that fit into them
         self._sitting: set[ClientId] = set()  # too small for any arm, and recorded
 
@@ -145,25 +166,40 @@ class Scheduling:
         rank = ALL_COMPONENTS if arm.rank >= self.settings.full_rank else arm.rank
         return replace(plan, rank=rank, pruning=arm.pruning, codec=arm.codec, steps=arm.steps)
 
-    def heard(self, asked: Asked, measured: Measured) -> None:
-        """A reply was folded in, or (`measured.seconds` None) a client is not back at the deadline."""
+    def heard(self, asked: Asked, seconds: float | None, update: Update | None = None, weight: float = 0.0) -> None:
+        """A reply was folded in, or (`seconds` None) a client is not back at the deadline.
+
+        Args:
+            asked: what was asked.
+            seconds: of the coordinator's clock, from asking to the answer.
+            update: the reply.
+            weight: with which it was folded in.
+        """
         chosen = self._out.pop((asked.round, asked.attempt, asked.client), None)
         if chosen is None:
             return
         self._at_work[chosen.device] -= Counter([chosen.choice.place])
-        if measured.told:
-            self._seen.append(Seen(asked, chosen, measured))
+        delta = None
+        if update is not None:
+            self._size = update.delta.size
+            if self._places is None:
+                self._places = sampled(self._size, self.seed)
+            delta = update.delta[self._places]
+        self._seen.append(Seen(asked, chosen, seconds, delta, weight))
 
     def learn(self, number: int, attempt: int) -> None:
         """Turn what a round saw into rewards, on record, and tell the scheduler. Right before the round's commit."""
         seen = sorted(self._seen, key=lambda one: (one.asked.client, one.asked.round, one.asked.attempt))
         self._seen = []
-        self.reference = self.reference.after([one.measured for one in seen])
+        told = [pair for pair in zip(seen, self._measured(seen), strict=True) if pair[1].told]
+        self.reference = self.reference.after([measured for _, measured in told])
         outcomes = []
-        for one in seen:
-            choice, measured = one.chosen.choice, one.measured
+        for one, measured in told:
+            choice, seconds, gain = one.chosen.choice, measured.seconds, measured.gain
             reward = self.reference.reward(measured, self.table.slowness)
-            outcomes.append(Outcome(one.asked.client, one.chosen.device, choice.place, choice.probability, reward))
+            outcomes.append(
+                Outcome(one.asked.client, one.chosen.device, choice.place, choice.probability, reward, seconds, gain)
+            )
             self.journal.record(
                 EventKind.ARM_REWARDED,
                 round=number,
@@ -173,11 +209,20 @@ class Scheduling:
                 place=choice.place,
                 **_told(self.settings.grid.arms[choice.place]),
                 reward=reward,
-                gain=measured.gain,
-                seconds=measured.seconds,
-                relative=None if measured.seconds is None else self.reference.relative(measured.seconds),
+                gain=gain,
+                seconds=seconds,
+                relative=None if seconds is None else self.reference.relative(seconds),
             )
         self.scheduler.observe(outcomes)
+
+    def _measured(self, seen: Sequence[Seen]) -> list[Measured]:
+        """What was measured of each: the gain of those that answered, against what the others want."""
+        arms = self.settings.grid.arms
+        deltas = {place: one.delta for place, one in enumerate(seen) if one.delta is not None}
+        whole = [not arms[seen[place].chosen.choice.place].pruning for place in deltas]
+        weights = [seen[place].weight for place in deltas]
+        gains = dict(zip(deltas, alignments(list(deltas.values()), weights, whole, self._size), strict=True))
+        return [Measured(one.seconds, gains.get(place)) for place, one in enumerate(seen)]
 
     def sitting_out(self) -> str:
         """Who sits out, as a reason why nobody could be asked; empty when nobody does."""
@@ -221,13 +266,16 @@ class Scheduling:
         )
 
 
-def load_scheduler(config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes] | None) -> Scheduler:
+def load_scheduler(
+    config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes] | None, loads: tuple[Load, ...] = ()
+) -> Scheduler:
     """The scheduler that the run file names, told of its arms.
 
     Args:
         config: of a run with a `[scheduler]`.
         grid: of its arms.
         times: of a simulated fleet, by device class; None where the clock is real.
+        loads: of the arms, by place; empty: not known.
 
     Raises:
         PluginError: there is none of that name, or it refuses its parameters.
@@ -252,7 +300,7 @@ def load_scheduler(config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes
             remedy="simulate the run, or name a scheduler that learns, e.g. ucb",
         )
     try:
-        scheduler.begin(Setting(grid, table.slowness, config.round.mode == "sync", times))
+        scheduler.begin(Setting(grid, table.slowness, config.round.mode == "sync", times, loads))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f'scheduler "{table.name}" does not go with the arms of this run: {error}',

@@ -31,7 +31,7 @@ from transformers.pytorch_utils import Conv1D
 from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.report.summary import OracleArm
-from fedpeft.scheduling import Arm, ClassTimes, Grid, Request, Setting
+from fedpeft.scheduling import Arm, ClassTimes, Grid, Load, Request, Setting
 from fedpeft.scheduling.oracle import Oracle
 from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
 from fedpeft.simulation.codecs import broadcast_bytes, load_codec, sent_bytes, update_bytes
@@ -91,12 +91,18 @@ class ArmCosts:
             held = len(self.federation.pruner.units.held(ratio_mask(self.federation, ratio)).places)
         return self._whole_mb(ratio) - 16e-6 * held * (1.0 - self._rank_share(rank))
 
+    def load(self, arm: Arm) -> Load:
+        """What an arm has any client do."""
+        steps = arm.steps + search_steps(self.federation, arm.codec, self._validation)
+        return Load(
+            1e-6 * self.update_bytes(arm.codec, arm.rank, arm.pruning), steps * self.step_share(arm.rank, arm.pruning)
+        )
+
     def seconds(self, table: DeviceTable, arm: Arm) -> float:
         """Expected from asking to the answer, for a device of a class that is on, cool and as fast as is usual."""
-        up = self.update_bytes(arm.codec, arm.rank, arm.pruning) * 8 / (table.up_mbps * 1e6)
-        network = self._broadcast * 8 / (table.down_mbps * 1e6) + up
-        steps = arm.steps + search_steps(self.federation, arm.codec, self._validation)
-        return network + steps * table.step_seconds * self.step_share(arm.rank, arm.pruning)
+        load = self.load(arm)
+        network = self._broadcast * 8 / (table.down_mbps * 1e6) + load.megabytes * 8 / table.up_mbps
+        return network + load.steps * table.step_seconds
 
     def _measured_mb(self, ratio: float) -> float:
         """Of a step at the full rank."""
@@ -145,7 +151,8 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
             for table in config.device_classes
         }
     needs = tuple(costs.memory_mb(arm.rank, arm.pruning) for arm in grid.arms)
-    return SchedulingSettings(grid, needs, costs.full_rank, times)
+    loads = tuple(costs.load(arm) for arm in grid.arms)
+    return SchedulingSettings(grid, needs, costs.full_rank, times, loads)
 
 
 def oracle_arms(federation: Federation) -> dict[str, OracleArm]:

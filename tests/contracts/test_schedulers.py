@@ -22,6 +22,7 @@ SCHEDULERS = {
     "tree": {},
     "exp3": {},
     "oracle": {},
+    "pacing": {},
 }
 LEARNING = ["ucb", "thompson", "tree", "exp3"]
 GRID = Grid(ranks=(2, 4, 8), ratios=(0.0,), codecs=("int4", "int8"), steps=(4, 8))
@@ -43,7 +44,8 @@ def request(number, client="c00", device="phone", seed=5, offered=None, out=None
 
 
 def outcome(place, reward, device="phone", probability=0.5, client="c00"):
-    return Outcome(ClientId(client), device, place, probability, reward)
+    seconds = 1.0 + (place if device == "phone" else K - 1 - place)
+    return Outcome(ClientId(client), device, place, probability, reward, seconds, reward)
 
 
 def played(found, rounds, seed=5, begin=1):

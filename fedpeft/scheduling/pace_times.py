@@ -1,0 +1,130 @@
+"""How long arms take a device, learned from replies: a line per device class, a factor per client.
+
+A client k of class c under arm a, which sends b(a) megabytes and computes as much as s(a) whole steps, is expected to
+answer after
+
+    T_k(a) = e^(u_k) w_c · φ(a),      φ(a) = (1, b(a), s(a)),      w_c >= 0
+
+w_c: what a round takes anyway (the broadcast), seconds a megabyte, seconds a step. It minimises relative errors,
+
+    Σ_i ρ^(n-i) ((T_i - w · φ(a_i)) / T̂_i)² + κ Σ_j m_j (w_j - f w⁰_j)²
+
+over the class's replies i, T̂_i what was expected of it (nothing yet: T_i). w⁰ is the same fit over the replies of all
+classes, f how many times as long as by w⁰ this class takes, and m_j the mean of φ_j² / T̂²: a class of which little is
+known is taken for a usual one that is faster or slower on the whole. ρ forgets, since devices get hot and networks
+busy. u_k is the client's own mean log ratio of what it took to what its class takes, drawn towards 0 while there are
+few.
+
+Three numbers are enough for every arm of the grid, and a few replies for three numbers, where a mean for each arm
+would need a reply of each class to each arm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+TIE = 0.5
+"""κ: the usual class weighs as much as half a reply."""
+
+ODD = 5.0
+"""A reply that took more than so many times as long as expected, or less than that part of it, counts as so much."""
+
+OWN = 2.0
+"""So many replies of its own make a client's factor count half."""
+
+
+class PaceTimes:
+    """Expected seconds of arms.
+
+    Args:
+        loads: φ(a) without its 1, shape (K, 2): megabytes sent, whole steps computed.
+        discount: ρ in (0, 1].
+    """
+
+    def __init__(self, loads: Numbers, discount: float) -> None:
+        self.features = np.column_stack([np.ones(len(loads)), loads])  # (K, 3)
+        self.discount = discount
+        self._sums: dict[str, Numbers] = {}  # device class -> Σ φφᵀ/T̂² and, in the last column, Σ φ T/T̂²: (3, 4)
+        self._heard: dict[str, float] = {}  # device class -> replies, discounted
+        self._own: dict[str, tuple[float, float]] = {}  # client -> Σ log ratio, count
+        self._fits: dict[str, Numbers] = {}  # device class -> w
+
+    def add(self, client: str, device: str, place: int, seconds: float) -> None:
+        """A reply."""
+        usual = self.of(device)
+        expected = max(seconds if usual is None else float(usual[place]), 1e-3)
+        ratio = min(max(seconds / expected, 1.0 / ODD), ODD)
+        phi = self.features[place] / expected
+        sums = self._sums.setdefault(device, np.zeros((3, 4)))
+        sums *= self.discount
+        sums[:, :3] += np.outer(phi, phi)
+        sums[:, 3] += phi * ratio
+        self._heard[device] = self.discount * self._heard.get(device, 0.0) + 1.0
+        total, count = self._own.get(client, (0.0, 0.0))
+        self._own[client] = (self.discount * total + math.log(ratio), self.discount * count + 1.0)
+
+    def refit(self) -> None:
+        """Take up what was added."""
+        everything = sum(self._sums.values(), np.zeros((3, 4)))
+        if not everything.any():
+            return
+        usual = _fit(everything, np.zeros(3), 1e-9 * np.diag(everything) + 1e-12)
+        weight = TIE * np.diag(everything) / sum(self._heard.values())
+        self._fits = {}
+        for device, sums in self._sums.items():
+            slower = float(usual @ sums[:, 3]) / max(float(usual @ sums[:, :3] @ usual), 1e-12)
+            self._fits[device] = _fit(sums, slower * usual, weight)
+
+    def of(self, device: str, client: str = "") -> Numbers | None:
+        """Seconds of all arms, shape (K,); None where nothing is known of the class.
+
+        Args:
+            device: the class.
+            client: one of it; of a client that was never heard of, what its class takes.
+        """
+        fit = self._fits.get(device)
+        if fit is None:
+            return None
+        total, count = self._own.get(client, (0.0, 0.0))
+        seconds: Numbers = self.features @ fit * math.exp(total / (count + OWN))
+        return seconds
+
+    def state(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "sums": {device: self._sums[device].tolist() for device in sorted(self._sums)},
+            "heard": {device: self._heard[device] for device in sorted(self._heard)},
+            "own": {client: list(self._own[client]) for client in sorted(self._own)},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._sums = {device: np.array(sums, dtype=np.float64) for device, sums in state["sums"].items()}
+        self._heard = {device: float(count) for device, count in state["heard"].items()}
+        self._own = {client: (float(total), float(count)) for client, (total, count) in state["own"].items()}
+        self.refit()
+
+
+def _fit(sums: Numbers, pull: Numbers, weights: Numbers) -> Numbers:
+    """w >= 0 of least relative error: the best of the 7 choices of what is not 0, each a small linear system."""
+    gram, moment = sums[:, :3], sums[:, 3]
+    best, lowest = np.zeros(3), math.inf
+    for chosen in list(product((True, False), repeat=3))[:-1]:
+        part = np.flatnonzero(chosen)
+        matrix = gram[np.ix_(part, part)] + np.diag(weights[part])
+        found = np.zeros(3)
+        found[part] = np.linalg.solve(matrix, moment[part] + (weights * pull)[part])
+        if (found < 0).any():
+            continue
+        error = float(found @ gram @ found - 2.0 * moment @ found + weights @ (found - pull) ** 2)
+        if error < lowest:
+            best, lowest = found, error
+    return best

@@ -1,0 +1,69 @@
+"""What an update adds to what the others want: its equation, who the others are, and that a sample tells it."""
+
+import numpy as np
+import pytest
+
+from fedpeft.scheduling.alignment import SAMPLE, alignments, sampled
+
+
+def vectors(count, size, shared, seed=0):
+    """Updates with something in common and noise of their own, fp32."""
+    draw = np.random.default_rng(seed)
+    common = draw.standard_normal(size)
+    return [(shared * common + draw.standard_normal(size)).astype(np.float32) for _ in range(count)]
+
+
+def test_it_is_the_length_along_the_weighted_sum_of_the_others():
+    deltas, weights = vectors(3, 50, 0.5), [1.0, 2.0, 5.0]
+    found = alignments(deltas, weights, [True] * 3, 50)
+    others = 1.0 * deltas[0].astype(float) + 5.0 * deltas[2].astype(float)
+    assert found[1] == pytest.approx(deltas[1] @ others / np.linalg.norm(others))
+
+
+def test_it_grows_with_the_update_and_not_with_its_weight():
+    deltas = vectors(4, 400, 1.0)
+    before = alignments(deltas, [1.0] * 4, [True] * 4, 400)
+    longer = alignments([2 * deltas[0], *deltas[1:]], [1.0] * 4, [True] * 4, 400)
+    heavier = alignments(deltas, [9.0, 1.0, 1.0, 1.0], [True] * 4, 400)
+    assert longer[0] == pytest.approx(2 * before[0])
+    assert heavier[0] == pytest.approx(before[0])
+
+
+def test_noise_gains_nothing_and_its_opposite_less():
+    deltas = vectors(8, 4000, 1.0)
+    noise = np.random.default_rng(9).standard_normal(4000).astype(np.float32)
+    found = alignments([*deltas, noise, -deltas[0]], [1.0] * 10, [True] * 10, 4000)
+    assert abs(found[8]) < 0.1 * found[1]
+    assert found[9] < -0.5 * found[1]
+
+
+def test_pruned_clients_are_measured_by_the_whole_ones():
+    """Three of five agree with each other on something else; what counts is what the two whole ones want."""
+    whole, other = vectors(2, 2000, 2.0, seed=1), vectors(3, 2000, 2.0, seed=2)
+    found = alignments([*whole, *other], [1.0] * 5, [True, True, False, False, False], 2000)
+    assert min(found[:2]) > 20 * max(map(abs, found[2:]))
+    everybody = alignments([*whole, *other], [1.0] * 5, [True] + [False] * 4, 2000)
+    assert min(everybody[2:]) > max(everybody[:2]), "one whole client alone is no measure"
+
+
+def test_nobody_to_agree_with_is_no_gain():
+    assert alignments([], [], [], 5) == []
+    assert alignments(vectors(1, 5, 1.0), [1.0], [True], 5) == [None]
+    assert alignments([np.ones(5, np.float32), np.zeros(5, np.float32)], [1.0, 1.0], [True, True], 5)[0] is None
+
+
+def test_a_sample_tells_what_all_coordinates_do():
+    size = 40 * SAMPLE
+    deltas = vectors(5, size, 0.3)
+    places = sampled(size, seed=7)
+    assert 0.98 * SAMPLE < len(places) <= SAMPLE
+    assert (np.diff(places) > 0).all()
+    exact = alignments(deltas, [1.0] * 5, [True] * 5, size)
+    near = alignments([delta[places] for delta in deltas], [1.0] * 5, [True] * 5, size)
+    assert near == pytest.approx(exact, rel=0.15)
+
+
+def test_a_seed_has_its_own_places_and_short_vectors_are_looked_at_whole():
+    assert not np.array_equal(sampled(10**6, 1), sampled(10**6, 2))
+    assert np.array_equal(sampled(10**6, 1), sampled(10**6, 1))
+    assert np.array_equal(sampled(9, 1), np.arange(9))

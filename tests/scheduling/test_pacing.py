@@ -1,0 +1,166 @@
+"""The two models of `pacing` find what replies were made by, and its rounds are planned by them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fedpeft.scheduling import ClassTimes, Grid, Load, Outcome, Request, Setting
+from fedpeft.scheduling.oracle import Oracle
+from fedpeft.scheduling.pace_gains import PaceGains
+from fedpeft.scheduling.pace_times import PaceTimes
+from fedpeft.scheduling.pacing import Pacing
+from fedpeft.types import ClientId
+
+GRID = Grid(ranks=(2, 8), ratios=(0.0, 0.5), codecs=("int8",), steps=(2, 4, 8))
+LOADS = tuple(Load(0.04 * arm.rank * (1 - arm.pruning), arm.steps * (1 - arm.pruning)) for arm in GRID.arms)
+CLASSES = {"slow": (0.5, 4.0, 0.3), "usual": (0.2, 1.0, 0.1), "fast": (0.1, 0.3, 0.05)}  # w
+DEVICES = {"slow": 6, "usual": 8, "fast": 2}  # of a cohort
+
+EVERY = {device: list(range(12)) for device in CLASSES}
+
+
+def seconds_of(device):
+    return np.column_stack([np.ones(len(LOADS)), LOADS]) @ np.array(CLASSES[device])
+
+
+TRUE_GAIN = np.array([arm.steps**0.9 * arm.rank**0.35 * (1 - arm.pruning) ** 1.3 for arm in GRID.arms])
+
+
+def learned_times(rounds, places, noise=0.1, seed=0):
+    draw, times = np.random.default_rng(seed), PaceTimes(np.array(LOADS), 0.99)
+    for _ in range(rounds):
+        for device, count in DEVICES.items():
+            for k in range(count):
+                place = int(draw.choice(places[device]))
+                took = seconds_of(device)[place] * np.exp(noise * draw.standard_normal())
+                times.add(f"{device}{k}", device, place, float(took))
+        times.refit()
+    return times
+
+
+def test_times_of_all_arms_are_known_from_a_few():
+    """Replies to four of twelve arms, eight to each, tell the other eight."""
+    places = {device: [0, 5, 7, 11] for device in CLASSES}
+    times = learned_times(8, places, noise=0.02)
+    for device in CLASSES:
+        off = np.abs(times.of(device) / seconds_of(device) - 1.0)
+        assert off.mean() < 0.12, off
+        assert off.max() < 0.25, off
+
+
+def test_a_class_of_which_little_is_known_is_a_usual_one_that_is_slower():
+    times = learned_times(6, EVERY, noise=0.02)
+    times.add("new0", "new", 4, 3.0 * seconds_of("usual")[4])
+    times.refit()
+    found = times.of("new") / seconds_of("usual")
+    assert 1.5 < found.min() < found.max() < 5
+    assert times.of("never heard of") is None
+
+
+def test_a_slow_client_is_known_by_its_own_replies():
+    times = learned_times(6, EVERY, noise=0.02)
+    for _ in range(8):
+        times.add("usual-lame", "usual", 3, 2.0 * float(times.of("usual")[3]))
+    assert (times.of("usual", "usual-lame") / times.of("usual")).max() == pytest.approx(2**0.8, rel=0.05)
+    assert (times.of("usual", "usual0") / times.of("usual")).max() == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_absurd_reply_changes_little():
+    times = learned_times(8, EVERY, noise=0.02)
+    before = times.of("usual")
+    times.add("usual1", "usual", 3, 1e9)
+    times.add("usual2", "usual", 3, 0.0)
+    times.refit()
+    assert times.of("usual") == pytest.approx(before, rel=0.4)
+    assert (times.of("usual") >= 0).all()
+
+
+def test_gains_are_found_under_noise_as_large_as_they_are():
+    draw, gains = np.random.default_rng(1), PaceGains(GRID, 0.99)
+    first = gains.deviation.copy()
+    for number in range(30):
+        places = draw.integers(12, size=16)
+        shrinks = 0.95**number
+        y = shrinks * (TRUE_GAIN[places] + TRUE_GAIN.mean() * draw.standard_normal(16))
+        gains.add([int(place) for place in places], [float(value) for value in y])
+    found, true = gains.mean / gains.mean.mean(), TRUE_GAIN / TRUE_GAIN.mean()
+    assert np.abs(found - true).mean() < 0.25, (found, true)
+    assert (gains.deviation < 0.8 * first).all()
+
+
+def test_a_commit_that_went_backwards_breaks_nothing():
+    gains = PaceGains(GRID, 0.99)
+    gains.add([0, 1], [-5.0, -3.0])
+    gains.add([0, 1], [0.0, 0.0])
+    assert np.array_equal(gains.mean, gains.guess)
+    gains.add([3, 9], [1e12, 1.0])
+    assert np.isfinite(gains.mean).all()
+    json.dumps(gains.state(), allow_nan=False)
+
+
+def rate(places):
+    """What a round of these arms, by class, gains in a second."""
+    gained = sum(DEVICES[device] * TRUE_GAIN[place] for device, place in places.items())
+    return gained / max(seconds_of(device)[place] for device, place in places.items())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_a_few_rounds_it_plans_nearly_as_well_as_who_knows_everything(seed):
+    draw, found = np.random.default_rng(seed), Pacing(random=0.1)
+    found.begin(Setting(GRID, loads=LOADS))
+    for number in range(1, 16):
+        outcomes = []
+        for device, count in DEVICES.items():
+            for k in range(count):
+                client = ClientId(f"{device}{k}")
+                choice = found.choose(Request(client, device, number, int(draw.integers(2**60)), tuple(range(12))))
+                took = seconds_of(device)[choice.place] * np.exp(0.1 * draw.standard_normal())
+                gain = TRUE_GAIN[choice.place] + 0.8 * TRUE_GAIN.mean() * draw.standard_normal()
+                outcomes.append(
+                    Outcome(client, device, choice.place, choice.probability, 0.5, float(took), float(gain))
+                )
+        found.observe(outcomes)
+    sure = Pacing(exploration=0.0, random=0.0)
+    sure.begin(Setting(GRID, loads=LOADS))
+    sure.restore(json.loads(json.dumps(found.state())))
+    places = {
+        device: sure.choose(Request(ClientId("new"), device, 99, 1, tuple(range(12)))).place for device in CLASSES
+    }
+    best = Oracle(steps_exponent=0.9, rank_exponent=0.35, pruning_exponent=1.3)
+    own = {device: ClassTimes(DEVICES[device], tuple(seconds_of(device))) for device in CLASSES}
+    best.begin(Setting(GRID, times=own))
+    most = rate(
+        {device: best.choose(Request(ClientId("x"), device, 1, 1, tuple(range(12)))).place for device in CLASSES}
+    )
+    fixed = max(rate(dict.fromkeys(CLASSES, place)) for place in range(12))
+    assert rate(places) > 0.75 * most, (places, most)
+    assert rate(places) > fixed, (places, fixed)
+
+
+def test_exploring_stays_in_time():
+    found = Pacing(random=1.0)
+    found.begin(Setting(GRID, loads=LOADS))
+    found.times = learned_times(8, EVERY, noise=0.0)
+    found._replies = {device: float(count) for device, count in DEVICES.items()}
+    found._plan()
+    chosen = {found.choose(Request(ClientId("new"), "slow", n, n, tuple(range(12)))).place for n in range(200)}
+    seconds = found.times.of("slow")
+    assert len(chosen) > 1
+    assert max(seconds[place] for place in chosen) <= found._limit < seconds.max()
+
+
+def test_where_nobody_waits_each_client_does_what_is_best_in_its_own_time():
+    found = Pacing(exploration=0.0, random=0.0)
+    found.begin(Setting(GRID, synchronous=False, loads=LOADS))
+    found.times = learned_times(8, EVERY, noise=0.0)
+    for device in CLASSES:
+        place = found.choose(Request(ClientId("new"), device, 1, 1, tuple(range(12)))).place
+        worth = found.gains.mean / found.times.of(device)
+        assert worth[place] == pytest.approx(worth.max())
+
+
+@pytest.mark.parametrize("params", [{"random": 1.5}, {"random": -0.1}, {"exploration": -1}, {"discount": 0}])
+def test_parameters_out_of_range_are_refused(params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        Pacing(**params)
