@@ -151,6 +151,7 @@ class Update:
     metrics: Mapping[str, float] = field(default_factory=dict)  # e.g. loss_first, loss_last, seconds
     auxiliary: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)  # by name, each (d,), finite
     held: Held | None = field(default=None, compare=False, repr=False)  # where it is not all; delta is 0 elsewhere
+    sent: Held | None = field(default=None, compare=False, repr=False)  # what of it was sent: as `held`, and by rank
     coded: Coded | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -166,7 +167,7 @@ class Update:
         """An update whose delta is decoded only if somebody reads it."""
         update = object.__new__(cls)
         values = {"client": client, "round": round, "weight": weight, "metrics": dict(metrics or {}), "coded": coded}
-        values |= {"auxiliary": dict(auxiliary or {}), "held": None}
+        values |= {"auxiliary": dict(auxiliary or {}), "held": None, "sent": None}
         for name, value in values.items():
             object.__setattr__(update, name, value)
         return update

@@ -106,7 +106,7 @@ class DeltaReading:
             asked.client, name, f"its {len(frame.body)} bytes as the {size} values that its plan lets it send"
         ):
             delta[sent.places] = codec.decode(frame.body, size)
-        return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held)
+        return Update(asked.client, asked.round, delta, frame.weight, frame.metrics, auxiliary, held, sent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,9 @@ from fedpeft.scheduling import (
     Scheduler,
     Setting,
 )
-from fedpeft.scheduling.alignment import alignments, sampled
+from fedpeft.scheduling.alignment import Look, alignments, sampled
 from fedpeft.server.inflight import Asked
-from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, FloatArray, Plan, Update
+from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, Plan, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ class Seen:
     asked: Asked
     chosen: Chosen
     seconds: float | None  # None: not back at the deadline
-    delta: FloatArray | None = None  # at the coordinates that alignment looks at
-    weight: float = 0.0
+    look: Look | None = None  # None: no reply
 
 
 class Scheduling:
@@ -179,13 +178,11 @@ class Scheduling:
         if chosen is None:
             return
         self._at_work[chosen.device] -= Counter([chosen.choice.place])
-        delta = None
+        look = None
         if update is not None:
-            self._size = update.delta.size
-            if self._places is None:
-                self._places = sampled(self._size, self.seed)
-            delta = update.delta[self._places]
-        self._seen.append(Seen(asked, chosen, seconds, delta, weight))
+            whole = not self.settings.grid.arms[chosen.choice.place].pruning
+            look = self._look(update, weight, whole)
+        self._seen.append(Seen(asked, chosen, seconds, look))
 
     def learn(self, number: int, attempt: int) -> None:
         """Turn what a round saw into rewards, on record, and tell the scheduler. Right before the round's commit."""
@@ -217,12 +214,21 @@ class Scheduling:
 
     def _measured(self, seen: Sequence[Seen]) -> list[Measured]:
         """What was measured of each: the gain of those that answered, against what the others want."""
-        arms = self.settings.grid.arms
-        deltas = {place: one.delta for place, one in enumerate(seen) if one.delta is not None}
-        whole = [not arms[seen[place].chosen.choice.place].pruning for place in deltas]
-        weights = [seen[place].weight for place in deltas]
-        gains = dict(zip(deltas, alignments(list(deltas.values()), weights, whole, self._size), strict=True))
+        looks = {place: one.look for place, one in enumerate(seen) if one.look is not None}
+        gains = dict(zip(looks, alignments(list(looks.values()), self._size), strict=True))
         return [Measured(one.seconds, gains.get(place)) for place, one in enumerate(seen)]
+
+    def _look(self, update: Update, weight: float, whole: bool) -> Look:
+        """What alignment sees of an update."""
+        self._size = update.delta.size
+        if self._places is None:
+            self._places = sampled(self._size, self.seed)
+        holds = None
+        if update.sent is not None:
+            held = np.zeros(self._size, dtype=np.bool_)
+            held[update.sent.places] = True
+            holds = held[self._places]
+        return Look(update.delta[self._places], weight, whole, holds)
 
     def sitting_out(self) -> str:
         """Who sits out, as a reason why nobody could be asked; empty when nobody does."""

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from fedpeft.scheduling.alignment import SAMPLE, alignments, sampled
+from fedpeft.scheduling.alignment import SAMPLE, Look, sampled
+from fedpeft.scheduling.alignment import alignments as aligned
+
+
+def alignments(deltas, weights, whole, size, holds=None):
+    holds = holds or [None] * len(deltas)
+    return aligned([Look(*one) for one in zip(deltas, weights, whole, holds, strict=True)], size)
 
 
 def vectors(count, size, shared, seed=0):
@@ -44,6 +50,18 @@ def test_pruned_clients_are_measured_by_the_whole_ones():
     assert min(found[:2]) > 20 * max(map(abs, found[2:]))
     everybody = alignments([*whole, *other], [1.0] * 5, [True] + [False] * 4, 2000)
     assert min(everybody[2:]) > max(everybody[:2]), "one whole client alone is no measure"
+
+
+def test_a_coordinate_that_few_train_counts_as_much_as_one_that_all_do():
+    """Two of four train both halves, two the first alone: to hold half of the coordinates is to gain half as much."""
+    size, first = 4000, np.arange(4000) < 2000
+    deltas = vectors(4, size, 2.0)
+    for small in deltas[2:]:
+        small[~first] = 0.0
+    found = alignments(deltas, [1.0] * 4, [True] * 4, size, [None, None, first, first])
+    assert np.mean(found[2:]) / np.mean(found[:2]) == pytest.approx(0.5, rel=0.1)
+    blind = alignments(deltas, [1.0] * 4, [True] * 4, size)
+    assert np.mean(blind[2:]) / np.mean(blind[:2]) > 0.6
 
 
 def test_nobody_to_agree_with_is_no_gain():
