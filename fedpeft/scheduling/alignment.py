@@ -7,7 +7,8 @@ Of client k with delta Δ_k and weight w_k, among those whose replies a commit f
 is the length of Δ_k along what the others want. Their noise and their own data's taste point everywhere and cancel;
 what all have in common adds up. A coordinate that few train, of a high rank, counts as much as one that all train. W
 are those that trained the whole model, for a pruned client's update is the gradient of another function: pruned clients
-agree with each other more than with anybody's progress. Where fewer than two are whole, all are W.
+agree with each other more than with anybody's progress. Where nobody else trained the whole model there is no gain to
+be told: a scheduler that lets pruned clients judge each other prunes ever more.
 
 A client's training loss says much less: between its first and its last batch lie other examples. On Banking77 (80
 clients, steps of 8 questions, arms drawn at random) the fall of the loss had no relation to steps, rank or pruning that
@@ -54,12 +55,12 @@ class Look:
 
     delta: FloatArray  # at the sampled coordinates, shape (n,)
     weight: float  # w_k > 0
-    whole: bool  # whether it is of the whole model
+    whole: bool  # whether it is of the whole model, or as much of it as any arm trains
     holds: npt.NDArray[np.bool_] | None = None  # which of the coordinates it was trained at; None: all
 
 
 def alignments(looks: Sequence[Look], size: int) -> list[float | None]:
-    """Each client's gain; None where there is nobody to agree with.
+    """Each client's gain; None where no other trained the whole model, or none of them moved.
 
     Args:
         looks: in an order that does not depend on arrival.
@@ -67,18 +68,16 @@ def alignments(looks: Sequence[Look], size: int) -> list[float | None]:
     """
     if not looks:
         return []
-    judges = [one for one in looks if one.whole]
-    if len(judges) < 2:
-        judges = list(looks)
     count = len(looks[0].delta)
     sums, weights, holders = (np.zeros(count) for _ in range(3))
-    for one in judges:
-        _add(one, 1.0, sums, weights, holders)
+    for one in looks:
+        if one.whole:
+            _add(one, 1.0, sums, weights, holders)
     scale = math.sqrt(size / max(1, count))
     found: list[float | None] = []
     for one in looks:
         parts = sums, weights, holders
-        if any(one is judge for judge in judges):
+        if one.whole:
             parts = sums.copy(), weights.copy(), holders.copy()
             _add(one, -1.0, *parts)
         wanted = np.divide(parts[0], parts[1], out=np.zeros(count), where=parts[2] > 0.5)

@@ -6,6 +6,8 @@ form is assumed, and told as parameters:
 
     G(a) = steps^p · rank^q · (1 - pruning)^s
 
+The defaults are near what runs of one arm for all came to on Banking77 with MiniLM (simulations/SCHEDULING.md).
+
 A synchronous round with n_c devices of each class lasts as long as the slowest of them, so the most is gained in a
 second by the arms a(c) that maximise
 
@@ -33,14 +35,14 @@ class Oracle(Scheduler):
     """The best arm of each device class under the known time model.
 
     Args:
-        steps_exponent: p >= 0; ½ says that four times the steps gain twice as much.
+        steps_exponent: p >= 0; 1 says that twice the steps gain twice as much, as long as clients do not drift apart.
         rank_exponent: q >= 0.
         pruning_exponent: s >= 0.
     """
 
     needs_times = True
 
-    def __init__(self, steps_exponent: float = 0.5, rank_exponent: float = 0.1, pruning_exponent: float = 1.0) -> None:
+    def __init__(self, steps_exponent: float = 0.9, rank_exponent: float = 0.5, pruning_exponent: float = 1.5) -> None:
         self.steps_exponent = check_positive("steps_exponent", steps_exponent)
         self.rank_exponent = check_positive("rank_exponent", rank_exponent)
         self.pruning_exponent = check_positive("pruning_exponent", pruning_exponent)

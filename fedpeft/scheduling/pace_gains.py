@@ -4,7 +4,7 @@ What an arm gains depends on the model and the data, hardly on who computes it, 
 is a noisy look at it, y_i = S_t G(a_i) + noise, with S_t what a usual arm gains in that round: gains shrink as the
 model learns. G is a guess times what the replies say of it,
 
-    G(a) = g(a) r(a),      g(a) = steps^¾ · rank^¼ · (1 - pruning),      r ~ GP(1, A² k)
+    G(a) = g(a) r(a),      g(a) = steps^0.9 · rank^0.5 · (1 - pruning)^1.5,      r ~ GP(1, A² k)
 
     k(a, a') = exp(-½ (¼ (log₂ steps/steps')² + ¼ (log₂ rank/rank')² + 4 (pruning - pruning')²)) · ½^[codec ≠ codec']
 
@@ -46,7 +46,7 @@ class PaceGains:
         steps = np.array([float(arm.steps) for arm in grid.arms])
         kept = np.array([1.0 - arm.pruning for arm in grid.arms])
         codecs = np.array([grid.codecs.index(arm.codec) for arm in grid.arms])
-        self.guess = steps**0.75 * ranks**0.25 * kept
+        self.guess = steps**0.9 * ranks**0.5 * kept**1.5
         self.guess /= self.guess.mean()
         far = (_apart(np.log2(steps)) / 2) ** 2 + (_apart(np.log2(ranks)) / 2) ** 2 + (_apart(kept) / 0.5) ** 2
         self._kernel = AMPLITUDE**2 * np.exp(-0.5 * far) * np.where(_apart(codecs) == 0, 1.0, 0.5)

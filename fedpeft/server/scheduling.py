@@ -180,7 +180,8 @@ class Scheduling:
         self._at_work[chosen.device] -= Counter([chosen.choice.place])
         look = None
         if update is not None:
-            whole = not self.settings.grid.arms[chosen.choice.place].pruning
+            grid = self.settings.grid
+            whole = grid.arms[chosen.choice.place].pruning == min(grid.ratios)
             look = self._look(update, weight, whole)
         self._seen.append(Seen(asked, chosen, seconds, look))
 

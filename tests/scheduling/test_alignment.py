@@ -48,8 +48,10 @@ def test_pruned_clients_are_measured_by_the_whole_ones():
     whole, other = vectors(2, 2000, 2.0, seed=1), vectors(3, 2000, 2.0, seed=2)
     found = alignments([*whole, *other], [1.0] * 5, [True, True, False, False, False], 2000)
     assert min(found[:2]) > 20 * max(map(abs, found[2:]))
-    everybody = alignments([*whole, *other], [1.0] * 5, [True] + [False] * 4, 2000)
-    assert min(everybody[2:]) > max(everybody[:2]), "one whole client alone is no measure"
+    alone = alignments([whole[0], *other], [1.0] * 4, [True] + [False] * 3, 2000)
+    assert alone[0] is None, "nobody else is whole"
+    assert max(map(abs, alone[1:])) < 0.1 * found[0]
+    assert alignments(other, [1.0] * 3, [False] * 3, 2000) == [None] * 3
 
 
 def test_a_coordinate_that_few_train_counts_as_much_as_one_that_all_do():

@@ -111,7 +111,7 @@ def test_the_oracle_finds_the_best_of_all_combinations():
 
 
 def test_where_nobody_waits_each_class_does_what_is_best_for_itself():
-    scheduler = Oracle(rank_exponent=0.1)
+    scheduler = Oracle(steps_exponent=0.5, rank_exponent=0.1)
     scheduler.begin(Setting(GRID, synchronous=False, times=FLEET))
     assert [arm(scheduler, device).steps for device in FLEET] == [16, 16, 4]
 
