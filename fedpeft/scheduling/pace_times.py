@@ -37,6 +37,8 @@ TIE = 0.5
 ODD = 5.0
 """A reply that took more than so many times as long as expected, or less than that part of it, counts as so much."""
 
+MANY = 32
+
 OWN = 2.0
 """So many replies of its own make a client's factor count half."""
 
@@ -54,7 +56,7 @@ class PaceTimes:
         self.discount = discount
         self._sums: dict[str, Numbers] = {}  # device class -> Σ φφᵀ/T̂² and, in the last column, Σ φ T/T̂²: (3, 4)
         self._heard: dict[str, float] = {}  # device class -> replies, discounted
-        self._own: dict[str, tuple[float, float]] = {}  # client -> Σ log ratio, count
+        self._own: dict[str, dict[str, tuple[float, float]]] = {}  # device class -> client -> Σ log ratio, count
         self._fits: dict[str, Numbers] = {}  # device class -> w
 
     def add(self, client: str, device: str, place: int, seconds: float) -> None:
@@ -68,8 +70,9 @@ class PaceTimes:
         sums[:, :3] += np.outer(phi, phi)
         sums[:, 3] += phi * ratio
         self._heard[device] = self.discount * self._heard.get(device, 0.0) + 1.0
-        total, count = self._own.get(client, (0.0, 0.0))
-        self._own[client] = (self.discount * total + math.log(ratio), self.discount * count + 1.0)
+        own = self._own.setdefault(device, {})
+        total, count = own.get(client, (0.0, 0.0))
+        own[client] = (self.discount * total + math.log(ratio), self.discount * count + 1.0)
 
     def refit(self) -> None:
         """Take up what was added."""
@@ -93,23 +96,40 @@ class PaceTimes:
         fit = self._fits.get(device)
         if fit is None:
             return None
-        total, count = self._own.get(client, (0.0, 0.0))
-        seconds: Numbers = self.features @ fit * math.exp(total / (count + OWN))
+        seconds: Numbers = self.features @ fit * self._factor(self._own.get(device, {}).get(client, (0.0, 0.0)))
         return seconds
+
+    def factors(self, device: str) -> Numbers:
+        """e^u of the class's clients that were heard of, ascending; of more than `MANY`, so many of their quantiles."""
+        found = np.sort([self._factor(own) for own in self._own.get(device, {}).values()])
+        if len(found) <= MANY:
+            return found
+        quantiles: Numbers = np.quantile(found, (np.arange(MANY) + 0.5) / MANY)
+        return quantiles
+
+    @staticmethod
+    def _factor(own: tuple[float, float]) -> float:
+        return math.exp(own[0] / (own[1] + OWN))
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "sums": {device: self._sums[device].tolist() for device in sorted(self._sums)},
             "heard": {device: self._heard[device] for device in sorted(self._heard)},
-            "own": {client: list(self._own[client]) for client in sorted(self._own)},
+            "own": {
+                device: {client: list(known[client]) for client in sorted(known)}
+                for device, known in sorted(self._own.items())
+            },
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self._sums = {device: np.array(sums, dtype=np.float64) for device, sums in state["sums"].items()}
         self._heard = {device: float(count) for device, count in state["heard"].items()}
-        self._own = {client: (float(total), float(count)) for client, (total, count) in state["own"].items()}
+        self._own = {
+            device: {client: (float(total), float(count)) for client, (total, count) in known.items()}
+            for device, known in state["own"].items()
+        }
         self.refit()
 
 

@@ -5,13 +5,14 @@ and 3 classes are 36 means, from a dozen noisy replies a round. Here two small m
 `pace_times` for each class and client, and one G(a) of `pace_gains` for all. With them a round is planned as the
 `oracle` would, who is told both:
 
-    L* = argmax_L  Σ_c n_c G⁺(a_c(L)) / max_c T_c(a_c(L)),      a_c(L) = argmax { G⁺(a) : T_c(a) <= L }
-    a_k = argmax { G⁺(a) : T_k(a) <= L* },   the fastest arm where there is none
+    L* = argmax_L  Σ_k G⁺(a_k(L)) / E max T_k(a_k(L)),      a_k(L) = argmax { G⁺(a) : T_k(a) <= L },
+                                                            the fastest arm where there is none
 
-with n_c the replies of each class so far and G⁺ = G + β √Var G, an upper bound as in GP-UCB (Srinivas et al. 2010,
-arXiv 0912.3995). Slow devices get what they can do in time and fast ones as much as fits beside them. A share ε of the
-choices is drawn from the arms that are in time, so that exploring costs a client's gain and nobody's time; before
-anything is known of a class, an arm is drawn from all. In asynchronous rounds nobody waits, and a_k has the largest
+over the clients k heard of so far, the maximum over a cohort of the usual size drawn from them; G⁺ = G + β √Var G is an
+upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). Client k gets a_k(L*): slow devices what they can do
+in time, fast ones as much as fits beside them. A share ε of the choices is drawn from the arms that are in time, so
+that exploring costs a client's gain and nobody's time; before anything is known of a class, an arm is drawn from all.
+In asynchronous rounds nobody waits, and a_k has the largest
 G⁺(a) / T_k(a).
 """
 
@@ -30,6 +31,9 @@ from fedpeft.scheduling.pace_times import PaceTimes
 
 Numbers = npt.NDArray[np.float64]
 
+LIMITS = 100
+"""Lengths of a round that are compared."""
+
 
 class Pacing(Scheduler):
     """Rounds planned by a learned model of time and gain.
@@ -40,7 +44,7 @@ class Pacing(Scheduler):
         discount: ρ in (0, 1] of both models.
     """
 
-    def __init__(self, exploration: float = 0.5, random: float = 0.1, discount: float = 0.99) -> None:
+    def __init__(self, exploration: float = 0.25, random: float = 0.05, discount: float = 0.99) -> None:
         self.exploration = check_positive("exploration", exploration)
         self.random = check_positive("random", random)
         if self.random > 1:
@@ -53,7 +57,8 @@ class Pacing(Scheduler):
         self.waits = setting.synchronous
         self.times = PaceTimes(np.array(setting.loads_or_guess), self.discount)
         self.gains = PaceGains(setting.grid, self.discount)
-        self._replies: dict[str, float] = {}  # device class -> n_c
+        self._replies: dict[str, float] = {}  # device class -> how many
+        self._cohort = 0.0  # replies that a commit usually has
         self._limit = 0.0  # L*; 0: nothing is known yet
 
     def choose(self, request: Request) -> Choice:
@@ -83,6 +88,7 @@ class Pacing(Scheduler):
         for one in heard:
             self.times.add(one.client, one.device, one.place, one.seconds or 0.0)
             self._replies[one.device] = self._replies.get(one.device, 0.0) + 1.0
+        self._cohort = float(len(heard)) if not self._cohort else 0.8 * self._cohort + 0.2 * len(heard)
         self.times.refit()
         told = [(one.place, one.gain) for one in heard if one.gain is not None]
         if told:
@@ -92,7 +98,12 @@ class Pacing(Scheduler):
     def state(self) -> dict[str, Any]:
         """See `Scheduler.state`."""
         replies = {device: self._replies[device] for device in sorted(self._replies)}
-        return {"times": self.times.state(), "gains": self.gains.state(), "replies": replies}
+        return {
+            "times": self.times.state(),
+            "gains": self.gains.state(),
+            "replies": replies,
+            "cohort": self._cohort,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Scheduler.restore`."""
@@ -100,6 +111,7 @@ class Pacing(Scheduler):
             return
         self.times.restore(state["times"])
         self.gains.restore(state["gains"])
+        self._cohort = float(state["cohort"])
         self._replies = {device: float(count) for device, count in state["replies"].items()}
         self._plan()
 
@@ -117,18 +129,31 @@ class Pacing(Scheduler):
 
     def _plan(self) -> None:
         """L* from what is known now."""
-        classes = [(count, self.times.of(device)) for device, count in self._replies.items()]
-        known = [(count, seconds) for count, seconds in classes if seconds is not None]
-        limits = sorted({float(value) for _, seconds in known for value in seconds})
-        if self.waits and limits:
-            self._limit = max(limits, key=lambda limit: (self._rate(known, limit), -limit))
+        if not self.waits or not self._replies:
+            return
+        clients = [  # (n, K): seconds of clients, and how many each stands for
+            (np.outer(factors, usual), np.full(len(factors), count / len(factors)))
+            for device, count in self._replies.items()
+            if (usual := self.times.of(device)) is not None and len(factors := self.times.factors(device))
+        ]
+        seconds = np.concatenate([part for part, _ in clients])
+        weights = np.concatenate([part for _, part in clients])
+        limits = np.unique(np.quantile(seconds, np.linspace(0.0, 1.0, LIMITS)))
+        rates = [self._rate(seconds, weights, float(limit)) for limit in limits]
+        self._limit = float(limits[int(np.argmax(rates))])
 
-    def _rate(self, known: Sequence[tuple[float, Numbers]], limit: float) -> float:
-        """What a round of that length gains in a second."""
-        bound, gained, slowest = self._bound, 0.0, 1e-9
-        for count, seconds in known:
-            in_time = np.flatnonzero(seconds <= limit)
-            place = int(in_time[np.argmax(bound[in_time])]) if len(in_time) else int(np.argmin(seconds))
-            gained += count * float(bound[place])
-            slowest = max(slowest, float(seconds[place]))
-        return gained / slowest
+    def _rate(self, seconds: Numbers, weights: Numbers, limit: float) -> float:
+        """What a round of that length gains in a second.
+
+        Args:
+            seconds: of clients, shape (n, K).
+            weights: how many clients each stands for, shape (n,).
+            limit: L.
+        """
+        bound = np.where(seconds <= limit, self._bound, -np.inf)
+        places = np.where(np.isfinite(bound).any(1), bound.argmax(1), seconds.argmin(1))
+        took = seconds[np.arange(len(seconds)), places]
+        order = np.argsort(took)
+        below = np.cumsum(weights[order]) / weights.sum()
+        slowest = np.diff(below**self._cohort, prepend=0.0) @ took[order]  # E max of so many draws
+        return float(weights @ self._bound[places] / max(slowest, 1e-9))
