@@ -39,8 +39,9 @@ class EventKind(StrEnum):
     sat_out            rac    reason: no arm of the scheduler fits this client; recorded once a session
     arm_chosen         rac    device, place (of the arm in the grid), rank (null: all), pruning, codec, steps, why,
                               probability (of the draw; 1 = none), offered (how many arms fitted)
-    arm_rewarded       rac    device, place, rank, pruning, codec, steps, reward (0 to 1), gain (nats), seconds (null:
-                              not back at the deadline), relative (to the cohort's median); right before `committed`
+    arm_rewarded       rac    device, place, rank, pruning, codec, steps, reward (0 to 1), gain (along what the others
+                              want; null: no reply), seconds (null: not back at the deadline), relative (to the
+                              cohort's median); right before `committed`
     asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
                               codec (of the update, where it is not codec.up), form (zeroth order: changes,
                               everything or checkpoint), frozen (parts of names, where this round has any), rank

@@ -143,6 +143,7 @@ def test_exploring_stays_in_time():
     found.begin(Setting(GRID, loads=LOADS))
     found.times = learned_times(8, EVERY, noise=0.0)
     found._replies = {device: float(count) for device, count in DEVICES.items()}
+    found._cohort = 16.0
     found._plan()
     chosen = {found.choose(Request(ClientId("new"), "slow", n, n, tuple(range(12)))).place for n in range(200)}
     seconds = found.times.of("slow")
