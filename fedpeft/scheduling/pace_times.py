@@ -7,7 +7,7 @@ answer after
 
 w_c: what a round takes anyway (the broadcast), seconds a megabyte, seconds a step. It minimises relative errors,
 
-    Σ_i ρ^(n-i) ((T_i - w · φ(a_i)) / T̂_i)² + κ Σ_j m_j (w_j - f w⁰_j)²
+    Σ_i ρ^(n-i) ((T_i - w · φ(a_i)) / T̂_i)² + κ Σ_j m_j (w_j / f - w⁰_j)²
 
 over the class's replies i, T̂_i what was expected of it (nothing yet: T_i). w⁰ is the same fit over the replies of all
 classes, f how many times as long as by w⁰ this class takes, and m_j the mean of φ_j² / T̂²: a class of which little is
@@ -84,7 +84,7 @@ class PaceTimes:
         self._fits = {}
         for device, sums in self._sums.items():
             slower = float(usual @ sums[:, 3]) / max(float(usual @ sums[:, :3] @ usual), 1e-12)
-            self._fits[device] = _fit(sums, slower * usual, weight)
+            self._fits[device] = _fit(sums, slower * usual, weight / max(slower, 1e-6) ** 2)
 
     def of(self, device: str, client: str = "") -> Numbers | None:
         """Seconds of all arms, shape (K,); None where nothing is known of the class.
