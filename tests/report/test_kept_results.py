@@ -1,0 +1,59 @@
+"""simulations/results: runs that tables are made of can be read and compared, and name no machine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fedpeft.report.record import read_records
+from fedpeft.report.seeds import differences, group_runs
+from fedpeft.report.targets import Target, seconds_to
+from fedpeft.report.units import difference_interval
+
+SIMULATIONS = Path(__file__).parents[2] / "simulations"
+RESULTS = sorted((SIMULATIONS / "results").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_every_file_can_be_read_and_names_no_machine(path):
+    records = read_records(path)
+    assert records
+    assert not re.search(r'"/\\w', path.read_text(encoding="utf-8")), "a path"
+    assert sum(len(group.records) for group in group_runs(records)) == len(records)
+
+
+@pytest.mark.parametrize(("name", "column"), [("banking77", 2), ("clinc150", 4)])
+def test_the_trade_says_what_its_kept_runs_do(name, column):
+    """Cells of simulations/CODECS.md whose three seeds are kept."""
+    page = (SIMULATIONS / "CODECS.md").read_text(encoding="utf-8")
+    table = page[page.index("| `codec.up` | smaller than fp32") :].partition("\n\n")[0]
+    rows = {cells[1].strip(): cells for line in table.splitlines()[2:] if (cells := line.split("|"))}
+    groups = group_runs(read_records(SIMULATIONS / "results" / f"codecs_{name}.jsonl"))
+    groups = [group for group in groups if group.records[0].settings["codec"]["down"] == "int8"]
+    groups.sort(key=lambda group: group.records[0].settings["codec"]["up"] != "fp32")
+    found = {group.name: group.records[0].settings["codec"]["up"] for group in groups}
+    checked = 0
+    for one in differences(groups):
+        up = found[one.name]
+        if len(one.seeds) == 3:
+            plain, without = up.removeprefix("forget+"), up.startswith("forget+")
+            told = difference_interval("accuracy", one.difference.mean, one.difference.low, one.difference.high)
+            assert rows[f"`{plain}`"][1 + column + without].strip() == told, up
+            checked += 1
+    assert checked >= (name == "clinc150")
+
+
+def test_the_first_measurements_of_scheduling_are_those_of_their_runs():
+    page = (SIMULATIONS / "SCHEDULING.md").read_text(encoding="utf-8")
+    checked = 0
+    kept = read_records(SIMULATIONS / "results" / "fedspine_banking77.jsonl")
+    for scheduler in ("pacing", "oracle"):
+        cells = next(line for line in page.splitlines() if line.startswith(f"| {scheduler} |"))
+        told = [cell.strip() for cell in cells.split("|")[2:-1]]
+        for record in kept:
+            unequal = record.settings["fleet"]["inequality"] == 2.0
+            if record.settings["scheduler"]["name"] == scheduler:
+                seconds = seconds_to(record, Target("accuracy", 0.8))
+                assert told[2 if unequal else record.seed - 1] == f"{seconds:.1f}"
+                checked += 1
+    assert checked == 5
