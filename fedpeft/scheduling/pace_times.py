@@ -38,6 +38,7 @@ ODD = 5.0
 """A reply that took more than so many times as long as expected, or less than that part of it, counts as so much."""
 
 MANY = 32
+"""Clients that a class is planned by; larger ones by as many quantiles."""
 
 OWN = 2.0
 """So many replies of its own make a client's factor count half."""

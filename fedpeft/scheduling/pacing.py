@@ -12,8 +12,7 @@ over the clients k heard of so far, the maximum over a cohort of the usual size 
 upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). Client k gets a_k(L*): slow devices what they can do
 in time, fast ones as much as fits beside them. A share ε of the choices is drawn from the arms that are in time, so
 that exploring costs a client's gain and nobody's time; before anything is known of a class, an arm is drawn from all.
-In asynchronous rounds nobody waits, and a_k has the largest
-G⁺(a) / T_k(a).
+In asynchronous rounds nobody waits, and a_k has the largest G⁺(a) / T_k(a).
 """
 
 from __future__ import annotations
@@ -76,9 +75,8 @@ class Pacing(Scheduler):
         place = in_time[stream.below(len(in_time))] if drawn else best
         chance = self.random / len(in_time) + (1.0 - self.random) * (place == best)
         why = "drawn" if drawn else f"gain {self.gains.mean[place]:.2f} ± {self.gains.deviation[place]:.2f}"
-        return Choice(
-            place, f"{why}, {seconds[place]:.1f} s" + (f" of {self._limit:.1f}" if self.waits else ""), chance
-        )
+        limit = f" of {self._limit:.1f}" if self.waits else ""
+        return Choice(place, f"{why}, {seconds[place]:.1f} s{limit}", chance)
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """See `Scheduler.observe`."""

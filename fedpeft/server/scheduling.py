@@ -220,15 +220,11 @@ class Scheduling:
         return [Measured(one.seconds, gains.get(place)) for place, one in enumerate(seen)]
 
     def _look(self, update: Update, weight: float, whole: bool) -> Look:
-        """What alignment sees of an update."""
+        """What alignment sees of an update; one in codes is decoded for it."""
         self._size = update.delta.size
         if self._places is None:
             self._places = sampled(self._size, self.seed)
-        holds = None
-        if update.sent is not None:
-            held = np.zeros(self._size, dtype=np.bool_)
-            held[update.sent.places] = True
-            holds = held[self._places]
+        holds = None if update.sent is None else np.isin(self._places, update.sent.places, assume_unique=True)
         return Look(update.delta[self._places], weight, whole, holds)
 
     def sitting_out(self) -> str:

@@ -11,6 +11,7 @@ from fedpeft.config import parse_config, resolve_paths
 from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.scheduling import Arm
+from fedpeft.scheduling.alignment import alignments
 from fedpeft.simulation.arm_costs import ArmCosts, frozen_values
 from fedpeft.simulation.own import own_federation
 from fedpeft.types import ALL_COMPONENTS
@@ -35,13 +36,14 @@ def told(folder, kind, key):
         return {(event.round, event.client): event.payload[key] for event in journal.events(kind)}
 
 
+@pytest.mark.parametrize("name", ["ucb", "pacing"])
 @pytest.mark.parametrize("kind", [EventKind.ACCEPTED, EventKind.COMMITTED])
-def test_killed_and_resumed_it_makes_the_same_choices_on_a_fleet_that_sleeps_and_gets_hot(tmp_path, kind):
+def test_killed_and_resumed_it_makes_the_same_choices_on_a_fleet_that_sleeps_and_gets_hot(tmp_path, kind, name):
     """Rewards are made of seconds, so the fleet must find its time and its heat again too."""
-    whole = run_tiny(tmp_path / "whole", rounds=6, **options())
+    whole = run_tiny(tmp_path / "whole", rounds=6, **options(name))
     with pytest.raises(Stop):
-        run_tiny(tmp_path / "parts", rounds=6, observers=[stop_at(kind, 5)], **options())
-    parts = run_tiny(tmp_path / "parts", rounds=6, resume=True, **options())
+        run_tiny(tmp_path / "parts", rounds=6, observers=[stop_at(kind, 5)], **options(name))
+    parts = run_tiny(tmp_path / "parts", rounds=6, resume=True, **options(name))
     assert parts.adapter_hash == whole.adapter_hash
     for event, key in ((EventKind.ARM_CHOSEN, "place"), (EventKind.ARM_REWARDED, "reward")):
         assert told(parts.folder, event, key) == told(whole.folder, event, key)
@@ -55,10 +57,31 @@ def test_a_grid_of_the_run_files_own_arm_is_a_run_without_a_scheduler(tmp_path):
     assert some.adapter_hash != plain.adapter_hash
 
 
-def test_workers_do_not_change_the_choices(tmp_path):
-    alone = run_tiny(tmp_path / "alone", **options("thompson"))
-    shared = run_tiny(tmp_path / "shared", engine__workers=2, **options("thompson"))
+@pytest.mark.parametrize("name", ["thompson", "pacing"])
+def test_workers_do_not_change_the_choices(tmp_path, name):
+    alone = run_tiny(tmp_path / "alone", **options(name))
+    shared = run_tiny(tmp_path / "shared", engine__workers=2, **options(name))
     assert alone.adapter_hash == shared.adapter_hash
+
+
+def test_a_client_of_a_small_rank_is_judged_by_what_it_trains(tmp_path, monkeypatch):
+    looks = []
+
+    def watch(given, size):
+        looks.extend(given)
+        return alignments(given, size)
+
+    monkeypatch.setattr("fedpeft.server.scheduling.alignments", watch)
+    result = run_tiny(tmp_path, **options("random"))
+    ranks = list(told(result.folder, EventKind.ARM_CHOSEN, "rank").values())
+    assert len(looks) == len(ranks)
+    small = [one for one in looks if one.holds is not None]
+    assert len(small) == ranks.count(1)
+    assert small
+    for one in small:
+        assert 0 < one.holds.sum() < len(one.holds)
+        assert not one.delta[~one.holds].any()
+    assert all(gain is not None for gain in told(result.folder, EventKind.ARM_REWARDED, "gain").values())
 
 
 def federation(tmp_path):
