@@ -69,4 +69,4 @@ def compare(
     if page is not None and groups:
         out.print(f"curves: {page}", soft_wrap=True)
     if save is not None:
-        out.print(f"{held} runs: {save}", soft_wrap=True)
+        out.print(f"{held} run{'s' * (held != 1)} kept: {save}", soft_wrap=True)

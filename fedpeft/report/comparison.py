@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from fedpeft.errors import DataError
 from fedpeft.journal.headline import is_share
-from fedpeft.paths import write_atomically
 from fedpeft.report.figure import Figure, figure_of, line
+from fedpeft.report.named_file import write_named
 from fedpeft.report.offline import offline_page, plot_box
 from fedpeft.report.record import CurvePoint, RunRecord
 from fedpeft.report.seeds import Group, differences
@@ -95,14 +94,7 @@ def write_comparison(path: Path, groups: Sequence[Group]) -> Path:
     """
     drawn: dict[str, Figure] = {}
     body = "\n".join(_body(groups, drawn))
-    try:
-        write_atomically(path, offline_page("Comparison", body, drawn).encode())
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error}",
-            code="report.not-written",
-            remedy="name a file in a folder that exists and has room",
-        ) from error
+    write_named(path, offline_page("Comparison", body, drawn).encode())
     return path
 
 

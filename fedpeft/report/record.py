@@ -16,8 +16,8 @@ from pydantic.dataclasses import dataclass
 
 from fedpeft.errors import DataError
 from fedpeft.journal import Journal
-from fedpeft.paths import write_atomically
 from fedpeft.report.history import History, read_history
+from fedpeft.report.named_file import write_named
 from fedpeft.report.summary import RunResult, summarise
 from fedpeft.version import __version__
 
@@ -39,14 +39,16 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class RunRecord:
-    """A finished run: its settings, what it came to, and its curve."""
+    """A finished run: its settings, what it came to, and its curve.
+
+    `values` are those of the headline metric, accuracies from 0 to 1; `per_client` and `worst_clients` are the mean
+    and the worst tenth over the clients' own held-out examples.
+    """
 
     name: str  # of its folder
     seed: int
     metric: str  # the headline metric
-    values: Mapping[
-        str, float
-    ]  # of it: zero_shot, federated, best, centralised, per_client, worst_clients, as far as known
+    values: Mapping[str, float]  # of it, as far as known: zero_shot, federated, best, centralised, per_client, ...
     frame_up: int  # bytes of fedpeft's frames, clients to coordinator
     frame_down: int
     adapter_hash: str  # sha256 hex of the last commit
@@ -128,14 +130,7 @@ def write_records(path: Path, records: Iterable[RunRecord]) -> int:
         DataError: it cannot be written, or what is there is no file of runs.
     """
     found = once([*(read_records(path) if path.exists() else ()), *records])
-    try:
-        write_atomically(path, b"".join(_RECORDS.dump_json(one) + b"\n" for one in found))
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error}",
-            code="report.not-written",
-            remedy="name a file in a folder that exists and has room",
-        ) from error
+    write_named(path, b"".join(_RECORDS.dump_json(one) + b"\n" for one in found))
     return len(found)
 
 

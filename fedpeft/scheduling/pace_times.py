@@ -61,7 +61,7 @@ class PaceTimes:
         self._fits: dict[str, Numbers] = {}  # device class -> w
 
     def add(self, client: str, device: str, place: int, seconds: float) -> None:
-        """A reply."""
+        """A reply that came so many seconds after it was asked for."""
         usual = self.of(device)
         expected = max(seconds if usual is None else float(usual[place]), 1e-3)
         ratio = min(max(seconds / expected, 1.0 / ODD), ODD)

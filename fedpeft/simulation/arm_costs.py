@@ -191,6 +191,11 @@ def arm_notes(federation: Federation) -> list[str]:
             f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
         )
     ]
+    if federation.config.round.updates < 2 and count > 1:
+        notes.append(
+            "a round of one update teaches a scheduler nothing: a gain is what an update has in common with the "
+            "others; raise round.ask (asynchronous: round.buffer)"
+        )
     oracle = _oracle(federation)
     if oracle is not None and count > 1:
         factor, place = oracle.advantage()

@@ -1,15 +1,14 @@
 """Schedulers on the fleet of fedspine_80.toml, without training: virtual seconds to a given progress.
 
 Devices take the time that the simulation's model says, with their own speeds, jitter and heat. What an update gains is
-made up: steps^p · rank^q · (1 - pruning)^s for the whole model's sake, and what the coordinator sees of it scatters
-by 0.8 of a usual arm's gain, as on Banking77. Every fixed arm is played too; the best of them is known in hindsight
-only. The oracle is told the times and p, q and s. Counted on a virtual clock: nothing here depends on the machine.
+made up, steps^p · rank^q · (1 - pruning)^s, and what the coordinator sees of it scatters by 1.2 of a usual arm's gain,
+as on Banking77 (simulations/SCHEDULING.md). Every fixed arm is played too; the best of them is known in hindsight only.
+The oracle is told the times and p, q and s. Counted on a virtual clock: nothing here depends on the machine.
 """
 
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, median
@@ -26,7 +25,7 @@ NAMES = ("random", "exp3", "thompson", "tree", "ucb", "pacing")
 FROZEN, TRAINED = 10.6e6, 331_776  # values of MiniLM's matrices, and of LoRA of rank 8 on them
 BYTES = 1.0625 * TRAINED  # of an update or a broadcast in int8
 FIRST_ROUNDS = "the first rounds are as long as the slowest class makes them, before its arms are known"
-NOISE, ROUNDS = 0.8, 25  # progress: as much as so many rounds of four steps of everybody
+NOISE, ROUNDS = 1.2, 25  # progress: as much as so many rounds of four steps of everybody
 
 
 def measure(quick: bool) -> Iterator[Figure]:
@@ -35,10 +34,10 @@ def measure(quick: bool) -> Iterator[Figure]:
     for inequality in INEQUALITIES[: 1 if quick else None]:
         for form, exponents in FORMS.items():
             say(f"fleet.inequality {inequality:g}, gains {form}")
-            yield from _group(inequality, form, exponents, seeds)
+            yield from _group(inequality, exponents, seeds)
 
 
-def _group(inequality: float, form: str, exponents: tuple[float, ...], seeds: range) -> Iterator[Figure]:
+def _group(inequality: float, exponents: tuple[float, ...], seeds: range) -> Iterator[Figure]:
     p, q, s = exponents
     group = f"seconds, fleet.inequality {inequality:g}, gains steps^{p:g} rank^{q:g} (1 - pruning)^{s:g}"
     fleet = _Fleet(inequality, exponents)
@@ -70,7 +69,7 @@ class _Fleet:
 
         changes = {"fleet.inequality": inequality, "data.folder": "."}
         self.config = load_run_file(RUN_FILE, changes)
-        self.ask = tomllib.loads(RUN_FILE.read_text(encoding="utf-8"))["round"]["ask"]
+        self.ask = self.config.round.ask
         self.grid = grid_of(self.config)
         self.arms = self.grid.arms
         p, q, s = exponents
@@ -107,30 +106,13 @@ class _Fleet:
             params: of the scheduler.
         """
         from fedpeft.registry import build
-        from fedpeft.scheduling import Outcome, Reference, Request
-        from fedpeft.simulation.devices import assign_devices
-        from fedpeft.types import ClientId
+        from fedpeft.scheduling import Outcome, Reference
 
         scheduler: Any = build("scheduler", name, params)
         scheduler.begin(self.setting)
-        draw, reference = np.random.default_rng(seed), Reference()
-        config = self.config.model_copy(update={"run": self.config.run.model_copy(update={"seed": seed})})
-        clients = [ClientId(f"c{k:02}") for k in range(sum(table.clients for table in config.devices))]
-        devices = assign_devices(config, clients)
-        heat = dict.fromkeys(clients, (0.0, 0.0))  # how warm, and when
-        progress, clock, number = 0.0, 0.0, 0
-        while progress < self.goal:
-            number += 1
-            replies, out = [], {table.name: dict[int, int]() for table in config.devices}
-            for place in sorted(draw.choice(len(clients), self.ask, replace=False)):
-                client, device = clients[place], devices[clients[place]].table.name
-                chance, every = int(draw.integers(2**62)), tuple(range(len(self.arms)))
-                request = Request(client, device, number, chance, every, out[device])
-                choice = scheduler.choose(request)
-                out[device][choice.place] = out[device].get(choice.place, 0) + 1
-                left = float(np.exp(-1.2 * progress / self.goal))
-                measured = self._reply(devices[client], client, choice.place, number, seed, draw, left, clock, heat)
-                replies.append((request, choice, measured))
+        play, reference = _Play(self, seed), Reference()
+        while play.progress < self.goal:
+            replies = play.round(scheduler)
             reference = reference.after([measured for *_, measured in replies])
             scheduler.observe(
                 [
@@ -146,41 +128,65 @@ class _Fleet:
                     for asked, choice, measured in replies
                 ]
             )
-            progress += mean(float(self.gains[choice.place]) for _, choice, _ in replies)
-            clock += max(measured.seconds or 0.0 for *_, measured in replies)
-        return clock
+        return play.clock
 
-    def _reply(
-        self,
-        device: Any,
-        client: Any,
-        place: int,
-        number: int,
-        seed: int,
-        draw: np.random.Generator,
-        left: float,
-        clock: float,
-        heat: dict[Any, tuple[float, float]],
-    ) -> Any:
+
+class _Play:
+    """One federation on the virtual clock: who is asked, how long they take, how hot they get, how far it is."""
+
+    def __init__(self, fleet: _Fleet, seed: int) -> None:
+        from fedpeft.simulation.devices import assign_devices
+        from fedpeft.types import ClientId
+
+        self.fleet, self.seed = fleet, seed
+        self.draw = np.random.default_rng(seed)
+        config = fleet.config.model_copy(update={"run": fleet.config.run.model_copy(update={"seed": seed})})
+        clients = [ClientId(f"c{k:02}") for k in range(sum(table.clients for table in config.devices))]
+        self.devices = dict(assign_devices(config, clients))
+        self.heat = dict.fromkeys(clients, (0.0, 0.0))  # how warm, and when
+        self.progress, self.clock, self.number = 0.0, 0.0, 0
+
+    def round(self, scheduler: Any) -> list[tuple[Any, Any, Any]]:
+        """Ask a cohort: requests, choices, what was measured."""
+        from fedpeft.scheduling import Request
+
+        self.number += 1
+        clients, places = list(self.devices), tuple(range(len(self.fleet.arms)))
+        replies: list[tuple[Any, Any, Any]] = []
+        out: dict[str, dict[int, int]] = {device.table.name: {} for device in self.devices.values()}
+        for k in sorted(self.draw.choice(len(clients), self.fleet.ask, replace=False)):
+            device = self.devices[clients[k]].table.name
+            request = Request(clients[k], device, self.number, int(self.draw.integers(2**62)), places, out[device])
+            choice = scheduler.choose(request)
+            out[device][choice.place] = out[device].get(choice.place, 0) + 1
+            replies.append((request, choice, self._reply(clients[k], choice.place)))
+        self.progress += mean(float(self.fleet.gains[choice.place]) for _, choice, _ in replies)
+        self.clock += max(measured.seconds for *_, measured in replies)
+        return replies
+
+    def _reply(self, client: Any, place: int) -> Any:
         """What the coordinator sees of a client under an arm; it is warmer afterwards."""
         from fedpeft.scheduling import Measured
         from fedpeft.simulation.devices import reply_seconds
 
-        load, table, (warm, since) = self.loads[place], device.table, heat[client]
-        warm *= float(np.exp((since - clock) / table.cool_s))
+        fleet, device, load = self.fleet, self.devices[client], self.fleet.loads[place]
+        warm, since = self.heat[client]
+        warm *= float(np.exp((since - self.clock) / device.table.cool_s))
         seconds = reply_seconds(
             device,
             "train",
             bytes_down=int(BYTES),
             bytes_up=int(1e6 * load.megabytes),
             steps=load.steps,
-            seed=seed,
-            round_number=number,
+            seed=self.seed,
+            round_number=self.number,
             client=client,
-            slowdown=1.0 + (table.hot_factor - 1.0) * warm,
+            slowdown=1.0 + (device.table.hot_factor - 1.0) * warm,
         )
-        heat[client] = 1.0 - (1.0 - warm) * float(np.exp(-seconds / table.heat_s)), clock + seconds
-        seen = self.gains[place] + NOISE * self.gains.mean() * draw.standard_normal()
+        warmer = 1.0 - (1.0 - warm) * float(np.exp(-seconds / device.table.heat_s))
+        self.heat[client] = warmer, self.clock + seconds
+        left = float(np.exp(-1.2 * self.progress / fleet.goal))  # gains shrink as the model learns
+        seen = fleet.gains[place] + NOISE * fleet.gains.mean() * self.draw.standard_normal()
         return Measured(seconds, left * float(seen))
 
 

@@ -148,7 +148,7 @@ def test_runs_are_saved_and_compared_without_their_folders(tmp_path, monkeypatch
     assert call("compare", "one-seed1", "one-seed2", *everything) == 0
     from_folders = capsys.readouterr().out
     assert call("compare", "one-seed1", "--save", "all.jsonl") == 0
-    assert "1 runs: all.jsonl" in capsys.readouterr().out
+    assert "1 run kept: all.jsonl" in capsys.readouterr().out
     assert call("compare", "one-seed1", "one-seed2", "--save", "all.jsonl", "--format", "json") == 0
     capsys.readouterr()
     shutil.rmtree("runs")

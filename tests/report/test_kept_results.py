@@ -18,7 +18,7 @@ RESULTS = sorted((SIMULATIONS / "results").glob("*.jsonl"))
 def test_every_file_can_be_read_and_names_no_machine(path):
     records = read_records(path)
     assert records
-    assert not re.search(r'"/\\w', path.read_text(encoding="utf-8")), "a path"
+    assert not re.search(r'"/\w', path.read_text(encoding="utf-8")), "a path"
     assert sum(len(group.records) for group in group_runs(records)) == len(records)
 
 

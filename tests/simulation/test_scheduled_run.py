@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -10,6 +11,7 @@ from tiny import Stop, run_tiny, stop_at, tiny_arguments
 from fedpeft.config import parse_config, resolve_paths
 from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.report.summary import stored_plan
 from fedpeft.scheduling import Arm
 from fedpeft.scheduling.alignment import alignments
 from fedpeft.simulation.arm_costs import ArmCosts, frozen_values
@@ -55,6 +57,20 @@ def test_a_grid_of_the_run_files_own_arm_is_a_run_without_a_scheduler(tmp_path):
     assert one.adapter_hash == plain.adapter_hash
     some = run_tiny(tmp_path / "some", devices=FLEET, scheduler={"name": "random", "arms": ARMS})
     assert some.adapter_hash != plain.adapter_hash
+
+
+def test_the_plan_says_what_there_is_to_win_and_that_one_update_teaches_nothing(tmp_path):
+    def notes(folder, **more):
+        result = run_tiny(tmp_path / folder, rounds=1, **options("random", **more))
+        with Journal.read(result.folder) as journal:
+            return " ".join(stored_plan(journal).notes)
+
+    usual, alone = notes("usual"), notes("alone", **{"round.ask": 1, "round.min_replies": 1})
+    assert re.search(
+        r"gains \d\.\d\d times as much a second as the best one for all \(rank \d, int\d, \d steps\)", usual
+    )
+    assert "teaches a scheduler nothing" not in usual
+    assert "raise round.ask" in alone
 
 
 @pytest.mark.parametrize("name", ["thompson", "pacing"])
