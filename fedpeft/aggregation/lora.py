@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 from fedpeft.aggregation.factors import Factors, factors_of
 from fedpeft.types import LORA_A, LORA_B, FloatArray, Layout, TensorSpec
@@ -38,6 +41,12 @@ class LoraLayer:
     def read(self, vector: FloatArray, rank: int | None = None) -> Factors:
         """The same in float64."""
         return factors_of(*self.copy(vector, rank))
+
+    def sides(self, vector: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Of a flat vector whose values are one along each row of B and each column of A: those of the rows, shape
+        (m,), and of the columns, shape (n,)."""
+        b, a = self.b.offset, self.a.offset
+        return vector[b : b + self.b.size : self.rank], vector[a : a + self.a.size // self.rank]
 
     def write(self, vector: FloatArray, factors: Factors) -> None:
         """Put B and A of the whole rank into a flat vector, in place."""

@@ -7,7 +7,7 @@
 The strategy still chooses cohorts and local objectives, and all tensors that belong to no LoRA pair are what its step
 makes of them. Replies are kept until the end of the round, 4 bytes for each value of theirs, and mixed in client order,
 so the order of arrival changes nothing. Clients refer to the decoded broadcast, not to θ: differences are taken from
-that.
+that. A pruned client's reply counts for the rows and columns of the product that its mask leaves it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from fedpeft.aggregation.factors import Factors, factors_of, norm, stacked
 from fedpeft.aggregation.lora import LoraLayer
-from fedpeft.aggregation.rules import LayerRound, Rule, Trained
+from fedpeft.aggregation.rules import Flags, LayerRound, Rule, Trained
 from fedpeft.errors import PluginError
+from fedpeft.pruning.mask import unpack
+from fedpeft.pruning.units import Units
 from fedpeft.server.around import Around
 from fedpeft.server.ranks import FallingRanks
 from fedpeft.strategies import Strategy
@@ -41,6 +43,7 @@ class MixingSettings:
     layers: tuple[LoraLayer, ...]
     cuts: tuple[int, ...] = ()  # ranks of device classes
     merged: int = 0  # components of each layer that nobody trains
+    units: Units | None = None  # heads and channels, where clients may be pruned
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class _Reply:
     """What is kept of a reply."""
 
     weight: float
+    mask: bytes  # of its plan; empty: it holds everything
     deltas: tuple[tuple[FloatArray, FloatArray], ...]  # of each layer ΔB_k, shape (m, r_k), and ΔA_k, shape (r_k, n)
 
 
@@ -80,7 +84,7 @@ class Mixing(Around):
         super().__init__(inner)
         self.asynchronous = False
         self.rule, self.layers, self.cuts = settings.rule, settings.layers, settings.cuts
-        self.merged = settings.merged
+        self.merged, self.units = settings.merged, settings.units
         self.initial = initial
         self.losses: Losses | None = None
         decay = self.rule.rank_decay
@@ -90,6 +94,7 @@ class Mixing(Around):
         self._sent = sent
         self._theta: FloatArray | None = None
         self._ranks: dict[ClientId, int] = {}
+        self._masks: dict[ClientId, bytes] = {}
         self._replies: dict[ClientId, _Reply] = {}
         self._residuals: dict[int, Factors] = {}  # by layer
 
@@ -98,12 +103,12 @@ class Mixing(Around):
         plan = self.inner.plan(plan, client)
         if self.falling is not None:
             plan = self.falling.plan(plan)
-        self._ranks[client.client] = plan.rank
+        self._ranks[client.client], self._masks[client.client] = plan.rank, plan.mask
         return replace(plan, feedback=-1) if self.rule.turns_basis else plan
 
     def begin(self, theta: FloatArray) -> None:
         """See `Strategy.begin`."""
-        self._theta, self._ranks, self._replies = theta, {}, {}
+        self._theta, self._ranks, self._masks, self._replies = theta, {}, {}, {}
         if self.falling is not None:
             self.falling.begin()
         self.inner.begin(theta)
@@ -113,7 +118,7 @@ class Mixing(Around):
         self.inner.accept(update, weight)
         rank = self._ranks[update.client]
         deltas = tuple(layer.copy(update.delta, min(rank, layer.rank - self.merged)) for layer in self.layers)
-        self._replies[update.client] = _Reply(weight, deltas)
+        self._replies[update.client] = _Reply(weight, self._masks[update.client], deltas)
 
     def finish(self) -> FloatArray:
         """See `Strategy.finish`."""
@@ -127,7 +132,10 @@ class Mixing(Around):
         cuts = sorted({*self.cuts, *self._ranks.values()})  # a strategy's plans may have ranks of their own
         squares = np.zeros(4)
         for index, layer in enumerate(self.layers):
-            trained = [Trained(reply.weight / total, factors_of(*reply.deltas[index])) for reply in replies]
+            trained = [
+                Trained(reply.weight / total, factors_of(*reply.deltas[index]), *self._held(layer, reply.mask))
+                for reply in replies
+            ]
             if not any(client.delta.left.any() or client.delta.right.any() for client in trained):
                 continue  # nobody moved it: not one bit of it changes
             seeded = layer.read(self.initial).right
@@ -144,6 +152,14 @@ class Mixing(Around):
         if self.falling is not None:
             self.falling.learn(sent, {client: reply.deltas for client, reply in zip(clients, replies, strict=True)})
         return after
+
+    def _held(self, layer: LoraLayer, mask: bytes) -> tuple[Flags | None, Flags | None]:
+        """Which rows and which columns of a layer's product a mask leaves; None: all."""
+        if not mask or self.units is None:
+            return None, None
+        kept = unpack(mask, self.units.sizes)
+        rows, columns = (None if (side < 0).all() else kept[side] for side in layer.sides(self.units.unit_of))
+        return rows, columns
 
     def state(self) -> State:
         """The strategy's, and the residual of each layer i that has one, fp32: `mixing.left.i`, shape (m, e), and

@@ -79,7 +79,8 @@ def mixing_settings(federation: Federation) -> MixingSettings | None:
             allowed="adapter.type = lora, rslora, pissa or dora",
             remedy="remove aggregation.rule, or train LoRA",
         )
-    return MixingSettings(rule, layers, tuple(sorted(_ranks_of(config))), config.adapter.merged)
+    units = None if federation.pruner is None else federation.pruner.units
+    return MixingSettings(rule, layers, tuple(sorted(_ranks_of(config))), config.adapter.merged, units)
 
 
 def mixing_notes(config: RunConfig, strategy: Strategy) -> list[str]:
@@ -130,9 +131,11 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
     if merged and rule.rank_decay is not None:
         what = f"adapter.merged = {merged}: a client's last components are then not its own to give up"
         return what, "adapter.merged = 0 with a rule that lowers ranks", "remove adapter.merged"
-    if is_pruned(config):
-        what = "pruned clients, who hold parts of both factors: a product of parts is no part of the product"
-        return what, "no devices.pruning and no scheduler.arms.pruning above 0", "remove one of the two"
+    if is_pruned(config) and not rule.partial:
+        what = (
+            "pruned clients (devices.pruning, scheduler.arms.pruning): it averages whole factors, and theirs have gaps"
+        )
+        return what, "exact-mix, fedit, lora-fair, fedex or flora where clients are pruned", "choose one of these"
     if config.zeroth is not None:
         return "the table [zeroth], which has one rank for all", "no rule", "remove aggregation.rule"
     if rounds.mode != "sync" or rounds.late != "drop":

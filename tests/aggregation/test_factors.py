@@ -69,8 +69,29 @@ def test_the_basis_is_sorted_between_cuts_and_near_the_reference_within():
     for rank in (2, 5):
         best = part.first(rank).balanced().dense()
         assert np.allclose(Factors(cut.left[:, :rank], cut.right[:rank]).dense(), best)
-    apart = np.linalg.norm(cut.left - reference.left)
-    assert apart < np.linalg.norm(product.left - reference.left)
+    assert np.linalg.norm(cut.right - reference.right) < np.linalg.norm(product.right - reference.right)
+
+
+@pytest.mark.parametrize("cuts", [(), (2, 5)])
+def test_a_stays_as_long_as_the_reference_s(cuts):
+    """However large the product is: a step of Adam through B moves the product by a multiple of A's length."""
+    part = leading(factors(30, 20, 8, decay=0.8), 8)
+    rng = np.random.default_rng(0)
+    reference = Factors(np.zeros((30, 8)), 100 * rng.standard_normal((8, 20)))
+    found = as_factors(part, 8, np.ones((8, 20)), reference, cuts)
+    for low, high in ((0, 2), (2, 5), (5, 8)) if cuts else ((0, 8),):
+        lengths = [np.linalg.norm(rows[low:high]) for rows in (found.right, reference.right)]
+        assert lengths[0] == pytest.approx(lengths[1], rel=0.3)  # where nothing is clipped, the same
+    assert np.linalg.cond(found.right) < 100
+
+
+def test_a_direction_that_the_reference_lacks_is_not_lopsided():
+    part = leading(factors(30, 20, 4), 4)
+    rows = np.vstack([part.vt[:3], part.vt[0] * 1e-9])  # nothing of the fourth direction
+    found = as_factors(part, 4, np.ones((4, 20)), Factors(np.zeros((30, 4)), rows), ())
+    assert np.allclose(found.dense(), part.balanced().dense())
+    sizes = np.linalg.svd(found.right, compute_uv=False)
+    assert sizes[-1] > sizes[0] / 10
 
 
 def test_what_the_product_does_not_need_is_seeded():

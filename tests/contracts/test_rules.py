@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factors_toy import RANK, Toy, tail
+from factors_toy import PRUNED, RANK, Toy, tail
 
 from fedpeft.registry import BUILTIN, build
 from fedpeft.strategies import FedAvg
@@ -134,11 +134,25 @@ def test_other_tensors_are_averaged_plainly(entry):
     assert np.array_equal(toy.round(1, updates)[own], plain.finish()[own])
 
 
-@pytest.mark.parametrize("entry", [entry for entry in RULES if entry.best], ids=title)
-def test_the_state_is_the_best_of_its_rank(entry):
+HELD = {"whole": (), "pruned": PRUNED, "gaps": [PRUNED[1], PRUNED[2], PRUNED[3], PRUNED[1], PRUNED[3]]}
+"""What clients hold: everything, or parts of two layers; of the last, nobody holds some rows and some columns."""
+
+
+def of(entries):
+    """Each entry with whole clients, and where its rule takes them with pruned ones."""
+    return [
+        pytest.param(entry, masks, id=f"{title(entry)}-{held}")
+        for entry in entries
+        for held, masks in HELD.items()
+        if not masks or entry.build().partial
+    ]
+
+
+@pytest.mark.parametrize(("entry", "masks"), of([entry for entry in RULES if entry.best]))
+def test_the_state_is_the_best_of_its_rank(entry, masks):
     """Within 1 % of the floor of Eckart and Young, of the dense mean of what clients changed."""
     any_ranks = entry.best == "any"  # else also an exact broadcast: a mean of products takes up what it loses
-    toy = entry.toy(MIXED, downlink=rounded) if any_ranks else entry.toy([RANK] * 5)
+    toy = entry.toy(MIXED, downlink=rounded, masks=masks) if any_ranks else entry.toy([RANK] * 5, masks=masks)
     updates = toy.updates(1)
     wanted = {layer.name: toy.product(toy.theta, layer) + toy.step(updates, layer) for layer in toy.layers}
     toy.round(1, updates)
@@ -148,10 +162,10 @@ def test_the_state_is_the_best_of_its_rank(entry):
         assert distance <= 1.01 * tail(aim, layer.rank) + 1e-6 * np.linalg.norm(aim), layer.name
 
 
-@pytest.mark.parametrize("entry", [entry for entry in RULES if entry.lossless], ids=title)
-def test_with_what_it_carries_nothing_is_lost(entry):
+@pytest.mark.parametrize(("entry", "masks"), of([entry for entry in RULES if entry.lossless]))
+def test_with_what_it_carries_nothing_is_lost(entry, masks):
     """Over rounds: state and residual together are the sum of all that clients changed, to 1e-5 of it."""
-    toy = entry.toy(MIXED, downlink=rounded)
+    toy = entry.toy(MIXED, downlink=rounded, masks=masks)
     wanted = {layer.name: toy.product(toy.theta, layer) for layer in toy.layers}
     for number in (1, 2, 3):
         updates = toy.updates(number)
@@ -164,6 +178,21 @@ def test_with_what_it_carries_nothing_is_lost(entry):
         if f"mixing.left.{index}" in state:
             found = found + state[f"mixing.left.{index}"].astype(np.float64) @ state[f"mixing.right.{index}"]
         assert np.linalg.norm(found - wanted[layer.name]) <= 1e-5 * np.linalg.norm(wanted[layer.name]), layer.name
+
+
+@pytest.mark.parametrize(("entry", "masks"), of(RULES))
+def test_clients_that_change_nearly_nothing_leave_it_if_the_rule_says_so(entry, masks):
+    """One value of one client by 1e-6: the rule is asked, and what it makes of the state is the state."""
+    toy = entry.toy(MIXED, masks=masks)
+    updates = toy.updates(1, size=0.0)
+    updates[0].delta[[layer.b.offset for layer in toy.layers]] = 1e-6
+    before = {layer.name: toy.product(toy.theta, layer) for layer in toy.layers}
+    toy.round(1, updates)
+    worst = max(
+        np.linalg.norm(toy.product(toy.theta, layer) - before[layer.name]) / np.linalg.norm(before[layer.name])
+        for layer in toy.layers
+    )
+    assert (worst < 1e-5) == entry.keeps
 
 
 def test_what_small_clients_cannot_hold_stays_if_it_says_so(entry):
@@ -179,8 +208,9 @@ def test_what_small_clients_cannot_hold_stays_if_it_says_so(entry):
     assert (worst < 0.01) == entry.keeps
 
 
-def test_the_losses_are_those_of_the_dense_products(entry):
-    toy = entry.toy(MIXED, downlink=rounded)
+@pytest.mark.parametrize(("entry", "masks"), of(RULES))
+def test_the_losses_are_those_of_the_dense_products(entry, masks):
+    toy = entry.toy(MIXED, downlink=rounded, masks=masks)
     updates = toy.updates(1)
     before = toy.theta
     steps = [layer.scaling * toy.step(updates, layer) for layer in toy.layers]

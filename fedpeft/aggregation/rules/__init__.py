@@ -4,7 +4,7 @@
 file names them as `aggregation.rule`. NumPy only. With a `RankDecay` a rule lowers its clients' ranks as well.
 """
 
-from fedpeft.aggregation.rules.base import LayerRound, Mixed, Rule, Trained
+from fedpeft.aggregation.rules.base import Flags, LayerRound, Mixed, Rule, Trained
 from fedpeft.aggregation.rules.exact_mix import ExactMix
 from fedpeft.aggregation.rules.fedex import FedEx
 from fedpeft.aggregation.rules.fedit import FedIT
@@ -19,6 +19,7 @@ __all__ = [
     "FLoRA",
     "FedEx",
     "FedIT",
+    "Flags",
     "FlexLoRA",
     "HetLoRA",
     "LayerRound",

@@ -4,22 +4,31 @@ Symbols, for one LoRA layer: B, shape (m, r), and A, shape (r, n), are the state
 Â_k, the first r_k components of what the broadcast decodes to, and brings back B̂_k + ΔB_k and Â_k + ΔA_k with weight
 p_k, Σ p_k = 1. All clients share the layer's scaling: a smaller rank is the federation's adapter with components left
 out. So scaling cancels in every rule here.
+
+A pruned client holds some rows of the product only (the layer's outputs) or some of its columns (inputs), never both in
+one layer. With h_k(i) 1 where client k holds row i and 0 where it does not, row i counts with
+
+    q_k(i) = p_k h_k(i) / Σ_l p_l h_l(i),      0 where nobody holds it
+
+in the place of p_k, and so do columns.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from fedpeft.aggregation.basis import as_factors
 from fedpeft.aggregation.factors import Factors, Matrix, Part, stacked
 from fedpeft.aggregation.rules.rank_decay import RankDecay
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,9 @@ class Trained:
     """What one client made of one layer."""
 
     weight: float  # p_k
-    delta: Factors  # ΔB_k, shape (m, r_k), and ΔA_k, shape (r_k, n); r_k at most the layer's rank
+    delta: Factors  # ΔB_k, shape (m, r_k), and ΔA_k, shape (r_k, n); r_k at most the layer's rank; 0 where not held
+    rows: Flags | None = None  # h_k of the outputs, shape (m,); None: it holds all
+    columns: Flags | None = None  # h_k of the inputs, shape (n,)
 
     @property
     def rank(self) -> int:
@@ -58,7 +69,7 @@ class LayerRound:
 
     def with_merged(self, pair: Factors, merged: Part) -> Factors:
         """B, shape (m, r), and A, shape (r, n), of the components to train and of a product to merge, of rank e at
-        most: that is rotated onto what is merged now, so that a broadcast differs little from the last."""
+        most: in a basis near what is merged now, so that a broadcast differs little from the last."""
         if not self.merged:
             return pair
         count = len(pair.right)
@@ -67,7 +78,7 @@ class LayerRound:
         return Factors(np.hstack([pair.left, rest.left]), np.vstack([pair.right, rest.right]))
 
     def products(self) -> Factors:
-        """Σ_k p_k (B̂_k + ΔB_k)(Â_k + ΔA_k): the mean of the clients' products."""
+        """Σ_k p_k (B̂_k + ΔB_k)(Â_k + ΔA_k): the mean of the products of clients that hold the whole layer."""
         return stacked(
             Factors(start.left + client.delta.left, start.right + client.delta.right).scaled(client.weight)
             for client in self.trained
@@ -76,18 +87,38 @@ class LayerRound:
 
     @cached_property
     def step(self) -> Factors:
-        """D = Σ_k p_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k): the mean of what the clients changed in the product.
+        """D = Σ_k q_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k): the mean of what the clients changed in the product.
 
-        D = B̂ ΔĀ + ΔB̄ Â + Σ_k p_k ΔB_k ΔA_k with zero-padded means ΔB̄ and ΔĀ, so it takes 2 r + Σ r_k components.
+        With the zero-padded mean ΔB̄ of those that hold a row, D = ΔB̄ Â + Σ_k diag(q_k) (B̂_k + ΔB_k) ΔA_k, so it takes
+        r + Σ r_k components. Where columns are held, D = B̂ ΔĀ + Σ_k ΔB_k (Â_k + ΔA_k) diag(q_k).
         """
-        mean = Factors(np.zeros_like(self.sent.left), np.zeros_like(self.sent.right))
-        crossed = []
-        for client in self.trained:
-            mean.left[:, : client.rank] += client.weight * client.delta.left
-            mean.right[: client.rank] += client.weight * client.delta.right
-            root = math.sqrt(client.weight)
-            crossed.append(Factors(root * client.delta.left, root * client.delta.right))
-        return stacked([Factors(self.sent.left, mean.right), Factors(mean.left, self.sent.right), *crossed])
+        by_column = any(client.columns is not None for client in self.trained)
+        shares = self._shares(by_column)
+        mean, parts = np.zeros_like(self.sent.right if by_column else self.sent.left), []
+        for client, share in zip(self.trained, shares, strict=True):
+            start, (left, right) = self.start(client), client.delta
+            if by_column:
+                mean[: client.rank] += right * share
+                parts.append(Factors(left, (start.right + right) * share))
+            else:
+                mean[:, : client.rank] += left * share[:, None]
+                parts.append(Factors((start.left + left) * share[:, None], right))
+        common = Factors(self.sent.left, mean) if by_column else Factors(mean, self.sent.right)
+        return stacked([common, *parts])
+
+    def _shares(self, by_column: bool) -> Matrix:
+        """q_k of each row, or column, shape (clients, m) or (clients, n)."""
+        size = self.sent.right.shape[1] if by_column else len(self.sent.left)
+        held = [client.columns if by_column else client.rows for client in self.trained]
+        shares = np.array(
+            [
+                np.full(size, client.weight) if own is None else client.weight * own
+                for client, own in zip(self.trained, held, strict=True)
+            ]
+        )
+        total = shares.sum(axis=0)
+        of_each: Matrix = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+        return of_each
 
     @cached_property
     def exact(self) -> Factors:
@@ -134,6 +165,10 @@ class Rule(ABC):
     turns_basis: ClassVar[bool] = False
     """Whether component i of the result is another one than component i that clients trained. A client's residual of
     the old basis is then dropped."""
+
+    partial: ClassVar[bool] = False
+    """Whether it takes clients that hold a part of a layer, which says nothing of the rest: one that adds differences
+    does (`LayerRound.step`), one that averages what clients have does not."""
 
     rank_decay: RankDecay | None = None
     """How it lowers its clients' ranks; None: it leaves them alone."""

@@ -6,13 +6,13 @@ rank r (Eckart and Young 1936):
     W = B A + E + Σ_k p_k ((B̂_k + ΔB_k)(Â_k + ΔA_k) − B̂_k Â_k),    B' A' = [W]_r,    E' = [W − B' A']_e
 
 Differences, not products: Σ_k p_k B_k A_k would let what lies above a small client's rank fade although nobody trained
-it. Everything stays in factors (`factors.py`): a layer takes R = 3 r + e + Σ_k r_k components, O((m + n) R²) time and
+it. Everything stays in factors (`factors.py`): a layer takes R = 2 r + e + Σ_k r_k components, O((m + n) R²) time and
 8 (m + n) R bytes; where R is not below min(m, n), W is formed. What a state of rank r cannot hold is not forgotten: E
 comes back into the next round's W, so directions that many rounds agree on win through in the end, as error feedback
 does for a codec. Only what even E cannot hold is lost, and the journal tells how much that was.
 
 The basis is that of `basis.py`: sorted by singular value between the ranks of the run, so that a client of a smaller
-rank is sent the best part that it can hold, and rotated onto the mean of the clients' factors within them.
+rank is sent the best part that it can hold, and within them near the mean of the clients' factors.
 
 With components that nobody trains (`adapter.merged`, e of them), clients feel what comes next after the best r
 components too: those go into the e, and what is carried begins after them.
@@ -42,6 +42,7 @@ class ExactMix(Rule):
 
     turns_basis = True
     merges = "may"
+    partial = True
 
     def __init__(self, residual_rank: int | None = None, method: str = "exact") -> None:
         whole = isinstance(residual_rank, int) and not isinstance(residual_rank, bool)

@@ -27,6 +27,7 @@ class FedEx(Rule):
     """Means in front, the rest of the mean product merged."""
 
     merges = "must"
+    partial = True
 
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
         """See `Rule.mix`."""

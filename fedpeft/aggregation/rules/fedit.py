@@ -23,6 +23,7 @@ class FedIT(Rule):
     """The strategy's own step along the mean of the factors."""
 
     any_step = True
+    partial = True
 
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
         """See `Rule.mix`."""

@@ -31,6 +31,7 @@ class FLoRA(Rule):
     merges = "must"
     turns_basis = True
     restarts = True
+    partial = True
 
     def mix(self, layer: LayerRound, residual: Factors | None = None) -> Mixed:
         """See `Rule.mix`."""

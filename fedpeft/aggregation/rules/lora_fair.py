@@ -34,6 +34,8 @@ class LoraFair(Rule):
         ValueError: a parameter out of its range.
     """
 
+    partial = True
+
     def __init__(self, regularisation: float = 0.01, learning_rate: float = 0.01, steps: int = 100) -> None:
         if not regularisation >= 0:
             raise ValueError(f"regularisation = {regularisation} must be at least 0")
