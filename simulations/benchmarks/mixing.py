@@ -9,6 +9,7 @@ Memory is the most that is allocated beside the clients' factors (tracemalloc).
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 import tracemalloc
@@ -73,28 +74,37 @@ def contenders(size: int, ranks: tuple[int, ...], stack: Any) -> dict[str, Calla
     from fedpeft.aggregation.factors import leading
     from fedpeft.aggregation.rules import ExactMix
 
-    rule, layer = ExactMix(), layer_round(size, ranks)
+    rule, sketching = ExactMix(), ExactMix(method="randomised")
     return {
         EXACT: lambda: leading(stack, KEPT),
         RANDOMISED: lambda: leading(stack, KEPT, "randomised"),
-        RULE: lambda: rule.mix(layer),
+        RULE: lambda: rule.mix(layer_round(size, ranks)),
+        f"{RULE}, randomised": lambda: sketching.mix(layer_round(size, ranks)),
     }
 
 
-def layer_round(size: int, ranks: tuple[int, ...]) -> Any:
-    """One layer of rank 64 that 64 clients moved a little."""
+@functools.lru_cache(maxsize=1)
+def _moved(size: int, ranks: tuple[int, ...]) -> Any:
+    """A state, and what 64 clients made of it."""
     import numpy as np
 
     from fedpeft.aggregation.factors import Factors
-    from fedpeft.aggregation.rules import LayerRound, Trained
+    from fedpeft.aggregation.rules import Trained
 
     rng = np.random.default_rng(1)
 
     def pair(rank: int, scale: float) -> Factors:
         return Factors(scale * rng.standard_normal((size, rank)), scale * rng.standard_normal((rank, size)))
 
-    state = pair(KEPT, 1.0)
-    trained = [Trained(1 / CLIENTS, pair(ranks[client % len(ranks)], 0.1)) for client in range(CLIENTS)]
+    dealt = [ranks[client % len(ranks)] for client in range(CLIENTS)]
+    return pair(KEPT, 1.0), [Trained(1 / CLIENTS, pair(rank, 0.1)) for rank in dealt]
+
+
+def layer_round(size: int, ranks: tuple[int, ...]) -> Any:
+    """One layer of rank 64 that 64 clients moved a little; nothing of it is computed yet."""
+    from fedpeft.aggregation.rules import LayerRound
+
+    state, trained = _moved(size, ranks)
     return LayerRound(state, state, state, state.right, trained, cuts=tuple(rank for rank in ranks if rank < KEPT))
 
 

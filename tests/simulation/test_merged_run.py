@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from tiny import Stop, run_tiny, stop_at
-from tiny_text import write_run
+from tiny_text import gpt2_config, save_model, write_run
 
 from fedpeft import api
 from fedpeft.adapters.scalings import lora_scalings
@@ -56,6 +56,19 @@ def test_with_room_for_everything_no_round_loses_anything(tmp_path, rule):
         if rule == "flora":
             assert not pair.left[:, :2].any()
             assert np.array_equal(pair.right[:2], layer.read(federation.initial).right[:2])
+
+
+def test_layers_of_gpt2_hold_their_matrices_the_other_way_round(tmp_path):
+    """`Conv1D` multiplies by W, not W^T; its factors are those of any layer."""
+    from transformers import GPT2Model
+
+    save_model(tmp_path / "model", GPT2Model(gpt2_config()), padding=True)
+    adapter = {"adapter": {"rank": 2, "alpha": 4, "merged": 14, "target_modules": ["c_attn", "c_fc"]}}
+    found = load_run_file(write_run(tmp_path, aggregation={"rule": "exact-mix"}, **EXACT, **adapter))
+    result = api.run(found)
+    assert {layer.b.shape[0] for layer in lora_layers(assemble(found).adapter.layout, {})} == {48, 64}
+    for event in events(result.folder, EventKind.COMMITTED)[1:]:
+        assert event.payload["mix_distance"] < 1e-5, event.payload
 
 
 @pytest.mark.parametrize("rule", ["fedex", "flora"])
