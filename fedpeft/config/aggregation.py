@@ -15,9 +15,7 @@ class AggregationTable(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    rule: str | None = (
-        None  # fedit | hetlora | flexlora | lora-fair | fedex | flora | exact-mix; default: the last where ranks differ
-    )
+    rule: str | None = None  # fedit | hetlora | flexlora | lora-fair | fedex | flora | exact-mix, the default for ranks
 
     @model_validator(mode="after")
     def _sound(self) -> AggregationTable:
