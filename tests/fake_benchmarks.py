@@ -52,6 +52,23 @@ if __name__ == "__main__":
     sys.exit(main(__file__, measure))
 '''
 
+READER = '''"""Reads as many bytes as a file has, and another."""
+
+import sys
+from pathlib import Path
+
+from fedpeft.bench import Figure, main
+
+
+def measure(quick, delta: Path | None = None, *, since: Path | None = None):
+    read = [0 if path is None else path.stat().st_size for path in (delta, since)]
+    return [Figure.of("read", float(sum(read)), "bytes")]
+
+
+if __name__ == "__main__":
+    sys.exit(main(__file__, measure))
+'''
+
 PEER = """import argparse, json
 
 parser = argparse.ArgumentParser()

@@ -7,6 +7,8 @@ A benchmark is one file: a docstring that says what is measured and how, and
     if __name__ == "__main__":
         sys.exit(main(__file__, measure))
 
+A further argument, `delta: Path | None = None`, is an option of that file, `--delta FILE`.
+
 `fedpeft bench` finds those of a checkout in `simulations/benchmarks/`, and takes any other by its path.
 """
 

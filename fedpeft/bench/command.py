@@ -1,4 +1,7 @@
-"""A benchmark file as a command: `python FILE [--quick] [--json FILE]` measures and prints its table."""
+"""A benchmark file as a command: `python FILE [--quick] [--json FILE]` measures and prints its table.
+
+What its `measure` takes beside `quick`, e.g. `delta: Path | None = None`, is an option of that name: `--delta FILE`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +29,7 @@ def say(what: str) -> None:
     print(SAYING + what, file=sys.stderr, flush=True)  # noqa: T201 - a benchmark speaks on stderr
 
 
-def main(file: str, measure: Callable[[bool], Iterable[Figure]], arguments: Sequence[str] | None = None) -> int:
+def main(file: str, measure: Callable[..., Iterable[Figure]], arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark file's own command line; returns the exit status, 1 when it failed.
 
     What was measured before a failure is kept, so a `measure` that takes long had better yield its figures.
@@ -40,14 +43,17 @@ def main(file: str, measure: Callable[[bool], Iterable[Figure]], arguments: Sequ
     parser = argparse.ArgumentParser(description=subject.about)
     parser.add_argument("--quick", action="store_true", help="fewer repeats: to see that it works")
     parser.add_argument("--json", type=Path, help="write the measurement to this file instead of printing it")
+    for name in subject.takes:
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help="see the benchmark's docstring")
     options = parser.parse_args(arguments)
+    given = {name: path for name in subject.takes if (path := getattr(options, name)) is not None}
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two threads beside a busy one crawl
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     machine, began, clock = this_machine(), datetime.now().astimezone(), time.monotonic()
     figures: list[Figure] = []
     failure = ""
     try:
-        for figure in measure(options.quick):
+        for figure in measure(options.quick, **given):
             figures.append(figure)
         _check(figures)
     except Exception as error:
@@ -63,6 +69,7 @@ def main(file: str, measure: Callable[[bool], Iterable[Figure]], arguments: Sequ
         machine=machine,
         figures=tuple(figures),
         failure=failure,
+        given=given_text(given),
     )
     status = 1 if failure else 0
     if options.json is not None:
@@ -74,6 +81,11 @@ def main(file: str, measure: Callable[[bool], Iterable[Figure]], arguments: Sequ
 
     Console(markup=False, emoji=False, highlight=False).print(measurement_table(measured))
     return status
+
+
+def given_text(given: Mapping[str, Path]) -> str:
+    """Options as they were given: `--delta FILE`."""
+    return " ".join(f"--{name} {path}" for name, path in given.items())
 
 
 def _check(figures: list[Figure]) -> None:

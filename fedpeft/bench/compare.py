@@ -44,6 +44,8 @@ def comparable(before: Measurement, now: Measurement) -> str:
         return "one of them was quick"
     if (before.machine.processor, before.machine.cores) != (now.machine.processor, now.machine.cores):
         return f"the one before was taken on another machine ({before.machine.processor}, {before.machine.cores} cores)"
+    if before.given != now.given:
+        return f"the one before was given {before.given}" if before.given else f"the one before had no {now.given}"
     if before.failure or now.failure:
         return "one of them failed"
     return ""

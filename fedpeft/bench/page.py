@@ -89,6 +89,8 @@ def _body(results: Results, changed: Sequence[Change], drawn: dict[str, Drawn]) 
 
 def _subject(item: Measurement, drawn: dict[str, Drawn]) -> Iterator[str]:
     yield f"<section><h2>{escape(item.subject)}</h2><p>{escape(item.about)}</p>"
+    if item.given:
+        yield f"<p>Given: <code>{escape(item.given)}</code></p>"
     if item.failure:
         yield f'<p class="state">Failed: {escape(item.failure)}</p>'
     if item.busy:

@@ -34,6 +34,7 @@ class Measurement:
     machine: Machine
     figures: tuple[Figure, ...]
     failure: str = ""  # why there are no figures, or not all
+    given: str = ""  # options that say what was measured, e.g. `--delta FILE`
 
     @property
     def busy(self) -> str:

@@ -9,12 +9,12 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from fedpeft.bench.command import SAYING
+from fedpeft.bench.command import SAYING, given_text
 from fedpeft.bench.machine import commit_of, this_machine
 from fedpeft.bench.peers import environment, leave_out
 from fedpeft.bench.results import Measurement, load
@@ -26,7 +26,12 @@ _PATIENCE = 10.0  # seconds that an interrupted benchmark has to end by itself
 
 
 def measure_subject(
-    subject: Subject, *, quick: bool, peers: bool, on_say: Callable[[str], None] = lambda what: None
+    subject: Subject,
+    *,
+    quick: bool,
+    peers: bool,
+    given: Mapping[str, Path] | None = None,
+    on_say: Callable[[str], None] = lambda what: None,
 ) -> Measurement:
     """Run a benchmark file in a process of its own.
 
@@ -34,17 +39,20 @@ def measure_subject(
         subject: what to measure.
         quick: fewer repeats.
         peers: measure those that are installed; without, they are reported as left out.
+        given: paths by the options that they are given as; it gets those that it takes.
         on_say: told what is being measured now.
 
     Returns:
         the measurement; one that failed holds the last line of what the process said.
     """
     machine, began, clock = this_machine(), datetime.now().astimezone(), time.monotonic()
+    own_given = {name: path for name, path in (given or {}).items() if name in subject.takes}
+    options = [part for name, path in own_given.items() for part in (f"--{name}", str(path))]
     paths = [str(checkout() or ""), os.environ.get("PYTHONPATH", "")]  # benchmarks import what they share from the root
     own = environment(PYTHONPATH=os.pathsep.join(filter(None, paths)), **({} if peers else leave_out()))
     with tempfile.TemporaryDirectory(prefix="fedpeft-bench-") as scratch:
         file = Path(scratch) / "measurement.json"
-        command = [sys.executable, str(subject.path), "--json", str(file), *(["--quick"] if quick else [])]
+        command = [sys.executable, str(subject.path), "--json", str(file), *options, *(["--quick"] if quick else [])]
         status, last = _watch(command, own, on_say)
         failure = ""
         if file.exists():
@@ -63,6 +71,7 @@ def measure_subject(
         machine=machine,
         figures=(),
         failure=failure or last or f"it ended with status {status}",
+        given=given_text(own_given),
     )
 
 

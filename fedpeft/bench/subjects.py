@@ -21,6 +21,7 @@ class Subject:
     path: Path
     about: str  # the first line of its docstring
     peers: tuple[str, ...] = ()  # that it runs in virtual environments of their own: its constant PEERS
+    takes: tuple[str, ...] = ()  # options beside --quick, each a path: what else its `measure` takes
 
 
 def find_subjects(names: Sequence[str] = ()) -> list[Subject]:
@@ -65,14 +66,16 @@ def read_subject(path: Path) -> Subject | None:
     """
     module = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     peers: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     measures = False
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and node.name == "measure":
-            measures = [argument.arg for argument in node.args.args[:1]] == ["quick"]
+            first, *others = [argument.arg for argument in node.args.args + node.args.kwonlyargs] or [""]
+            measures, takes = first == "quick", tuple(others)
         elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["PEERS"]:
             peers = tuple(ast.literal_eval(node.value))
     about = (ast.get_docstring(module) or path.stem).splitlines()[0]
-    return Subject(path.stem, path, about, peers) if measures else None
+    return Subject(path.stem, path, about, peers, takes) if measures else None
 
 
 def _of_checkout() -> list[Subject]:

@@ -20,6 +20,8 @@ _STYLES = {"met": "green", "missed": "bold red", MISSING: "dim"}
 def measurement_table(measurement: Measurement) -> RenderableType:
     """One subject."""
     title = Text.assemble((measurement.subject, "bold"), " — ", measurement.about)
+    if measurement.given:
+        title.append(f" ({measurement.given})")
     parts: list[RenderableType] = [title]
     if measurement.failure:
         parts.append(Text(f"failed: {measurement.failure}", style="red"))

@@ -32,6 +32,13 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers/--no-peers", help="Measure peers too; the first time installs them in a cache.")
     ] = True,
+    delta: Annotated[
+        Path | None, typer.Option("--delta", metavar="FILE", help="For codecs: a saved delta, .npy or .safetensors.")
+    ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", metavar="FILE", help="With --delta: values before; both may be adapters' folders."),
+    ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Measure fedpeft against its peers and the limits of this machine; writes benchmarks/benchmarks.html."""
@@ -41,6 +48,7 @@ def bench(
     if list_:
         _list(subjects, format)
         return
+    given = _check_delta(subjects, delta, since)
     from fedpeft.bench.compare import changes
     from fedpeft.bench.page import write_page
     from fedpeft.bench.results import Results, load_latest, save
@@ -61,7 +69,7 @@ def bench(
                 bar.update(task, description=f"{name}: {what}")
 
             tell("starts")
-            measured.append(measure_subject(subject, quick=quick, peers=peers, on_say=tell))
+            measured.append(measure_subject(subject, quick=quick, peers=peers, given=given, on_say=tell))
             elder = before.get(subject.name)
             moved = changes(elder, measured[-1]) if elder is not None else []
             changed += moved
@@ -75,6 +83,32 @@ def bench(
         out.print(f"results  {path}\npage     {page}")
     if any(item.failure for item in measured):
         raise typer.Exit(1)
+
+
+def _check_delta(subjects: Sequence[Subject], delta: Path | None, since: Path | None) -> dict[str, Path]:
+    """The options to pass on; what is wrong with them is told before anything is measured."""
+    from fedpeft.errors import ConfigError
+
+    if delta is None:
+        if since is not None:
+            raise ConfigError(
+                f"--since {since} without --delta",
+                code="bench.since",
+                allowed="--delta AFTER --since BEFORE",
+                remedy="name the values after with --delta",
+            )
+        return {}
+    if not any("delta" in subject.takes for subject in subjects):
+        raise ConfigError(
+            f"--delta {delta}: none of {', '.join(subject.name for subject in subjects)} takes a delta",
+            code="bench.no-delta",
+            allowed="a subject whose measure() has an argument delta: codecs",
+            remedy=f"fedpeft bench codecs --delta {delta}",
+        )
+    from fedpeft.bench.saved_delta import read_delta
+
+    read_delta(delta, since)
+    return {"delta": delta} | ({"since": since} if since is not None else {})
 
 
 def _list(subjects: Sequence[Subject], format: Format) -> None:

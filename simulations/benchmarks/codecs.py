@@ -1,14 +1,16 @@
 """What the codecs of updates cost and save, on a real LoRA delta.
 
 The delta is a MiniLM client's, made here: ten AdamW steps of 8 × 64 tokens, rank 32 on all linear layers, 5.4 MB in
-fp32. Encoding and decoding in MB of fp32 input a second, CPU time of one core; beside them zstd at level 3 on the fp16
-bytes, as a general compressor would do it, and a plain copy of the fp32 bytes as the limit. Bytes are those of the
-encoded body; the error is the relative L2 error of what comes back.
+fp32; `--delta FILE` takes a saved one instead, `--delta AFTER --since BEFORE` what lies between two adapters
+(`fedpeft/bench/saved_delta.py`). Encoding and decoding in MB of fp32 input a second, CPU time of one core; beside them
+zstd at level 3 on the fp16 bytes, as a general compressor would do it, and a plain copy of the fp32 bytes as the limit.
+Bytes are those of the encoded body; the error is the relative L2 error of what comes back.
 
 No code of b bits a value brings independent Gaussian values back with a smaller error than 2^-b (Shannon 1959), so
 beside its bits stands how many times the bits of that bound a codec takes for the error that it makes. Below 1 is what
 knows that the values are not independent: the matrices of a delta are of few directions. The codec that loses least is
-named for rates from a sixteenth of a bit to eight bits a value, and the smallest for errors of 1 % to 80 %.
+named for rates from a sixteenth of a bit to eight bits a value, and the smallest for errors of 1 % to 80 %. Ternary
+vectors stand beside the entropy of their places and signs (`ternary.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fedpeft.bench import Figure, Goal, interleaved, main, say
+from fedpeft.bench.saved_delta import read_delta
 from fedpeft.bench.timing import repeated
+from fedpeft.errors import FedpeftError
 from fedpeft.types import Layout
+from simulations.benchmarks.ternary import ternary_figures
 
 CODECS = (
     *("fp32", "fp16", "bf16", "int8", "int4", "int4(dither)", "rotate+int4"),
@@ -49,17 +55,17 @@ PEER, LIMIT = "zstd-3 on fp16", "limit: copy"
 STEPS, RANK = 10, 32
 
 
-def measure(quick: bool) -> list[Figure]:
-    """MB/s, bits a value, relative error."""
+def measure(quick: bool, delta: Path | None = None, since: Path | None = None) -> list[Figure]:
+    """MB/s, bits a value, relative error; of a delta trained here, or of a saved one."""
     import torch
 
     torch.set_num_threads(1)
-    say("a client's delta")
-    delta, layout = make_delta(2 if quick else STEPS)
+    say("a client's delta" if delta is None else f"reads {delta}")
+    values, layout = make_delta(2 if quick else STEPS) if delta is None else read_delta(delta, since)
     repeats, times = (2, 1) if quick else (7, 1)
     say("encode and decode")
-    encoders, decoders, bodies = contenders(delta, layout)
-    megabytes = delta.nbytes / 1e6
+    encoders, decoders, bodies, refused = contenders(values, layout)
+    megabytes = values.nbytes / 1e6
     figures = []
     for what, work in (("encode", encoders), ("decode", decoders)):
         samples = interleaved({name: repeated(call, times) for name, call in work.items()}, repeats=repeats)
@@ -72,13 +78,13 @@ def measure(quick: bool) -> list[Figure]:
                     name,
                     [megabytes * times / taken for taken in seconds],
                     "MB/s",
-                    group=f"{what}, {delta.size:,} values",
+                    group=f"{what}, {values.size:,} values",
                     better="higher",
                     role="own" if own else "limit" if name == LIMIT else "peer",
                     goals=goals,
                 )
             )
-    return figures + _sizes(delta, bodies, decoders)
+    return figures + _sizes(values, bodies, decoders, refused) + ternary_figures(values)
 
 
 def make_delta(steps: int) -> tuple[Any, Layout]:
@@ -96,8 +102,8 @@ def make_delta(steps: int) -> tuple[Any, Layout]:
 
 def contenders(
     delta: Any, layout: Layout
-) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]], dict[str, bytes]]:
-    """Encoders and decoders by name, and what each encoder wrote."""
+) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]], dict[str, bytes], dict[str, str]]:
+    """Encoders and decoders by name, what each encoder wrote, and why others are not there."""
     import numpy as np
     import zstandard
 
@@ -108,8 +114,13 @@ def contenders(
     packer, opener = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
     encoders: dict[str, Callable[[], Any]] = {}
     decoders: dict[str, Callable[[], object]] = {}
+    refused: dict[str, str] = {}
     for name in CODECS:
-        codec = fitted(build("codec", name, {}), layout)
+        try:
+            codec = fitted(build("codec", name, {}), layout)
+        except FedpeftError as error:  # a package that is not installed, a budget too small for a small delta
+            refused[name] = error.message
+            continue
         body = codec.encode(delta)
         encoders[name] = partial(codec.encode, delta)
         decoders[name] = partial(codec.decode, body, size)
@@ -118,10 +129,12 @@ def contenders(
     decoders[PEER] = lambda: np.frombuffer(opener.decompress(packed), "<f2").astype(np.float32)
     bodies = {name: encode() for name, encode in encoders.items()}
     encoders[LIMIT] = decoders[LIMIT] = lambda: np.copyto(target, delta)
-    return encoders, decoders, bodies
+    return encoders, decoders, bodies, refused
 
 
-def _sizes(delta: Any, bodies: dict[str, bytes], decoders: dict[str, Callable[[], object]]) -> list[Figure]:
+def _sizes(
+    delta: Any, bodies: dict[str, bytes], decoders: dict[str, Callable[[], object]], refused: dict[str, str]
+) -> list[Figure]:
     import numpy as np
 
     figures, bounds, lost, found = [], [], [], []
@@ -138,6 +151,9 @@ def _sizes(delta: Any, bodies: dict[str, bytes], decoders: dict[str, Callable[[]
             bounds.append(Figure.of(name, over, "times the bound", group=BOUND, **about))
             about["across"] = ("bits a value", bits)
             lost.append(Figure.of(name, error, "relative error", group="error at a size", **about))
+    for name, reason in refused.items():
+        goals = [Goal(SMALLER[name], "fp32")] if name in SMALLER else []
+        figures.append(Figure.missing(name, reason, "bits a value", group="size of the body", role="own", goals=goals))
     return figures + bounds + lost + _bound() + _smallest(found) + _nearest(found)
 
 
@@ -167,7 +183,10 @@ def _nearest(found: list[tuple[float, float, str]]) -> list[Figure]:
     """For each rate the codec of the smallest error, beside 2^-rate."""
     figures = []
     for rate in RATES:
-        error, bits, name = min((error, bits, name) for bits, error, name in found if bits <= rate * 1.001)
+        fitting = [(error, bits, name) for bits, error, name in found if bits <= rate * 1.001]
+        if not fitting:  # of a small delta the heads alone take more
+            continue
+        error, bits, name = min(fitting)
         note = f"{name} with {bits:.3g}; the bound is {2**-rate:.2g}"
         about: dict[str, Any] = {"group": "smallest error at a rate", "note": note}
         figures.append(Figure.of(f"at most {rate:g} bits", error, "relative error", **about))

@@ -75,6 +75,7 @@ def test_a_value_without_contender_is_compared_itself():
     ("more", "why"),
     [
         ({"quick": True}, "quick"),
+        ({"given": "--delta a.npy"}, "given --delta a.npy"),
         ({"failure": "crashed"}, "failed"),
         ({"machine": type(MACHINE)("another", 2, 16.0, "Linux 6", "3.11.7", {}, 0.5)}, "another machine"),
     ],

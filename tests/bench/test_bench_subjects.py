@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from fake_benchmarks import BROKEN, FAST, write_checkout
+from fake_benchmarks import BROKEN, FAST, READER, write_checkout
 
 from fedpeft.bench import subjects
 from fedpeft.bench.command import main
@@ -80,6 +80,22 @@ def test_each_subject_runs_in_a_process_of_its_own(folder):
     assert forwards.value == 1.0
     assert backwards.value is None
     assert "--no-peers" in backwards.note
+
+
+def test_what_a_measure_takes_beside_quick_is_an_option(folder, tmp_path, capsys):
+    (folder / "reader.py").write_text(READER)
+    (tmp_path / "delta").write_bytes(b"12345")
+    reader, fast = find_subjects(["reader", "fast"])
+    assert (reader.takes, fast.takes) == (("delta", "since"), ())
+    given = {"delta": tmp_path / "delta"}
+    measured = measure_subject(reader, quick=True, peers=False, given=given)
+    assert (measured.figures[0].value, measured.given) == (5.0, f"--delta {tmp_path / 'delta'}")
+    plain = measure_subject(reader, quick=True, peers=False)
+    assert (plain.figures[0].value, plain.given) == (0.0, "")
+    assert measure_subject(fast, quick=True, peers=False, given=given).given == ""  # it takes none
+    failed = measure_subject(reader, quick=True, peers=False, given={"since": tmp_path / "none"})
+    assert failed.failure.startswith("FileNotFoundError")
+    assert failed.given == f"--since {tmp_path / 'none'}"
 
 
 def test_a_subject_that_fails_says_why(folder):
