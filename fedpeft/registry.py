@@ -288,8 +288,6 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
         return load_file(kind, name, folder)
     if name in BUILTIN[kind]:
         return _builtin(kind, name)
-    if kind in COMPOSED and ":" not in name and ("+" in name or "(" in name):
-        return _composed(kind, name)
     for point in _installed(kind):
         if point.name == name:
             try:
@@ -302,6 +300,8 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
                 ) from error
     if ":" in name:
         return load_module(kind, name)
+    if kind in COMPOSED:
+        return _composed(kind, name)  # or it says what a single word is a part of
     raise PluginError(
         f'{kind} "{name}" is not known',
         code=f"plugin.unknown-{kind}",
@@ -324,7 +324,7 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
             allowed="a class, or a function",
             remedy="name another attribute of the file",
         )
-    known, takes_any = _parameters(target)
+    known, required, takes_any = _parameters(target)
     for key, value in params.items():
         if key not in known and not takes_any:
             raise PluginError(
@@ -333,6 +333,14 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
                 allowed=", ".join(known) or "no parameters",
                 remedy=closest(key, known) or f"remove {key}",
             )
+    missing = [key for key in required if key not in params]
+    if missing:
+        raise PluginError(
+            f'{kind} "{name}" needs the parameter {missing[0]}, and it is not given',
+            code=f"plugin.{kind}-parameter",
+            allowed=", ".join(known),
+            remedy=f"give {missing[0]} a value",
+        )
     try:
         return target(**params)
     except (TypeError, ValueError) as error:
@@ -356,16 +364,14 @@ def parameters(kind: Kind, name: str) -> tuple[str, ...]:
 
 
 @cache
-def _parameters(target: Any) -> tuple[tuple[str, ...], bool]:
-    """Names that a plug-in can be called with, and whether it takes any other.
+def _parameters(target: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Names that a plug-in can be called with, those that it cannot do without, and whether it takes any other.
 
     Looked up once: of a class without a constructor, Python parses a text to find it, and a trainer builds an
     objective for every client.
     """
     parameters = inspect.signature(target).parameters.values()
-    known = tuple(
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    )
-    return known, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    known = tuple(one.name for one in named)
+    required = tuple(one.name for one in named if one.default is one.empty)
+    return known, required, any(one.kind is one.VAR_KEYWORD for one in parameters)

@@ -109,7 +109,18 @@ def test_a_parameter_that_is_refused_or_missing(plugin):
     error = refusal("strategy", "rule.py:Rule", {"strength": -1}, relative_to=plugin)
     assert error.code == "plugin.strategy-parameter"
     assert "strength = -1 is negative" in error.message
-    assert "strength" in refusal("strategy", "rule.py:Rule", relative_to=plugin).message
+    error = refusal("strategy", "rule.py:Rule", {"turns": 2}, relative_to=plugin)
+    assert error.code == "plugin.strategy-parameter"
+    assert error.message.endswith("needs the parameter strength, and it is not given")
+    assert (error.allowed, error.remedy) == ("strength, turns", "give strength a value")
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("topk", "a stage"), ("uniform", "a stage"), ("zstd", "a coder")])
+def test_a_part_of_a_codec_alone_is_told_what_it_is(name, is_one):
+    error = refusal("codec", name)
+    assert error.code == "plugin.unknown-codec"
+    assert f'"{name}" is {is_one}, and a codec belongs there' in error.message
+    assert all(known in error.allowed for known in names("codec"))
 
 
 def test_a_plug_in_may_take_any_parameter(plugin):

@@ -15,15 +15,21 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from fedpeft.codecs.base import Codec
+from fedpeft.codecs.part_values import EXAMPLES, make_part, split_values
 from fedpeft.codecs.searching import is_searching
 from fedpeft.errors import PluginError, closest
-from fedpeft.registry import Kind, build, load, names, parameters
+from fedpeft.registry import Kind, build, load, names
 
 _PART = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*")
 _MOST = 4
+_ELSEWHERE = {
+    "ternary": 'behind topk that is "sign": signs of what is kept, and one scale; write topk(0.05)+sign',
+    "stc": "sparse ternary compression is topk with signs: write topk(0.05)+sign",
+    "rice": "leave it out: places behind topk are Golomb–Rice codes as it is, e.g. topk(0.05)+sign",
+}
+"""What papers call something that goes by another name here: what to write."""
 
 
 def composed(name: str) -> partial[Codec]:
@@ -33,6 +39,8 @@ def composed(name: str) -> partial[Codec]:
         PluginError: the name is not of that form, or a part of it is not known.
     """
     parts = [_PART.fullmatch(part) for part in name.split("+")]
+    if len(parts) == 1 and "(" not in name:
+        raise _unknown(name, name, "codec")  # a codec of one word is not composed
     if len(parts) > _MOST or not all(parts):
         raise PluginError(
             f'codec "{name}" is not of the form stage+codec, with values in parentheses',
@@ -40,7 +48,7 @@ def composed(name: str) -> partial[Codec]:
             allowed=f'e.g. "topk(0.05)+fp16", at most {_MOST} parts',
             remedy="write it so",
         )
-    told = tuple((part[1], *_values(name, part[2])) for part in parts if part)
+    told = tuple((part[1], *split_values(name, part[2])) for part in parts if part)
     kinds: list[Kind] = ["codec"]  # of each part
     hiding = ""  # the first stage that does not hand on tensors
     for place, (word, *_) in enumerate(told):
@@ -93,17 +101,38 @@ def parts_here() -> tuple[str, ...]:
 
 def _unknown(name: str, word: str, kind: Kind) -> PluginError:
     wanted: dict[Kind, str] = {"stage": "a stage", "codec": "a codec", "coder": "a coder"}
-    found = next((text for other, text in wanted.items() if other != kind and word in names(other)), "not known")
+    found = next((other for other in wanted if other != kind and word in names(other)), None)
+    alone = word == name
+    remedy = next((_ELSEWHERE[other] for other in parts_of(name) if other in _ELSEWHERE), None)
+    if found is None:
+        about = "" if alone else f': "{word}"'
+        message = f'codec "{name}"{about} is not known' + (f", and {wanted[kind]} belongs there" if not alone else "")
+        near = [*names(kind), *names("stage"), *names("coder")] if alone else names(kind)
+        remedy = remedy or closest(word, near)
+    else:
+        message = f'codec "{name}": "{word}" is {wanted[found]}, and {wanted[kind]} belongs there'
+        remedy = remedy or ("name a coder there: uniform(0.8)+zstd" if kind == "coder" else _place_of(word, found))
+    example = 'e.g. "topk(0.05)+fp16", "rotate+int4", "uniform(0.8)+zstd"'
     return PluginError(
-        f'codec "{name}": "{word}" is {found}, and {wanted[kind]} belongs there',
+        message,
         code="plugin.unknown-codec",
-        allowed=", ".join(names(kind)),
-        remedy=closest(word, names(kind)) or 'e.g. "topk(0.05)+fp16", "rotate+int4", "uniform(0.8)+zstd"',
+        allowed=", ".join(names(kind)) + ", or path/file.py:Class" * alone,
+        remedy=remedy or ("name one of these, or install the package that brings it" if alone else example),
     )
 
 
-def _make(name: str, parts: tuple[tuple[Kind, str, tuple[Any, ...], dict[str, Any]], ...]) -> Codec:
-    made = _called(*parts[-1])
+def _place_of(word: str, kind: Kind) -> str:
+    """Where a part of this kind stands in a name."""
+    if kind == "coder":
+        return f"put a step before it that it codes: uniform(0.8)+{word}"
+    if kind == "codec":
+        return f"a codec stands last, behind all stages: rotate+{word}"
+    behind = getattr(load("stage", word), "around", "codec")
+    return f"put a {behind} behind it, e.g. {EXAMPLES.get(word, f'{word}+int8')}"
+
+
+def _make(name: str, parts: tuple[tuple[Kind, str, tuple[str, ...], dict[str, str]], ...]) -> Codec:
+    made: Codec = make_part(name, *parts[-1], None)
     for kind, word, values, named in reversed(parts[:-1]):
         if is_searching(made) and not getattr(load(kind, word), "whole", False):
             raise PluginError(
@@ -113,46 +142,5 @@ def _make(name: str, parts: tuple[tuple[Kind, str, tuple[Any, ...], dict[str, An
                 allowed=f'"{made.name}" at the front or behind forget, or one that is told all its values',
                 remedy="write it so",
             )
-        made = _called(kind, word, (made, *values), named)
-    codec: Codec = made
-    return codec
-
-
-def _called(kind: Kind, word: str, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    known = parameters(kind, word)
-    if len(values) > len(known):
-        raise ValueError(f"{word} takes {len(known)} values, not {len(values)}: {', '.join(known)}")
-    told = dict(zip(known, values, strict=False))
-    twice = told.keys() & named.keys()
-    if twice:
-        raise ValueError(f"{word} is told {min(twice)} twice")
-    return build(kind, word, told | named)
-
-
-def _values(name: str, text: str | None) -> tuple[tuple[float | str, ...], dict[str, float | str]]:
-    """Values in their order, and those by name."""
-    values: list[float | str] = []
-    named: dict[str, float | str] = {}
-    for part in text.split(",") if text and text.strip() else ():
-        key, equals, value = (word.strip() for word in part.rpartition("="))
-        if (named and not equals) or key in named:
-            raise PluginError(
-                f'codec "{name}": "{part.strip()}" stands behind a value with a name'
-                if not equals
-                else f'codec "{name}": {key} is told twice',
-                code="plugin.unknown-codec",
-                allowed="values in their order, then values by name, each once",
-                remedy="write it so",
-            )
-        if equals:
-            named[key] = _value(value)
-        else:
-            values.append(_value(value))
-    return tuple(values), named
-
-
-def _value(word: str) -> float | str:
-    try:
-        return float(word)
-    except ValueError:
-        return word
+        made = make_part(name, kind, word, values, named, made)
+    return made

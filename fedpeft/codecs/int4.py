@@ -3,24 +3,23 @@
     s_b = max |x_i| / 7 over block b,    q_i = ⌊x_i / s_b + u_i⌋,    x̂_i = s_b · q_i
 
 Rounded to nearest (u_i = 1/2) the relative L2 error is about 0.11 on Gaussian values. `int4(dither)` rounds
-stochastically, u_i uniform on (0, 1): then E x̂ = x, so that the mean over many clients is right without error feedback,
-at a larger error of one client, about 0.15. The dither is read from the keystream under a key that is the hash of the
-values: equal values give equal bytes, on every machine. 4.5 bits a value.
+stochastically, u_i from 256 places between 0 and 1 (`fedpeft/codecs/dither.py`): then |E x̂ − x| ≤ s_b / 512, so that
+the mean over many clients is right to that without error feedback, at a larger error of one client, about 0.15. What
+is below s_b / 512, or 1/3,584 of the largest of its block, is always rounded to 0. 4.5 bits a value.
 
     body = scales, fp32 LE, ⌈d/64⌉ of them ‖ codes q + 8 of 4 bits, the first of two lowest, ⌈d/2⌉ bytes, 0 at the end
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fedpeft.codecs.base import MalformedPayload
+from fedpeft.codecs.dither import checked, rounded
 from fedpeft.codecs.int8 import BLOCK, blocks_of
-from fedpeft.randomness.keystream import keystream
 from fedpeft.types import FloatArray
 
 _LEVELS = np.float32(7)
@@ -41,9 +40,7 @@ class Int4:
     name: ClassVar[str] = "int4"
 
     def __init__(self, rounding: str = "nearest") -> None:
-        if rounding not in ("nearest", "dither"):
-            raise ValueError(f'rounding = "{rounding}" must be nearest or dither')
-        self.rounding = rounding
+        self.rounding = checked(rounding)
 
     def encode(self, values: FloatArray) -> bytes:
         """See `Codec.encode`."""
@@ -51,22 +48,13 @@ class Int4:
         scales = np.minimum((np.abs(blocks).max(axis=1) / _LEVELS).astype(np.float32), _LARGEST_SCALE)
         scales[scales < _TINY] = 0.0  # it would lose its own precision: such a block is sent as zeros
         safe = np.where(scales > 0, scales, np.float32(1))[:, None]
-        codes = self._rounded((blocks / safe).astype(np.float32, copy=False), values)
+        codes = rounded((blocks / safe).astype(np.float32, copy=False), values, self.rounding)
         codes = np.clip(codes, -_LEVELS, _LEVELS) * (scales > 0)[:, None]
         nibbles = codes.astype(np.int8).reshape(-1)[: values.size].view(np.uint8) + np.uint8(8)
         if values.size % 2:
             nibbles = np.append(nibbles, np.uint8(0))
         body: bytes = scales.astype("<f4").tobytes() + (nibbles[0::2] | nibbles[1::2] << np.uint8(4)).tobytes()
         return body
-
-    def _rounded(self, scaled: FloatArray, values: FloatArray) -> FloatArray:
-        if self.rounding == "nearest":
-            return np.rint(scaled)
-        dither = np.empty(scaled.size, dtype=np.uint8)
-        keystream(hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).digest(), 0, dither.data)
-        # Never 0 or 1: what was on a code stays there, whatever the division lost.
-        floor: FloatArray = np.floor(scaled + (dither.reshape(scaled.shape) + np.float32(0.5)) / np.float32(256))
-        return floor
 
     def decode(self, body: bytes, size: int) -> FloatArray:
         """See `Codec.decode`."""

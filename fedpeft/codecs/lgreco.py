@@ -92,7 +92,8 @@ class LGreCo(PerTensor):
         """See `UplinkCodec.on_uplink`."""
         if not self.seconds:
             return self
-        kb = max(math.floor(self.seconds * bits_per_second / 8) / 1e3, _RANGES["kb"][0])
+        least, most = _RANGES["kb"]  # a device with time for more has a GB for each update
+        kb = min(max(math.floor(self.seconds * bits_per_second / 8) / 1e3, least), most)
         return LGreCo(self._coder, error=self.error, kb=kb)
 
     def fitted(self, layout: Layout) -> LGreCo:
@@ -262,4 +263,4 @@ def _places(tensor: TensorSpec) -> slice:
 
 
 def _squared(values: npt.NDArray[np.float64]) -> float:
-    return float(values @ values)
+    return float(np.sum(np.square(values)))  # not `@`: BLAS adds up in an order that depends on its threads

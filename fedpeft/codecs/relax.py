@@ -10,8 +10,10 @@ points to, ⟨x, C(x)⟩ = ‖C(x)‖² and
     ‖x − ω C(x)‖² = ‖x‖² − ω (2 − ω) ‖C(x)‖²
 
 so with any ω between 0 and 2 less is owed than there was, and what is owed stays bounded. ω = 1.5 keeps three quarters
-of what ω = 1 gains on that square, and moves half as far again. Without error feedback it would be a longer step and no
-more, so a run without it refuses the stage, unless `forget` before it says that this is meant.
+of what ω = 1 gains on that square, and moves half as far again. Where C(x) is neither, as of a coarse uniform step,
+what is owed may grow without end: that is tried out before a run, and refused (`fedpeft/codecs/growth.py`). Without
+error feedback it would be a longer step and no more, so a run without it refuses the stage, unless `forget` before it
+says that this is meant.
 
     body = that of the inner codec
 """

@@ -42,7 +42,8 @@ def encode_places(places: Places, size: int) -> bytes:
 def decode_places(body: bytes, count: int, size: int) -> tuple[Places, int]:
     """The places, shape (count,), ascending and below `size`, and the bytes that they took of `body`.
 
-    No more memory is taken than `size` bits unpacked, whatever the bytes say.
+    With b = 0 all places take d + 1 bits, and an encoder takes the b of the fewest: of a body with more bits than that
+    none is unpacked. Whatever the bytes say, no more than d + 8 bits ever are.
 
     Raises:
         MalformedPayload: they are not `count` places, written as `encode_places` writes them.
@@ -55,6 +56,8 @@ def decode_places(body: bytes, count: int, size: int) -> tuple[Places, int]:
     end = _HEAD.size + length + rest
     if bits > _MOST or length > (size + 1) // 8 + 1 or end > len(body):
         raise _cut(f"{len(body)} bytes do not hold {length} of quotients and {rest} of remainders")
+    if 8 * length + ones * bits > size + 8:  # the last byte of quotients may have seven bits that are none
+        raise _cut(f"{length} bytes of quotients and {ones} remainders of {bits} bits are more than {size} values take")
     unary = np.unpackbits(np.frombuffer(body, np.uint8, length, _HEAD.size), bitorder="little")
     ends = np.flatnonzero(unary).astype(np.int64)
     used = int(ends[-1]) + 1 if len(ends) else 0

@@ -9,8 +9,9 @@ so error feedback works. A few large values among small ones, which a sketch of 
 `topk`'s to send, since here each client's body is decoded by itself. Like `dare`, it costs no places and treats all
 values alike; unlike it, it never enlarges.
 
-h and s are drawn from the keystream under a nonce that the body names, so that another round's loss is another one.
-Bodies of one nonce add up: decoded sums are sums of what is decoded, up to what the inner codec rounds.
+h and s are drawn from the keystream under a nonce that the body names, the hash of the values, so that another round's
+loss is another one. Hence no two clients share a nonce, and their sums cannot be added up before they are decoded, as
+FetchSGD's are: the coordinator decodes each body and adds vectors. What y's being linear gives here is the projection.
 
     body = d mod 2^32, u32 LE ‖ nonce, 8 bytes: the first of SHA-256 of the values ‖ inner codec of y
 """

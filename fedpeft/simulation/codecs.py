@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fedpeft.codecs import Codec
 from fedpeft.codecs.base import fitted, on_uplink
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.feedback_downlink import FeedbackDownlink
 from fedpeft.codecs.fp32 import Fp32
+from fedpeft.codecs.growth import ROUNDS, growth, lost_at_once
 from fedpeft.codecs.int8 import Int8
 from fedpeft.codecs.searching import is_searching
 from fedpeft.config import RunConfig
@@ -30,7 +29,8 @@ WITHOUT_STEPS = ("int8", "fp32")
 
 
 _EXAMPLE = 0.1  # of codec.validation
-_SAMPLE = 4096  # values
+_DIVERGES = 1.5  # times what would be owed if nothing had been sent
+_NO_GAIN = 1.05
 _AN_UPLINK = 1e6  # bit/s, of nobody: for what does not depend on it
 
 
@@ -39,14 +39,16 @@ def check_codecs(config: RunConfig) -> None:
 
     Raises:
         PluginError: there is none of that name.
-        ConfigError: what a name stands for is not a Codec, it cannot make broadcasts, or it would be searched where
-            nothing can be judged.
+        ConfigError: what a name stands for is not a Codec, it cannot make broadcasts, it would be searched where
+            nothing can be judged, or what it owes would grow without end.
     """
     for key, name in upward(config).items():
         codec = load_codec(key, name)
         _check_search(config, key, codec)
         if config.zeroth is not None and config.zeroth.sends == "scalars":
             _check_not_relaxed(key, name, 'zeroth.sends = "scalars"')
+        else:
+            _check_growth(key, name, codec)
         if key.startswith("scheduler.") or (key == "codec.up" and config.scheduler is not None):
             _check_no_uplink(key, codec)
     _check_told("codec.auxiliary", load_codec("codec.auxiliary", config.codec.auxiliary))
@@ -70,6 +72,38 @@ def check_codecs(config: RunConfig) -> None:
             allowed="int8, fp32, or a codec whose losses are made up for: not forget+..., not dare(p)+...",
             remedy="name the codec without that stage",
         )
+    _check_growth("codec.down", down, codec)
+
+
+def _check_growth(key: str, name: str, codec: Codec) -> None:
+    """Refuse a codec that sends so far beyond what it means that error feedback cannot take it back."""
+    found = _growth(name, codec)
+    if found <= _DIVERGES:
+        return
+    remedy = "give relax a factor nearer to 1, or none" if is_relaxed(name) else "tell it a smaller scale"
+    without = f"; or go without error feedback: forget+{name}" if key != "codec.down" else ""
+    raise ConfigError(
+        f'{key} = "{name}" sends so much too far that what is owed grows from round to round: after {ROUNDS} rounds of '
+        f"Gaussian values it is {_times(found)} what it would be if nothing had been sent",
+        code="config.diverges",
+        allowed="a codec that loses less than there is: relax(1.5)+topk(0.1)+sign, compeft(0.05,3.5), int4, ...",
+        remedy=remedy + without,
+    )
+
+
+def _growth(name: str, codec: Codec) -> float:
+    """How what is owed grows with error feedback (see `codecs.growth`); 0 where that need not be tried out."""
+    if not getattr(codec, "owes", True) or is_searching(codec):
+        return 0.0
+    own = on_uplink(codec, _AN_UPLINK)
+    try:
+        return growth(own) if is_relaxed(name) or lost_at_once(own) >= 1 else 0.0
+    except PluginError:  # a budget that is none for so small a vector: that of the run is judged with its tensors
+        return 0.0
+
+
+def _times(found: float) -> str:
+    return f"{found:,.1f} times" if found < 1e3 else "more than a thousand times"
 
 
 def _check_search(config: RunConfig, key: str, codec: Codec) -> None:
@@ -174,8 +208,7 @@ def update_bytes(federation: Federation, codec: str, rank: int = ALL_COMPONENTS,
 def sent_bytes(federation: Federation, codec: str, rank: int, mask: bytes, frozen: tuple[str, ...]) -> int:
     """Nominal bytes of an update of a client that sends so much of the vector, with what goes up beside it."""
     portion, beside = federation.sent.portion(mask, frozen, rank), federation.strategy.receives
-    own: Codec = build("codec", codec, {})
-    nominal = (own if portion.layout is None else fitted(own, portion.layout)).nominal_bytes(portion.size)
+    nominal = fitted(build("codec", codec, {}), portion.layout).nominal_bytes(portion.size)
     auxiliary = len(beside) * _nominal(federation.config.codec.auxiliary, federation.sharing.shared)
     return nominal + auxiliary + score_bytes(federation, mask)
 
@@ -229,20 +262,20 @@ def codec_notes(federation: Federation) -> list[str]:
 
 
 def _search_notes(federation: Federation) -> list[str]:
-    """What clients put aside and what for; and codecs whose error feedback would grow."""
+    """What clients put aside and what for; and codecs that gain nothing by error feedback."""
     config = federation.config
-    codecs = {key: on_uplink(load_codec(key, name), _AN_UPLINK) for key, name in upward(config).items()}
+    named = {key: (name, load_codec(key, name)) for key, name in upward(config).items()}
     notes = [
-        f'{key} = "{codec.name}" may lose more than there is: with error feedback what clients owe grows from round to '
-        f"round; forget+{codec.name} goes without"
-        for key, codec in codecs.items()
-        if federation.replica is None and getattr(codec, "owes", True) and not is_searching(codec) and _loses_all(codec)
+        f'{key} = "{name}" may lose more than there is: with error feedback clients owe after {ROUNDS} rounds of '
+        f"Gaussian values {_times(found)} what they would if nothing had been sent; forget+{name} goes without"
+        for key, (name, codec) in named.items()
+        if federation.replica is None and (found := _growth(name, codec)) > _NO_GAIN
     ]
     if config.codec.validation == 0:
         return notes
     aside = sum(map(len, federation.validation.values()))
     kept = f"{aside:,} of {aside + sum(map(len, federation.train.values())):,} training examples are put aside"
-    searching = {key: codec for key, codec in codecs.items() if is_searching(codec)}
+    searching = {key: codec for key, (_, codec) in named.items() if is_searching(codec)}
     if not searching:
         return [*notes, f"{kept} (codec.validation = {config.codec.validation:g}), and no codec of this run searches"]
     looks = max(codec.looks for codec in searching.values())
@@ -251,12 +284,6 @@ def _search_notes(federation: Federation) -> list[str]:
     if blind:
         notes.append(f"{blind} clients have a single example: they put none aside, and send unsearched")
     return notes
-
-
-def _loses_all(codec: Codec) -> bool:
-    """Whether Gaussian values lose as much as there is of them, or more."""
-    values = np.random.default_rng(0).standard_normal(_SAMPLE).astype(np.float32)
-    return bool(np.linalg.norm(values - codec.decode(codec.encode(values), _SAMPLE)) >= np.linalg.norm(values))
 
 
 def _nominal(codec: str, layout: Layout) -> int:

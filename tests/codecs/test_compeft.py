@@ -111,7 +111,7 @@ def test_what_is_left_out_is_what_is_searched():
         ("compeft(nan)", "density = nan must be above 0 and at most 1"),
         ("compeft(0.1,0)", "alpha = 0.0 must be above 0 and at most 100"),
         ("compeft(alpha=101)", "alpha = 101.0 must be above 0 and at most 100"),
-        ("compeft(0.1,2,3)", "compeft takes 2 values, not 3"),
+        ("compeft(0.1,2,3)", '"compeft" takes 2 values, and 3 are given'),
         ("compeft(k=0.1)", "has no parameter k"),
         ("rotate+compeft", '"compeft" has something left to search, and behind "rotate"'),
         ("topk(0.5)+compeft(0.1)", '"compeft(0.1)" has something left to search, and behind "topk"'),

@@ -51,24 +51,71 @@ def test_a_composed_name_is_stages_around_a_codec():
         ("topk(0)+fp16", "share = 0.0 must be above 0 and at most 1"),
         ("topk(1.5)+fp16", "share = 1.5 must be above 0 and at most 1"),
         ("topk(nan)+fp16", "share = nan must be above 0 and at most 1"),
-        ("topk(most)+fp16", "refused its parameters"),
-        ("topk+fp16", "refused its parameters"),
+        ("topk(most)+fp16", '"topk" takes a number for share, not "most"'),
+        ("lowrank(four)+int4", '"lowrank" takes a number for rank, not "four"'),
+        ("lgreco(bits=few)+zstd", '"lgreco" takes a number for bits, not "few"'),
+        ("compeft(many)", '"compeft" takes a number for density, not "many"'),
+        ("topk+fp16", r'codec "topk\+fp16": "topk" needs a value: share'),
+        ("topk()+fp16", r'"topk" needs a value: share'),
+        ("topk(0.1,0.2)+sign", '"topk" takes 1 value, and 2 are given: 0.1, 0.2'),
+        ("rotate(3)+int4", '"rotate" takes no values, and 1 is given: 3'),
+        ("fp16(3)", '"fp16" takes no values, and 1 is given: 3'),
+        ("uniform(0.8)+zstd(3)", '"zstd" takes no values, and 1 is given: 3'),
+        ("compeft(0.1,1,2)", '"compeft" takes 2 values, and 3 are given'),
+        ("int8(64)", 'rounding = "64" must be nearest or dither'),
         ("int4(fast)", 'rounding = "fast" must be nearest or dither'),
-        ("int4(dither, 2)", "int4 takes 1 values, not 2"),
+        ("int4(dither, 2)", '"int4" takes 1 value, and 2 are given: dither, 2'),
         ("topk(0.1)+bitdelta", '"bitdelta" treats each tensor by itself, and behind "topk" there are none'),
         ("rotate+lowrank(4)+fp16", '"lowrank" treats each tensor by itself, and behind "rotate" there are none'),
         ("lowrank(4)+lgreco(0.1)+zstd", '"lgreco" treats each tensor by itself, and behind "lowrank" there are none'),
         ("lgreco(0.1)+int8", '"int8" is a codec, and a coder belongs there'),
         ("topk(part=0.1)+fp16", 'stage "topk" has no parameter part'),
         ("topk(share=0.1, share=0.2)+fp16", "share is told twice"),
-        ("topk(0.1, share=0.2)+fp16", "topk is told share twice"),
+        ("topk(0.1, share=0.2)+fp16", '"topk" is told share twice'),
         ("lgreco(bits=1, 0.1)+zstd", '"0.1" stands behind a value with a name'),
-        ("topk(inner=0.1)+fp16", "topk is told inner twice"),
+        ("topk(inner=0.1)+fp16", 'stage "topk" has no parameter inner'),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name, words):
     with pytest.raises(PluginError, match=words):
         codec(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "remedy"),
+    [
+        ("topk", '"topk" is a stage, and a codec belongs there', "put a codec behind it, e.g. topk(0.05)+sign"),
+        ("uniform", '"uniform" is a stage', "put a coder behind it, e.g. uniform(0.8)+zstd"),
+        ("lgreco", '"lgreco" is a stage', "put a coder behind it, e.g. lgreco(0.33)+zstd"),
+        ("zstd", '"zstd" is a coder', "uniform(0.8)+zstd"),
+        ("ans", '"ans" is a coder', "uniform(0.8)+ans"),
+        ("topkk", 'codec "topkk" is not known', 'did you mean "topk"?'),
+        ("nonsense", 'codec "nonsense" is not known', "install the package that brings it"),
+        ("int4+rotate", '"int4" is a codec, and a stage belongs there', "a codec stands last"),
+        ("uniform(0.8)+int8", "a coder belongs there", "name a coder there: uniform(0.8)+zstd"),
+        ("topk+sign", "needs a value: share", "write it in parentheses: topk(share)"),
+        ("rotate(3)+int4", "takes no values", "write rotate alone"),
+        ("topk(0.1,0.2)+sign", "takes 1 value", "leave out 0.2"),
+        ("topk(0.05)+ternary+rice", '"ternary" is not known', "write topk(0.05)+sign"),
+        ("topk(0.05)+ternary", '"ternary" is not known', "write topk(0.05)+sign"),
+        ("topk(0.05)+sign+rice", "a stage belongs there", "leave it out"),
+        ("ternary", 'codec "ternary" is not known', "write topk(0.05)+sign"),
+    ],
+)
+def test_who_does_not_know_how_parts_go_together_is_told(name, message, remedy):
+    with pytest.raises(PluginError) as caught:
+        codec(name)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+    assert "inner" not in caught.value.render()
+
+
+@pytest.mark.parametrize("stage", names("stage"))
+def test_the_example_of_every_stage_is_a_codec(stage):
+    with pytest.raises(PluginError) as caught:
+        codec(stage)
+    example = caught.value.remedy.rpartition("e.g. ")[2]
+    assert codec(example).name == example
 
 
 def test_values_may_be_given_by_name():
@@ -138,16 +185,30 @@ def test_small_values_beside_a_large_one_need_the_rotation():
     assert np.count_nonzero(found[ordinary]) < 0.2 * ordinary.sum()
 
 
-def test_dither_has_no_bias():
+@pytest.mark.parametrize(("name", "levels"), [("int4", 7), ("int8", 127)])
+def test_dither_has_next_to_no_bias(name, levels):
     values = np.full(64 * 500, 0.3, dtype=np.float32)
-    values[::64] = 7.0  # the scale of each block is 1
-    subject = codec("int4(dither)")
+    values[::64] = levels  # the scale of each block is 1
+    subject = codec(f"{name}(dither)")
     found = subject.decode(subject.encode(values), values.size)
     others = found[np.arange(values.size) % 64 > 0]
     assert set(np.unique(others)) == {0.0, 1.0}
-    assert others.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / others.size) + 0.5 / 256)
-    nearest = codec("int4")
+    assert others.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / others.size) + 1 / 512)
+    nearest = codec(name)
     assert not nearest.decode(nearest.encode(values), values.size)[1:64].any()
+    assert subject.encode(values) == codec(f"{name}(rounding=dither)").encode(values.copy()) != nearest.encode(values)
+
+
+@pytest.mark.parametrize(("name", "levels"), [("int4", 7), ("int8", 127)])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_byte_of_dither_does_not_see_less_than_a_512th_of_a_step(name, levels, sign):
+    values = np.full(64 * 500, sign * 0.99 / 512, dtype=np.float32)
+    values[::64] = levels
+    subject = codec(f"{name}(dither)")
+    assert not (found := subject.decode(subject.encode(values), values.size))[1:64].any()
+    assert np.count_nonzero(found) == 500
+    values[np.arange(values.size) % 64 > 0] = sign * 1.5 / 512
+    assert np.count_nonzero(subject.decode(subject.encode(values), values.size)) > 500
 
 
 def test_a_part_is_told_by_the_whole_name():
@@ -169,6 +230,39 @@ def test_what_is_dropped_at_random_is_right_on_average():
     assert kept.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / values.size))
     assert found[kept] == pytest.approx(10 * values[kept], rel=1e-3)
     assert error("dare(0.1)+fp32", values) == pytest.approx(3.0, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("dare(0.5)+uniform(0.8)+zstd", np.zeros(1_000_000, np.float32)),
+        ("dare(0.5)+uniform(0.8)+ans", np.zeros(1_000_000, np.float32)),
+        ("dare(0.5)+topk(0.001)+sign", gaussian(200_000)),
+        ("dare(0.5)+sketch(0.001)+sign", gaussian(200_000)),
+    ],
+)
+def test_what_is_kept_at_random_may_take_next_to_no_bytes(name, values):
+    subject = codec(name)
+    found = subject.decode(subject.encode(values), values.size)
+    assert found.any() == values.any()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0xFFFFFFFF, "4294967295 of 1000 values"), (1000, "1000 bytes|2000 bytes"), (499, "bytes")]
+)
+def test_another_number_of_kept_values_is_refused(count, words):
+    subject = codec("dare(0.5)+fp16")
+    body = subject.encode(gaussian(1000))
+    with pytest.raises(MalformedPayload, match=words):
+        subject.decode(body[:12] + count.to_bytes(4, "little") + body[16:], 1000)
+
+
+def test_a_number_of_kept_values_that_is_not_drawn_is_refused():
+    subject, kept = codec("dare(0.5)+fp16"), codec("dare(0.5)+fp16").encode(gaussian(1000))
+    count = int.from_bytes(kept[12:16], "little")
+    with pytest.raises(MalformedPayload, match=f"{count + 1} values are kept") as caught:
+        subject.decode(kept[:12] + (count + 1).to_bytes(4, "little") + kept[16:] + bytes(2), 1000)
+    assert caught.value.allowed == f"the {count} that it draws"
 
 
 def test_other_values_are_dropped_in_another_delta():

@@ -157,6 +157,15 @@ def test_seconds_are_kilobytes_once_the_uplink_is_known(stage):
     assert build("codec", slow.name, {}).name == slow.name
 
 
+@pytest.mark.parametrize(
+    ("uplink", "kb"), [(0.001, "0.01"), (1.0, "1.125"), (8e5, "900000"), (1e6, "1000000"), (1e12, "1000000")]
+)
+def test_an_uplink_beyond_either_end_gives_the_budget_at_that_end(uplink, kb):
+    made = on_uplink(build("codec", "lgreco(0.33,seconds=9000)+zstd", {}), uplink)
+    assert made.name == f"lgreco(0.33,kb={kb})+zstd"
+    assert build("codec", made.name, {}).name == made.name
+
+
 def test_seconds_of_nobodys_uplink_are_refused():
     with pytest.raises(PluginError, match="seconds are of the uplink of a class of devices") as caught:
         codec_of("lgreco(seconds=2)+zstd")

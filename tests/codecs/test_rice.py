@@ -1,5 +1,7 @@
 """Golomb–Rice places: near the entropy, exact, and bounded before they are read."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,3 +69,33 @@ def test_what_is_cut_or_goes_on_is_refused():
 def test_a_head_that_claims_gigabytes_is_refused_at_once():
     with pytest.raises(MalformedPayload, match="do not hold 4294967295"):
         decode_places(b"\x00" + b"\xff" * 4 + bytes(100), 10, 1000)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("bits", [1, 7, 31])
+def test_remainders_that_no_encoder_writes_take_no_memory(share, bits):
+    """All of d places with 31 bits each would take 250 bytes a value."""
+    size = 100_000
+    count = int(share * size)
+    quotients = np.packbits(np.ones(count + 1, dtype=np.uint8), bitorder="little").tobytes()
+    head = bytes([bits]) + len(quotients).to_bytes(4, "little")
+    body = head + quotients + bytes(-(-(count + 1) * bits // 8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedPayload):
+            decode_places(body, count, size)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most <= 32 * size
+
+
+@settings(max_examples=200, deadline=None)
+@given(size=st.integers(1, 300), data=st.data())
+def test_an_encoder_takes_no_more_bits_than_without_remainders(size, data):
+    """What is refused as too long is never honest: the bound is met by places of every density."""
+    count = data.draw(st.integers(0, size))
+    body = encode_places(some(count, size, data.draw(st.integers(0, 9))), size)
+    length = int.from_bytes(body[1:5], "little")
+    assert 8 * length + (count + 1) * body[0] <= size + 8
+    assert len(decode_places(body, count, size)[0]) == count

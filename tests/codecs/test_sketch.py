@@ -31,7 +31,8 @@ def test_it_is_a_projection():
     assert found @ (values - found) == pytest.approx(0, abs=1e-3 * (found @ found))
 
 
-def test_bodies_of_one_nonce_add_up():
+def test_it_is_linear_under_one_nonce():
+    """Which no two deltas of a run share: see the next test."""
     subject = codec(0.1)
     one, two = normal(1000), normal(1000, seed=1)
     head = subject.encode(one)[:12]

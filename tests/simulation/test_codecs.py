@@ -249,3 +249,44 @@ def test_scalars_are_not_searched():
 def test_no_more_than_half_of_a_client_s_examples_are_put_aside(share):
     with pytest.raises(ConfigError, match=r"codec\.validation"):
         config_of(codec__validation=share)
+
+
+FAR = "relax(1.9)+uniform(2)+zstd"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"codec__up": FAR}, f'codec.up = "{FAR}" sends so much too far that what is owed grows'),
+        ({"codec__up": "relax(1.9)+compeft(0.5,2)"}, "more than a thousand times what it would be"),
+        ({"codec__up": "relax(1.9)+lowrank(4)+uniform(2)+zstd"}, "grows from round to round"),
+        ({"codec__up": "compeft(0.5,3)"}, "grows from round to round"),
+        ({"codec__down": FAR}, f'codec.down = "{FAR}" sends so much too far'),
+        ({"devices": with_codec(FAR)}, f'devices.codec of class "phone" = "{FAR}" sends so much too far'),
+    ],
+)
+def test_what_would_owe_ever_more_is_refused(options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        check_codecs(config_of(**options))
+    assert caught.value.code == "config.diverges"
+    assert ("nearer to 1" in caught.value.remedy) == ("relax" in words + str(options))
+    assert ("forget+" in caught.value.remedy) == ("codec__down" not in options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relax(1.5)+topk(0.1)+sign",
+        "relax(1.5)+topk(0.045)+sign",
+        "relax(1.5)+topk(0.01)+sign",
+        "compeft(0.045,3.5)",
+        "lowrank(4)+uniform(4)+zstd",
+        "lgreco(bits=0.05)+zstd",  # of a vector as small as the trial's no budget at all
+    ],
+)
+def test_what_owes_less_than_if_nothing_were_sent_is_not(name):
+    check_codecs(config_of(codec__up=name))
+
+
+def test_without_error_feedback_nothing_grows():
+    check_codecs(config_of(codec__up=f"forget+{FAR}"))

@@ -32,6 +32,8 @@ class Zstd:
         if not body or body[0] not in _TYPES:
             raise MalformedPayload(self.name, "its first byte is no width", allowed="1 or 2")
         width = body[0]
+        if not size and body != self.encode(np.zeros(0, dtype=np.int32)):  # the library reads no frame of nothing
+            raise MalformedPayload(self.name, f"{len(body)} bytes of no symbols", allowed="an empty frame")
         try:
             found = zstandard.frame_content_size(body[1:])
             if found != width * size:
