@@ -11,8 +11,9 @@ from fedpeft.version import __version__
 
 if TYPE_CHECKING:
     from fedpeft.api import RunResult, run, simulate
+    from fedpeft.pruning.loading import load_pruned
 
-__all__ = ["RunResult", "__version__", "run", "simulate"]
+__all__ = ["RunResult", "__version__", "load_pruned", "run", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from fedpeft import api
 
         return getattr(api, name)
+    if name == "load_pruned":
+        from fedpeft.pruning.loading import load_pruned
+
+        return load_pruned
     raise AttributeError(f"module 'fedpeft' has no attribute {name!r}")

@@ -113,10 +113,11 @@ def export(
         which: that of the "last" committed round, of the "best" one, or the one that `evaluation.keep` says: "kept".
         client: whose adapter, in a run that keeps tensors private: its own with what is shared, as of the last commit.
         pruned: write the model merged and without this share of the heads and channels of each layer, by the scores
-            that the run ended with, or by magnitude where it has none; 0: all of it.
+            that the run ended with, or by magnitude where it has none; 0: all of it. Where the architecture's
+            configuration has no words for such a model, `fedpeft.load_pruned` loads it, not `transformers`.
 
     Raises:
-        ModelError: `pruned`, and the architecture has no configuration for such a model.
+        ModelError: `pruned`, and the model cannot be; or the adapter cannot be merged into weights.
         JournalError: nothing is committed yet, no best round was looked for, or the run is damaged.
     """
     from fedpeft.adapters import export_adapter, export_merged

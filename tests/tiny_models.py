@@ -53,7 +53,7 @@ def encoder(kind: str, *, head: bool = False, **more: Any) -> torch.nn.Module:
         "llama": {"vocab_size": VOCABULARY, "num_key_value_heads": 2, "max_position_embeddings": 32, "pad_token_id": 0},
     }[kind]
     name = {"bert": "Bert", "vit": "ViT", "gpt2": "GPT2", "llama": "Llama"}[kind]
-    config = getattr(t, f"{name}Config")(**wide, **own, initializer_range=0.2, num_labels=3, **more)
+    config = getattr(t, f"{name}Config")(**{**wide, **own, **more}, initializer_range=0.2, num_labels=3)
     suffix = ("ForImageClassification" if kind == "vit" else "ForSequenceClassification") if head else "Model"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(17)

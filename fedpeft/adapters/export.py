@@ -69,13 +69,22 @@ def export_merged(adapter: FlatAdapter, folder: Path, tokenizer: Any) -> Path:
     Raises:
         ModelError: this type of adapter cannot be merged into weights.
     """
+    return write_model(merge(adapter), folder, tokenizer)
+
+
+def merge(adapter: FlatAdapter) -> Any:
+    """The base with the adapter merged into its weights, in place. Errors as `export_merged`."""
     uninstall(adapter.model)  # merging changes the base's weights, which a kernel may hold packed
-    merged: Any = _merge(adapter.model) if isinstance(adapter.model, PeftModel) else fold(adapter.model)
+    return _merge(adapter.model) if isinstance(adapter.model, PeftModel) else fold(adapter.model)
+
+
+def write_model(model: Any, folder: Path, tokenizer: Any) -> Path:
+    """Write a model without an adapter as `export_merged` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(merged, "save_pretrained"):
-        merged.save_pretrained(str(folder))
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(str(folder))
     else:
-        tensors = {name: tensor.contiguous().clone() for name, tensor in merged.state_dict().items()}
+        tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
         safetensors.torch.save_file(tensors, str(folder / "model.safetensors"))  # trained ones are views into one θ
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))

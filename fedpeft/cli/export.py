@@ -40,7 +40,20 @@ def export(
     from fedpeft import api
 
     path = api.export(folder, to, merged=merged, which=which.value, client=client, pruned=pruned)
+    written: dict[str, object] = {"path": str(path), "merged": merged or pruned > 0}
+    note = ""
+    if pruned > 0:
+        from fedpeft.pruning.exporting import needs_loader
+
+        written["load"], note = _OWN if needs_loader(path) else _ORDINARY
     if format is Format.JSON:
-        print_json({"path": str(path), "merged": merged or pruned > 0})
+        print_json(written)
     else:
         typer.echo(str(path))
+        if note:
+            typer.echo(note.format(path), err=True)
+
+
+_ORDINARY = "transformers", "an ordinary transformers folder: from_pretrained loads it"
+_WHY = "the smaller weights and their mask, since this architecture's configuration has no words for them"
+_OWN = "fedpeft.load_pruned", _WHY + ': fedpeft.load_pruned("{}") loads them'

@@ -21,7 +21,7 @@ class PruningTable(Table):
 
     importance: PluginTable = PluginTable(name="lora-gradient")  # lora-gradient | magnitude | random
     start: Positive = 2  # the first round in which anything is pruned; before it, all clients train the full model
-    ramp: Natural = 0  # rounds over which the ratio grows to devices.pruning; 0 = at once
+    ramp: Natural = 0  # a choice n rounds after `start` takes (n + 1)/ramp of devices.pruning, at most all; 0 = all
     every: Positive = 5  # rounds that a choice of heads and channels holds
     smoothing: float = Field(0.5, ge=0, lt=1)  # β: scores ← β · scores + (1 − β) · those of the round
 

@@ -23,6 +23,7 @@ from fedpeft.config.pruning import PruningTable, check_pruning
 from fedpeft.config.report import ReportTable
 from fedpeft.config.rounds import CodecTable, LimitsTable, LocalTable, RoundTable, RunTable
 from fedpeft.config.scheduler import SchedulerTable, check_scheduler
+from fedpeft.config.smaller_ranks import check_smaller_ranks
 from fedpeft.config.table import PluginTable, Table
 from fedpeft.config.zeroth import ZerothTable, check_zeroth
 from fedpeft.explain import Contradiction
@@ -96,6 +97,7 @@ class RunConfig(Table):
         check_precision(self.model, self.adapter, self.local, self.engine)
         check_zeroth(self)
         check_scheduler(self)
+        check_smaller_ranks(self)
         check_pruning(self)
         names = [device.name for device in self.devices]
         twice = sorted({name for name in names if names.count(name) > 1})

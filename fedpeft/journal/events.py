@@ -36,25 +36,33 @@ class EventKind(StrEnum):
     clients_evaluated  r--    clients or tuned: metric -> its spread over the clients that answered (see `Spread`)
     stopped            r--    reason, best_round: no further round is begun
     round_opened       ra-    cohort (client ids; empty in an asynchronous round, which asks as it goes)
-    sat_out            rac    reason: no arm of the scheduler fits this client; recorded once a session
+    sat_out            rac    reason: no arm of the scheduler fits this client; once a session for each time that it
+                              begins to sit out
     arm_chosen         rac    device, place (of the arm in the grid), rank (null: all), pruning, codec, steps, why,
-                              probability (of the draw; 1 = none), offered (how many arms fitted)
-    arm_rewarded       rac    device, place, rank, pruning, codec, steps, reward (0 to 1), gain (along what the others
-                              want; null: no reply), seconds (null: not back at the deadline), relative (to the
-                              cohort's median); right before `committed`
+                              probability (of the draw; 1 = none), offered (how many arms it had to choose from)
+    arm_rewarded       rac    device, place, rank, pruning, codec, steps, probability (as chosen), reward (0 to 1), gain
+                              (along what the others want; null: no reply), seconds (null: not back at the deadline),
+                              relative (to the cohort's median); right before `committed`, or before `round_short`
+                              those of the deadlines that were missed
+    mask_made          ra-    mask (sha256 hex of the packed bits), bits (the packed bits in hex: 1 = kept), pruning
+                              (the ratio), groups (a list of [layer, "heads" or "channels", units], in the order of
+                              the bits; see `fedpeft.pruning.mask.kept_units`); before a client is first asked with
+                              this mask, once a run
     asked              rac    bytes, version (the broadcast), base (what its body is a difference from), steps,
                               codec (of the update, where it is not codec.up), form (zeroth order: changes,
                               everything or checkpoint), frozen (parts of names, where this round has any), rank
-                              (where it is below the device class's)
-    accepted           rac    weight, norm, bytes, seconds, loss_first, loss_last, age (commits since it was asked),
-                              codec (where it is not codec.up), chosen (of a codec that searched: name -> value)
+                              (where it is below the device class's), pruning and mask (as in mask_made, where the
+                              client is pruned)
+    accepted           rac    weight, norm, bytes, seconds (from asking until the reply arrived), loss_first, loss_last,
+                              age (commits since it was asked), codec (where it is not codec.up), chosen (of a codec
+                              that searched: name -> value)
     refused            rac    code, reason, bytes
     failed             rac    reason: no reply, e.g. a transport error or a device that dropped out
     late               rac    rule ("drop" or "fold"), age (rounds), bytes
     abandoned          rac    (none): still out when the round closed at its deadline; asynchronous: taken for gone
-    round_short        ra-    accepted, needed: the attempt failed
-    committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds,
-                              learning_rate (null in round 0);
+    round_short        ra-    accepted, needed: the attempt failed; seconds (that it took)
+    committed          ra-    adapter (sha256 hex), accepted, frame_up, frame_down, wire_up, wire_down, seconds (of
+                              the attempt that succeeded), learning_rate (null in round 0);
                               staleness_mean, staleness_max (age of what was folded in, if anything was);
                               owed (of a downlink by steps: ‖θ − broadcast‖ / ‖θ − θ_0‖);
                               mix_distance, mix_carried, mix_discarded (shares of what clients changed in the product
@@ -79,6 +87,7 @@ class EventKind(StrEnum):
     SAT_OUT = "sat_out"
     ARM_CHOSEN = "arm_chosen"
     ARM_REWARDED = "arm_rewarded"
+    MASK_MADE = "mask_made"
     ASKED = "asked"
     ACCEPTED = "accepted"
     REFUSED = "refused"

@@ -9,7 +9,8 @@ of their products may depend on how many rows share a pass, and so a client's up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,3 +84,23 @@ def unpack(mask: bytes, sizes: Sequence[int]) -> npt.NDArray[np.bool_]:
             raise ValueError(f"a mask that keeps none of the {size} units of group {place}")
         start += size
     return kept
+
+
+def kept_units(told: Mapping[str, Any]) -> dict[tuple[int, str], list[int]]:
+    """What the journal tells of a mask, in numbers: by layer and kind, which heads or channels are kept.
+
+    >>> kept_units({"bits": "60", "groups": [[0, "heads", 2], [0, "channels", 2]]})
+    {(0, 'heads'): [1], (0, 'channels'): [0]}
+
+    Args:
+        told: `bits` and `groups` of an event `mask_made`.
+
+    Raises:
+        ValueError: as `unpack`.
+    """
+    kept = unpack(bytes.fromhex(told["bits"]), [size for _, _, size in told["groups"]])
+    found, start = {}, 0
+    for layer, kind, size in told["groups"]:
+        found[layer, kind] = np.flatnonzero(kept[start : start + size]).tolist()
+        start += size
+    return found

@@ -2,7 +2,8 @@
 
 Those that its mask leaves it, that are not frozen in the round, that belong to one of the components which its rank
 lets it train, and to none that nobody trains. Both sides derive it from the client's plan, so an update carries no
-indices.
+indices. Heads and channels are whole rows of B and whole columns of A, and components whole rows of A and columns of B,
+so what is left of a tensor is a tensor, and codecs that treat each by itself are told which.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Portion:
 
     places: Held | None  # in the shared vector, in the order of the update's values; None: all
     held: Held | None  # for which alone the update counts; None: all, since what a smaller rank leaves out is unchanged
-    layout: Layout | None  # of the update's values, as tensors; None: what a mask leaves is a run of values
+    layout: Layout  # of the update's values, as tensors
     size: int  # how many
 
 
@@ -70,31 +71,36 @@ class Sent:
             self.portion(b"", parts, ALL_COMPONENTS)
 
     def _portion(self, mask: bytes, frozen: tuple[str, ...], rank: int) -> Portion:
-        layout = None if mask else self._tensors(frozen, rank)
-        if layout is not None and layout.size == self.all.size:
+        layout = self._tensors(mask, frozen, rank)
+        if layout.size == self.all.size:
             return Portion(None, None, layout, layout.size)
         held = self._kept(mask, ~still_places(self.all, frozen, self.merged), f"{self.merged} {frozen}")
         moving = ~still_places(self.all, frozen, self.merged, rank)
-        if not moving.any():
-            self._tensors(frozen, rank)  # says so
         places = self._kept(mask, moving, f"{self.merged} {frozen} {rank}")
+        assert layout.size == len(places.places)
         everything = len(held.places) == self.all.size
         return Portion(places, None if everything else held, layout, len(places.places))
 
     def _kept(self, mask: bytes, moving: npt.NDArray[np.bool_], name: str) -> Held:
         """Those that move, and that a mask leaves."""
+        places = np.flatnonzero(moving & self._left(mask))
+        return Held(hashlib.sha256(name.encode() + b"\0" + mask).hexdigest(), places)
+
+    def _left(self, mask: bytes) -> npt.NDArray[np.bool_]:
+        """What a mask leaves, shape (d,)."""
+        left = np.ones(self.all.size, dtype=bool)
         if mask:
             assert self.units is not None
-            kept = np.zeros_like(moving)
-            kept[self.units.held(mask).places] = True
-            moving = moving & kept
-        return Held(hashlib.sha256(name.encode() + b"\0" + mask).hexdigest(), np.flatnonzero(moving))
+            left[:] = False
+            left[self.units.held(mask).places] = True
+        return left
 
-    def _tensors(self, frozen: tuple[str, ...], rank: int) -> Layout:
-        """Of what moves."""
-        still, shapes = named(self.all, frozen, "frozen"), {}
+    def _tensors(self, mask: bytes, frozen: tuple[str, ...], rank: int) -> Layout:
+        """Of what moves, and a mask leaves."""
+        still, shapes, left = named(self.all, frozen, "frozen"), {}, self._left(mask)
         for tensor in self.all.tensors:
-            shape, axis = list(tensor.shape), axis_of(tensor)
+            own = left[tensor.offset : tensor.offset + tensor.size].reshape(tensor.shape)
+            shape, axis = _extents(own) if mask else list(tensor.shape), axis_of(tensor)
             if axis is not None:
                 shape[axis] = min(rank, shape[axis] - self.merged)
             if tensor.name not in still:
@@ -107,6 +113,12 @@ class Sent:
                 remedy="freeze fewer of them in one round",
             )
         return make_layout(shapes)
+
+
+def _extents(kept: npt.NDArray[np.bool_]) -> list[int]:
+    """The shape of what is left of a tensor, along each of its axes."""
+    axes = range(kept.ndim)
+    return [int(kept.any(axis=tuple(other for other in axes if other != axis)).sum()) for axis in axes]
 
 
 @lru_cache(maxsize=16)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedpeft.adapters import FlatAdapter
@@ -23,7 +24,7 @@ from fedpeft.adapters.cut import cut_linear
 from fedpeft.errors import ModelError
 from fedpeft.kernels.frozen import Kernel
 from fedpeft.kernels.install import install, installed_products, uninstall
-from fedpeft.pruning.anatomy import anatomy_of
+from fedpeft.pruning.anatomy import Anatomy, anatomy_of
 from fedpeft.pruning.mask import unpack
 from fedpeft.pruning.units import Places, Units
 
@@ -92,22 +93,34 @@ class Pruner:
     def _shrink(self, mask: bytes) -> Shrunk:
         places = self.units.held(mask).places
         kept = unpack(mask, self.units.sizes)
-        sides: dict[str, list[torch.Tensor | None]] = {}
-        for cut in self.anatomy.cuts:
-            group = self.anatomy.groups[cut.group]
-            own = [place for unit, all_of in enumerate(cut.places) if kept[group.start + unit] for place in all_of]
-            sides.setdefault(cut.module, [None, None])[cut.side] = torch.tensor(sorted(own), dtype=torch.int64)
         model = _copied(self.adapter.model)
-        for name, (rows, columns) in sides.items():
-            base = cut_linear(_bare(model, name), rows, columns)
-            if self.kernel is not None:
-                install(base, self.kernel)
-        for name, place in self.anatomy.attentions:
-            group = self.anatomy.groups[place]
-            _tell_heads(model.get_submodule(name), int(kept[group.units].sum()), group.size)
+        cut_model(model, self.anatomy, kept, self.kernel)
         smaller = FlatAdapter(model)
         assert smaller.layout.size == len(places)
         return Shrunk(smaller, places.astype(np.int64))
+
+
+def cut_model(model: Any, anatomy: Anatomy, kept: npt.NDArray[np.bool_], kernel: Kernel | None = None) -> None:
+    """Cut a model's matrices in place; those that are cut are new, so whoever shared them keeps the whole ones.
+
+    Args:
+        model: with or without LoRA.
+        anatomy: of it.
+        kept: which units stay, shape (U,), one or more of each group.
+        kernel: under its frozen matrices; None: torch's own.
+    """
+    sides: dict[str, list[torch.Tensor | None]] = {}
+    for cut in anatomy.cuts:
+        group = anatomy.groups[cut.group]
+        own = [place for unit, all_of in enumerate(cut.places) if kept[group.start + unit] for place in all_of]
+        sides.setdefault(cut.module, [None, None])[cut.side] = torch.tensor(sorted(own), dtype=torch.int64)
+    for name, (rows, columns) in sides.items():
+        base = cut_linear(_bare(model, name), rows, columns)
+        if kernel is not None:
+            install(base, kernel)
+    for name, place in anatomy.attentions:
+        group = anatomy.groups[place]
+        _tell_heads(model.get_submodule(name), int(kept[group.units].sum()), group.size)
 
 
 def _bare(model: Any, name: str) -> Any:

@@ -25,6 +25,7 @@ from fedpeft.aggregation import WeightedMean
 from fedpeft.codecs.fp16 import Fp16
 from fedpeft.config import RunConfig
 from fedpeft.errors import ClientFault, PluginError
+from fedpeft.journal import EventKind, Journal
 from fedpeft.pruning.importance import is_measured
 from fedpeft.pruning.mask import choose, unpack
 from fedpeft.pruning.ramp import Ramp
@@ -74,6 +75,7 @@ class Pruning:
         self._planned = self._scores.copy()
         self._measured = np.zeros(self.units.count, dtype=bool)
         self._masks: dict[tuple[float, int], bytes] = {}
+        self._noted: set[str] | None = None  # digests of the masks that the journal has
         self.begin()
 
     def mask_for(self, ratio: float, number: int) -> bytes:
@@ -98,6 +100,26 @@ class Pruning:
         mask = self.mask_for(ratio, plan.round)
         now = self.ramp.ratio(ratio, plan.round) if mask else 0.0
         return replace(plan, pruning=now, mask=mask, importance=self.importance)
+
+    def note(self, plan: Plan | None, journal: Journal, attempt: int) -> None:
+        """Record the mask of a plan that is about to be sent, unless the journal has it."""
+        if plan is None or not plan.mask:
+            return
+        if self._noted is None:
+            self._noted = {event.payload["mask"] for event in journal.events(EventKind.MASK_MADE)}
+        digest = digest_of(plan.mask)
+        if digest in self._noted:
+            return
+        self._noted.add(digest)
+        journal.record(
+            EventKind.MASK_MADE,
+            round=plan.round,
+            attempt=attempt,
+            mask=digest,
+            bits=plan.mask.hex(),
+            pruning=plan.pruning,
+            groups=[[group.layer, group.kind, group.size] for group in self.units.groups],
+        )
 
     def begin(self) -> None:
         """Start a round, or another attempt at one: what an earlier attempt brought is forgotten."""
@@ -172,11 +194,16 @@ class Pruning:
 
 
 def masked(plan: Plan | None) -> dict[str, Any]:
-    """What the journal says of a plan's mask: the ratio, and the mask's digest; and of what is frozen in its round."""
+    """What `asked` says of a plan's mask: the ratio, and the mask's digest; and of what is frozen in its round."""
     frozen = {"frozen": list(plan.frozen)} if plan is not None and plan.frozen else {}
     if plan is None or not plan.mask:
         return frozen
-    return frozen | {"pruning": plan.pruning, "mask": hashlib.sha256(plan.mask).hexdigest()}
+    return frozen | {"pruning": plan.pruning, "mask": digest_of(plan.mask)}
+
+
+def digest_of(mask: bytes) -> str:
+    """By which the journal names a mask."""
+    return hashlib.sha256(mask).hexdigest()
 
 
 def _checked(scores: Any, units: Units, name: str) -> npt.NDArray[np.float64]:

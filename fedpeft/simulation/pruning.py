@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedpeft.adapters import FlatAdapter
+from fedpeft.codecs.base import fitted
 from fedpeft.config import RunConfig
 from fedpeft.config.pruning import PruningTable, is_pruned
 from fedpeft.config.scheduler import axes_of
@@ -137,8 +138,9 @@ def pruning_notes(federation: Federation) -> list[str]:
         if arithmetic is None or not mask:
             continue
         rank = table.rank or ALL_COMPONENTS
-        codec = build("codec", class_codec(federation.config, table), {})
-        size = codec.nominal_bytes(federation.sent.portion(mask, (), rank).size) + score_bytes(federation, mask)
+        portion = federation.sent.portion(mask, (), rank)
+        codec = fitted(build("codec", class_codec(federation.config, table), {}), portion.layout)
+        size = codec.nominal_bytes(portion.size) + score_bytes(federation, mask)
         notes.append(
             f"device class {table.name} does without {table.pruning:.0%} of the heads and channels: a step takes "
             f"{arithmetic.share(rank, table.pruning):.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"

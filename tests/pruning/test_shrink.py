@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 from tiny_models import scattered
-from tiny_pruning import gradient, made, some_mask
+from tiny_pruning import gradient, made, silence, some_mask
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.build import build_adapter
@@ -19,26 +19,11 @@ from fedpeft.kernels import install
 from fedpeft.kernels.native import Native
 from fedpeft.pruning.anatomy import FAMILIES, anatomy_of
 from fedpeft.pruning.counting import count_products
-from fedpeft.pruning.mask import unpack
 from fedpeft.pruning.shrink import MOST_KEPT, Pruner
 
 KINDS = ["bert", "vit", "gpt2", "llama"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 SIZES = {"bert": (4, 64), "vit": (4, 64), "gpt2": (4, 128), "llama": (2, 64)}  # llama: two groups of two heads
-
-
-def silence(pruner, mask):
-    """Let the full model's pruned heads and channels have no output: what leaves them is multiplied by zero."""
-    kept = unpack(mask, pruner.units.sizes)
-    hooks = []
-    for cut in pruner.anatomy.cuts:
-        if cut.side == 1:
-            start, layer = pruner.anatomy.groups[cut.group].start, pruner.adapter.model.get_submodule(cut.module)
-            stays = torch.ones(sum(map(len, cut.places)))
-            for unit, places in enumerate(cut.places, start=start):
-                stays[list(places)] = float(kept[unit])
-            hooks.append(layer.register_forward_pre_hook(lambda m, inputs, stays=stays: (inputs[0] * stays,)))
-    return hooks
 
 
 @every_kind

@@ -1,0 +1,65 @@
+"""Smaller ranks against the adapter as it was built: a folder that a run starts from, a plug-in, or an own object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedpeft.adapters import FlatAdapter
+from fedpeft.config import RunConfig
+from fedpeft.config.smaller_ranks import NEEDED, begins_at_zero, contradiction, smaller_ranks
+from fedpeft.errors import ConfigError
+from fedpeft.simulation.mixing import rule_of
+from fedpeft.strategies import Strategy
+from fedpeft.types import ALL_COMPONENTS
+
+if TYPE_CHECKING:
+    from fedpeft.simulation.federation import Federation
+
+
+def full_rank(config: RunConfig, adapter: FlatAdapter) -> int:
+    """R: the adapter's rank; of an adapter without LoRA layers, `ALL_COMPONENTS`.
+
+    A run file may say more than there is, where the adapter was made by somebody else (`fedpeft.simulate`).
+    """
+    ranks = [item.shape[0] for item in adapter.layout.tensors if item.name.endswith(".lora_A.weight")]
+    return min(max(ranks), config.adapter.rank or ALL_COMPONENTS) if ranks else ALL_COMPONENTS
+
+
+def check_start(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> None:
+    """Refuse smaller ranks of an adapter whose B does not begin at 0, and whose base lacks what it begins with.
+
+    Raises:
+        ConfigError: names the key that has clients hold fewer components.
+    """
+    init = getattr(getattr(adapter.model, "active_peft_config", None), "init_lora_weights", True)
+    cut = [] if begins_at_zero(init) else _smaller(config, strategy, adapter)
+    if cut:
+        key = cut[0].split(" = ")[0]
+        raise ConfigError(
+            contradiction(cut[0], f"the adapter, which was made with init_lora_weights = {init!r}"),
+            code="config.rank-start",
+            allowed=NEEDED,
+            remedy=f"start from another adapter, or remove {key}",
+        )
+
+
+def rank_notes(federation: Federation) -> list[str]:
+    """What a smaller rank takes from an adapter that was trained before, for the plan before a run."""
+    config = federation.config
+    if config.adapter.start is None:
+        return []
+    return [
+        f"{told}: adapter.start was trained with all {full_rank(config, federation.adapter)} components, and such a "
+        "client starts without the last of them"
+        for told in _smaller(config, federation.strategy, federation.adapter)
+    ]
+
+
+def _smaller(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> list[str]:
+    """As `smaller_ranks`, with rules of one's own that lower ranks."""
+    full = full_rank(config, adapter)
+    found = [] if full == ALL_COMPONENTS else smaller_ranks(config, full)
+    rule = rule_of(config, strategy)
+    if not found and rule is not None and rule.rank_decay is not None:
+        found.append(f'aggregation.rule = "{config.aggregation.rule}" with decay = {rule.rank_decay.decay:g}')
+    return found
