@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 def write_atomically(path: Path, content: bytes, *, flush: bool = True, reuse: Path | None = None) -> None:
@@ -22,7 +25,7 @@ def write_atomically(path: Path, content: bytes, *, flush: bool = True, reuse: P
     Raises:
         OSError: the folder is missing or read-only, or the disk is full; the old file is then untouched.
     """
-    name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    name = path.parent / f".{path.name}.{secrets.token_hex(8)}"  # matches _DRAFT
     created = os.O_CREAT | os.O_EXCL
     if reuse is not None:
         with suppress(FileNotFoundError):
@@ -48,3 +51,17 @@ def write_atomically(path: Path, content: bytes, *, flush: bool = True, reuse: P
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what `write_atomically` leaves behind when it is killed: files of up to the size that was to be written.
+
+    For a folder in which one process at a time writes: a draft looks the same whether its writer is dead or at work.
+
+    Args:
+        folder: may be missing. What cannot be removed stays, since it does no harm.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if _DRAFT.fullmatch(entry.name)]:
+            with suppress(OSError):
+                os.unlink(entry.path)

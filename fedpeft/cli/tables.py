@@ -15,6 +15,7 @@ from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
 from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
+from fedpeft.report.client_bytes import CLIENT_HEAD, extremes
 from fedpeft.report.forms import FORM_HEAD, FormCount
 from fedpeft.report.history import RoundRow
 from fedpeft.report.participation import HEAD, Participation
@@ -33,6 +34,9 @@ from fedpeft.report.units import (
     ratio_text,
     seconds_text,
 )
+
+_CLIENTS = 3
+"""Of those that sent most, and of those that sent least: the report has more, `--format json` has all."""
 
 _STATE_STYLES = {
     RunState.FINISHED: "green",
@@ -216,9 +220,14 @@ def ranks_table(classes: Sequence[RankCount]) -> RenderableType:
 
 
 def bytes_tables(found: BytesBy) -> RenderableType:
-    """Frames by class of devices and codec, and by kind of message; each table behind an empty line."""
+    """Frames by class of devices and codec, by kind of message, and by client; each table behind an empty line."""
     shown: list[RenderableType] = []
-    for head, rows, about in ((CLASS_HEAD, found.classes, found.about), (KIND_HEAD, found.kinds, "")):
+    clients, said = extremes(found.clients, _CLIENTS)
+    for head, rows, about in (
+        (CLASS_HEAD, found.classes, found.about),
+        (KIND_HEAD, found.kinds, ""),
+        (CLIENT_HEAD, clients, said),
+    ):
         if rows:
             table = plain_table(*head)
             for row in rows:

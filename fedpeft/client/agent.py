@@ -219,9 +219,9 @@ class Agent:
             residual = store.residual(plan.feedback) if plan.feedback >= 0 else None
             if residual is None:
                 residual = np.zeros(self.layout.size, dtype=np.float32)
+                metrics |= {"residual_lost": 1.0} if plan.feedback >= 0 else {}
             portion = self.sent.of(plan)
-            if portion.layout is not None:
-                codec = fitted(codec, portion.layout)
+            codec = fitted(codec, portion.layout)
             codec = self._judged(codec, work, delta, portion.places)
             body, left = compensate_held(codec, self.memory.sharing.shared_of(delta), residual, portion.places)
             metrics |= choice_of(codec)
@@ -280,7 +280,7 @@ class Agent:
             )
         check_mask(plan, self.units)
         try:
-            fitted(build("codec", plan.codec, {}), self.sent.of(plan).layout or self.layout)  # before any work is done
+            fitted(build("codec", plan.codec, {}), self.sent.of(plan).layout)  # before any work is done
             if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
                 load("objective", plan.objective)
             else:

@@ -2,14 +2,14 @@
 (of a client half, of a private part), each under its version; in a zeroth-order run also the θ_e that broadcasts name.
 
 The coordinator names in every frame what it counts on; everything else goes. A file is written whole or not at all, so
-a crash leaves the version that the coordinator will name next. A file that is damaged is as good as lost: the client
-says so and is given a snapshot, or starts with an empty residual.
+a crash leaves the version that the coordinator will name next. A file that is damaged, by one bit, is as good as lost:
+the client says so and is given a snapshot, or starts with an empty residual, or begins its memory anew.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedpeft.client.sealing import Arrays, sealed, unsealed
 from fedpeft.codecs.broadcast import Int8Downlink
 from fedpeft.codecs.downlink import Downlink
-from fedpeft.paths import write_atomically
+from fedpeft.paths import remove_drafts, write_atomically
 from fedpeft.types import FloatArray
 from fedpeft.zeroth.checkpoint import digest_of
 
@@ -46,6 +47,7 @@ class ClientStore:
         self.flush = flush
         self._prefix = os.path.join(folder, "")
         self._held: dict[str, set[int]] = {}  # numbers on disk by kind, once they have been looked up
+        self._tidy = False  # drafts of killed writes were removed
 
     def broadcast(self, version: int) -> Any | None:
         """The codes of a broadcast; None when it is not held."""
@@ -64,6 +66,7 @@ class ClientStore:
     def look_again(self) -> None:
         """Forget what was seen on disk: another process has served this client meanwhile."""
         self._held.clear()
+        self._tidy = False
 
     def versions(self) -> tuple[int, ...]:
         """Broadcasts held, oldest first."""
@@ -89,41 +92,48 @@ class ClientStore:
         self._forget("checkpoint", {_number(name) for name in but})
 
     def residual(self, round_number: int) -> FloatArray | None:
-        """The residual left by a round, shape (d,); None when there is none."""
-        if round_number not in self._numbers("residual"):
-            return None
-        arrays = self._read("residual", round_number)
-        if arrays is None or "residual" not in arrays or arrays["residual"].shape != (self.size,):
+        """The residual left by a round, shape (d,), zeros if nothing is owed; None if there is none or it is lost."""
+        arrays = self._kept("residual", round_number, lambda name: name in ("residual", "round"))
+        if arrays is None or "residual" not in arrays:
             return None
         # A file is written over an old one: should a power cut have left the old content, its round gives it away.
         if "round" in arrays and arrays["round"].tolist() != [round_number]:  # files of version 0.1 have none
             return None
-        return arrays["residual"].astype(np.float32, copy=False)
+        residual = arrays["residual"]
+        if residual.shape == (0,):
+            return np.zeros(self.size, dtype=np.float32)
+        return residual.astype(np.float32, copy=False) if residual.shape == (self.size,) else None
 
     def keep_residual(self, round_number: int, residual: FloatArray, also: Collection[int]) -> None:
         """Keep a round's residual and forget all others but those in `also`.
 
-        A residual of zeros is kept as no file, and takes away one that an earlier run left under this round.
+        A residual of zeros is kept as one of no values: a short file, which tells it from one that is lost.
         """
-        if residual.any():
-            arrays: dict[str, np.ndarray] = {"residual": residual, "round": np.array([round_number], dtype=np.int64)}
-            self._write("residual", round_number, arrays, also)
-        else:
-            self._forget("residual", set(also) - {round_number})
+        told = residual if residual.any() else residual[:0]
+        self._keep("residual", round_number, {"residual": told}, also)
 
     def memory(self, round_number: int) -> dict[str, FloatArray] | None:
-        """The vectors kept under a round, by name, as they were given; None when there are none."""
-        if round_number not in self._numbers("memory"):
-            return None
-        arrays = self._read("memory", round_number)
+        """The vectors kept under a round, by name, as they were given; None if there are none or they are lost."""
+        arrays = self._kept("memory", round_number, lambda name: name == "round" or name.startswith(_VECTOR))
         if arrays is None or "round" not in arrays or arrays.pop("round").tolist() != [round_number]:
             return None
         return {name.removeprefix(_VECTOR): array for name, array in arrays.items() if array.dtype == np.float32}
 
     def keep_memory(self, round_number: int, vectors: Mapping[str, FloatArray], also: Collection[int]) -> None:
         """Keep vectors, fp32, under a round and forget all others but those in `also`."""
-        arrays: dict[str, np.ndarray] = {_VECTOR + name: vector for name, vector in vectors.items()}
-        self._write("memory", round_number, arrays | {"round": np.array([round_number], dtype=np.int64)}, also)
+        self._keep("memory", round_number, {_VECTOR + name: vector for name, vector in vectors.items()}, also)
+
+    def _kept(self, kind: str, round_number: int, is_older: Callable[[str], bool]) -> Arrays | None:
+        """What `_keep` was given, and the round; None where it is not there, or is another bit by bit."""
+        if round_number not in self._numbers(kind):
+            return None
+        arrays = self._read(kind, round_number)
+        return None if arrays is None else unsealed(arrays, is_older)
+
+    def _keep(self, kind: str, round_number: int, arrays: Arrays, also: Collection[int]) -> None:
+        """Keep arrays under a round, with their digest, and forget all others of this kind but those in `also`."""
+        arrays = arrays | {"round": np.array([round_number], dtype=np.int64)}
+        self._write(kind, round_number, sealed(arrays), also)
 
     def _path(self, kind: str, number: int) -> str:
         # Text, not a Path: with tiny models the joining alone would cost more than the reading.
@@ -137,14 +147,17 @@ class ClientStore:
             held = self._held[kind] = {int(path.stem.split("-")[1]) for path in found}
         return held
 
-    def _write(self, kind: str, number: int, arrays: dict[str, np.ndarray], also: Collection[int]) -> None:
+    def _write(self, kind: str, number: int, arrays: Arrays, also: Collection[int]) -> None:
+        if not self._tidy:  # by whom writes alone: others may read this folder meanwhile, to export from it
+            remove_drafts(self.folder)
+            self._tidy = True
         path, content, held = Path(self._path(kind, number)), save(arrays), self._numbers(kind)
         old = min(held.difference(also, {number}), default=None)
         reuse = None if old is None else Path(self._path(kind, old))
         held.discard(-1 if old is None else old)
         try:
             write_atomically(path, content, flush=self.flush, reuse=reuse)
-        except FileNotFoundError:
+        except FileNotFoundError:  # no folder, or a draft taken away by a process that was started beside this one
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content, flush=self.flush)
         held.add(number)
@@ -157,10 +170,10 @@ class ClientStore:
                 os.unlink(self._path(kind, other))
             held.discard(other)
 
-    def _read(self, kind: str, number: int) -> dict[str, np.ndarray] | None:
+    def _read(self, kind: str, number: int) -> Arrays | None:
         try:
             with open(self._path(kind, number), "rb") as file:
-                arrays: dict[str, np.ndarray] = load(file.read())
+                arrays: Arrays = load(file.read())
             return arrays
         except (OSError, SafetensorError, ValueError):
             return None

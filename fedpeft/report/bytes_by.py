@@ -1,4 +1,4 @@
-"""Which bytes moved, in frames: by kind of message, and those of training by class of devices and codec.
+"""Which bytes moved, in frames: by kind of message, and those of training by class of devices and codec, and by client.
 
 One total hides that half of all bytes are one class's, or evaluations. Counted from events; what an interrupted attempt
 moved is not counted, as in all totals.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fedpeft.config import RunConfig
 from fedpeft.journal import Event, EventKind
+from fedpeft.report.client_bytes import ClientBytes
 from fedpeft.report.units import MISSING, bytes_text, count_text
 from fedpeft.types import ClientId
 
@@ -59,6 +60,7 @@ class BytesBy:
     classes: list[ClassBytes] = field(default_factory=list)  # in the order in which they were first asked
     kinds: list[KindBytes] = field(default_factory=list)  # in the order of `KINDS`; of a finished run
     codec_down: str = "int8"  # of all broadcasts
+    clients: list[ClientBytes] = field(default_factory=list)  # in the order in which they were met
 
     @property
     def about(self) -> str:
@@ -88,18 +90,20 @@ def bytes_by(events: Iterable[Event], config: RunConfig) -> BytesBy:
                     row.up, row.down = row.up + up, row.down + down
             case _:
                 counted.add(event)
-    return BytesBy(list(counted.rows.values()), list(moved.values()) if told else [], config.codec.down)
+    kinds = list(moved.values()) if told else []
+    return BytesBy(list(counted.rows.values()), kinds, config.codec.down, list(counted.clients.values()))
 
 
 class _Counted:
-    """Rows by class and codec; what is open counts with the next commit."""
+    """Rows by class and codec, and by client; what is open counts with the next commit."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.rows: dict[tuple[str, str], ClassBytes] = {}
+        self.clients: dict[ClientId, ClientBytes] = {}
         self._devices: dict[ClientId, str] = {}
         self._codecs: dict[ClientId, str] = {}  # that each was last told to use: a client has one message out at most
-        self._open: list[tuple[tuple[str, str], str, int]] = []  # row, direction, bytes
+        self._open: list[tuple[tuple[str, str], ClientId, str, int]] = []  # row, whose, direction, bytes
 
     def add(self, event: Event) -> None:
         client, payload = event.client, event.payload
@@ -110,22 +114,32 @@ class _Counted:
         match event.kind:
             case EventKind.HELLO:
                 self._devices[client] = str(payload["device"])
+                self._of(client)
             case EventKind.ASKED:
                 self._codecs[client] = str(payload.get("codec", self.config.codec.up))
-                self._open.append((self._row(client), "down", payload["bytes"]))
+                self._open.append((self._row(client), client, "down", payload["bytes"]))
             case EventKind.ACCEPTED | EventKind.REFUSED:
-                self._open.append((self._row(client), "up", payload.get("bytes", 0)))
+                self._open.append((self._row(client), client, "up", payload.get("bytes", 0)))
             case EventKind.LATE if payload["rule"] == "drop":  # one that is folded is counted when it is accepted
-                self._open.append((self._row(client), "up", payload["bytes"]))
+                self._open.append((self._row(client), client, "up", payload["bytes"]))
 
     def settle(self) -> None:
-        for key, direction, count in self._open:
-            row = self.rows.setdefault(key, ClassBytes(*key))
-            if direction == "down":
-                row.asked, row.down = row.asked + 1, row.down + count
-            else:
-                row.replies, row.up = row.replies + (count > 0), row.up + count
+        for key, client, direction, count in self._open:
+            own, (_, codec) = self._of(client), key
+            for row in (self.rows.setdefault(key, ClassBytes(*key)), own):
+                if direction == "down":
+                    row.asked, row.down = row.asked + 1, row.down + count
+                else:
+                    row.replies, row.up = row.replies + (count > 0), row.up + count
+            if direction == "up":
+                own.up_by_codec[codec] = own.up_by_codec.get(codec, 0) + count
         self._open.clear()
+
+    def _of(self, client: ClientId) -> ClientBytes:
+        """The client's own row; made where there is none."""
+        found = self.clients.setdefault(client, ClientBytes(client, "default"))
+        found.device = self._devices.get(client, found.device)
+        return found
 
     def _row(self, client: ClientId) -> tuple[str, str]:
         return self._devices.get(client, "default"), self._codecs.get(client, self.config.codec.up)

@@ -61,7 +61,7 @@ class RoundRow:
 
     round: int
     accepted: int
-    seconds: float  # of the coordinator's clock
+    seconds: float  # of the coordinator's clock, with those of its attempts that came short
     moved: Mapping[str, int]  # bytes by the names in BYTE_KEYS, since the commit before; the last: to the run's end
     staleness_mean: float | None = None  # commits between asking and folding, over its updates; None: none, or not told
     staleness_max: int | None = None
@@ -118,6 +118,7 @@ def read_history(events: Sequence[Event]) -> History:
     history = History(participation=participation(events), forms=form_counts(events), ranks=rank_counts(events))
     pending: list[Reply] = []
     planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}  # steps
+    short = 0.0  # seconds of attempts that came short, since the last commit
     for event in events:
         payload = event.payload
         match event.kind:
@@ -161,8 +162,11 @@ def read_history(events: Sequence[Event]) -> History:
                 )
             case EventKind.COMMITTED:
                 history.replies += pending
-                history.rounds.append(replace(_row(event), steps=sum(reply.steps for reply in pending)))
+                row = _row(event)
+                steps = sum(reply.steps for reply in pending)
+                history.rounds.append(replace(row, seconds=row.seconds + short, steps=steps))
                 pending.clear()
+                short = 0.0
                 history.incidents += [
                     Incident(event.at, event.round, event.attempt, client, "outlying", OUTLYING)
                     for client in payload.get("outlying", ())
@@ -173,6 +177,7 @@ def read_history(events: Sequence[Event]) -> History:
                 history.rounds[-1] = replace(last, moved=total)
             case EventKind.ROUND_SHORT:
                 pending.clear()
+                short += payload.get("seconds", 0.0)  # not told by older journals
         if event.kind in INCIDENTS:
             history.incidents.append(_incident(event, INCIDENTS[event.kind], describe(event)))
     return history
@@ -192,6 +197,9 @@ def describe(event: Event) -> str:
             return f"{when}; {'folded in, discounted' if payload['rule'] == 'fold' else 'dropped'}"
         case EventKind.ABANDONED:
             return "no reply within the deadline"
+        case EventKind.MASK_MADE:
+            kept, of = int(payload["bits"], 16).bit_count(), sum(group[2] for group in payload["groups"])
+            return f"{payload['mask'][:12]} keeps {kept} of {of} heads and channels (pruning {payload['pruning']:g})"
         case EventKind.ROUND_SHORT:
             return f"{payload['accepted']} usable replies, {payload['needed']} needed: attempted again"
         case _:

@@ -59,8 +59,9 @@ def _page(journal: Journal) -> str:
     result, plan, history = summarise(journal), stored_plan(journal), read_history(events)
     version = next((str(e.payload["version"]) for e in reversed(events) if e.kind == EventKind.RUN_STARTED), "")
     figures: dict[str, Figure] = {}
-    sorted_bytes, schedule = bytes_by(events, stored_config(journal)), schedule_history(events)
-    parts = _body(result, plan, history, sorted_bytes, schedule, journal.config_toml, version, figures)
+    config, schedule = stored_config(journal), schedule_history(events)
+    sorted_bytes, waits = bytes_by(events, config), completion_plot(schedule, config.round.deadline_s)
+    parts = _body(result, plan, history, sorted_bytes, schedule, waits, journal.config_toml, version, figures)
     body = "\n".join(parts)
     return offline_page(result.name, body, figures)
 
@@ -71,6 +72,7 @@ def _body(
     history: History,
     sorted_bytes: BytesBy,
     schedule: ScheduleHistory,
+    waits: Figure | None,
     config_toml: str,
     version: str,
     figures: dict[str, Figure],
@@ -152,7 +154,11 @@ def _body(
             regret_plot(schedule, oracle),
             "Reward missed so far against the arms that were best in hindsight, by their mean reward in this run, and "
             "against the oracle's where this run tried them.",
-        ) + figure("completion", completion_plot(schedule), "A synchronous round lasts as long as its slowest reply.")
+        ) + figure(
+            "completion",
+            waits,
+            "A synchronous round lasts as long as its slowest client; one that was given up counts with the deadline.",
+        )
         heard = sections.schedule_table(schedule, oracle)
         yield f'<section><h2>Scheduler</h2>{heard}{arms}<div class="pair">{curves}</div></section>'
     yield f"<section><h2>Incidents</h2>{sections.incidents_table(history)}</section>"

@@ -7,7 +7,8 @@
     clients/accuracy/mean    over the clients that evaluated: mean, weighted, min, lower_quartile, median, ...
     tuned/...                the same after each client's own steps
     train/loss_first         mean of the folded updates, weighted by examples; train/loss_last beside it
-    round/replies            folded in the round; beside it seconds, frame_up, frame_down (bytes), learning_rate, ...
+    round/replies            folded in the round; beside it frame_up, frame_down (bytes), learning_rate, ...
+    round/seconds            of the coordinator's clock, with those of attempts that came short
 
 The step is the round. The same journal gives the same points, so a sink can be filled anew at any time.
 """
@@ -40,6 +41,7 @@ class PointReader:
     def __init__(self) -> None:
         self._round = 0  # the last committed
         self._sums: dict[str, tuple[float, float]] = {}  # name -> (weighted sum, weight), of the open attempt
+        self._short = 0.0  # seconds of attempts that came short, since the last commit
 
     def read(self, event: Event) -> list[Point]:
         """The points of one event, in a fixed order; events in the order of the run."""
@@ -59,8 +61,11 @@ class PointReader:
                         for key, value in spread.items():
                             if key not in ("clients", "examples") and value is not None:
                                 yield event.round or 0, f"{group}/{name}/{key}", value
-            case EventKind.RUN_STARTED | EventKind.ROUND_SHORT:
+            case EventKind.RUN_STARTED:
                 self._sums.clear()
+            case EventKind.ROUND_SHORT:
+                self._sums.clear()
+                self._short += payload.get("seconds", 0.0)  # not told by older journals
             case EventKind.ACCEPTED:
                 for name in ("loss_first", "loss_last"):
                     loss, weight = payload.get(name), payload["weight"]
@@ -72,13 +77,14 @@ class PointReader:
                 if self._round:
                     yield from self._of_round(payload)
                 self._sums.clear()
+                self._short = 0.0
 
     def _of_round(self, payload: Mapping[str, Any]) -> Iterator[tuple[int, str, float]]:
         for name, (total, weight) in self._sums.items():
             if weight > 0:
                 yield self._round, f"train/{name}", total / weight
-        for key, name in (("accepted", "replies"), ("seconds", "seconds")):
-            yield self._round, f"round/{name}", payload[key]
+        yield self._round, "round/replies", payload["accepted"]
+        yield self._round, "round/seconds", payload["seconds"] + self._short
         keys = ("frame_up", "frame_down", "learning_rate", "staleness_mean", "staleness_max", "owed", *MIXING)
         for key in keys:
             if payload.get(key) is not None:

@@ -31,7 +31,7 @@ class CurvePoint:
     """One evaluation of the federated adapter on the coordinator's test set, and what had been spent by then."""
 
     round: int
-    seconds: float  # of the rounds up to it, on the coordinator's clock
+    seconds: float  # of the rounds up to it, on the coordinator's clock, with attempts that came short
     uplink: int  # bytes of all clients' frames up to it
     passes: int  # of examples through the model up to it, as `RunPlan.step_passes` counts; 0: not told
     metrics: Mapping[str, float]  # all that was measured; accuracies from 0 to 1

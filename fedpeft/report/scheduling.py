@@ -46,15 +46,23 @@ class Rewarded:
     device: str
     place: int
     reward: float
-    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """One client that a committed round waited for, or whose reply an asynchronous one has folded in."""
+
+    round: int
+    seconds: float | None  # from asking to the answer; None: given up at the deadline
 
 
 @dataclass(slots=True)
 class ScheduleHistory:
-    """All choices and rewards of the committed part of a run, in order."""
+    """All choices, rewards and waits of the committed part of a run, in order."""
 
     chosen: list[Chosen] = field(default_factory=list)
     rewarded: list[Rewarded] = field(default_factory=list)
+    waited: list[Waited] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)  # place -> the arm in words, of all that were chosen
 
     @property
@@ -96,23 +104,30 @@ def schedule_history(events: Iterable[Event]) -> ScheduleHistory:
     history = ScheduleHistory()
     chosen: list[Chosen] = []
     rewarded: list[Rewarded] = []
+    waited: list[float | None] = []
+    late: set[str] = set()  # clients whose reply to an earlier round is folded in: nobody waited for it in this one
     for event in events:
         payload, number = event.payload, event.round or 0
         match event.kind:
             case EventKind.RUN_STARTED | EventKind.ROUND_SHORT:
-                chosen, rewarded = [], []
+                chosen, rewarded, waited, late = [], [], [], set()
             case EventKind.ARM_CHOSEN:
                 arm = arm_text(payload)
                 chosen.append(Chosen(number, event.client or "", payload["device"], payload["place"], arm))
-            case EventKind.ARM_REWARDED:
-                rewarded.append(
-                    Rewarded(number, payload["device"], payload["place"], payload["reward"], payload["seconds"])
-                )
+            case EventKind.ARM_REWARDED if payload["reward"] is not None:
+                rewarded.append(Rewarded(number, payload["device"], payload["place"], payload["reward"]))
+            case EventKind.LATE if event.client is not None:
+                late.add(event.client)
+            case EventKind.ACCEPTED if not (payload.get("age") and event.client in late):
+                waited.append(payload["seconds"])
+            case EventKind.ABANDONED:
+                waited.append(None)
             case EventKind.COMMITTED:
                 history.chosen += chosen
                 history.rewarded += rewarded
+                history.waited += [Waited(number, seconds) for seconds in waited]
                 history.names |= {one.place: one.arm for one in chosen}
-                chosen, rewarded = [], []
+                chosen, rewarded, waited, late = [], [], [], set()
     return history
 
 

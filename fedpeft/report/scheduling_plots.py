@@ -66,12 +66,16 @@ def regret_plot(history: ScheduleHistory, oracle: Mapping[str, OracleArm]) -> Fi
     return figure_of(traces, "round", "reward missed so far", whole_x=True) if traces else None
 
 
-def completion_plot(history: ScheduleHistory) -> Figure | None:
-    """Seconds of the median and of the slowest reply of each round."""
+def completion_plot(history: ScheduleHistory, deadline_s: float) -> Figure | None:
+    """Seconds of the median and of the slowest client of each round.
+
+    Args:
+        history: of the run.
+        deadline_s: `round.deadline_s`, which a client that was given up counts with.
+    """
     times: dict[int, list[float]] = {}
-    for one in history.rewarded:
-        if one.seconds is not None:
-            times.setdefault(one.round, []).append(one.seconds)
+    for one in history.waited:
+        times.setdefault(one.round, []).append(deadline_s if one.seconds is None else one.seconds)
     if not any(seconds for own in times.values() for seconds in own):
         return None
     rounds = list(times)
@@ -80,6 +84,6 @@ def completion_plot(history: ScheduleHistory) -> Figure | None:
         line("slowest", rounds, slowest, "@centralised", symbol="diamond", dash="dot"),
         line("median", rounds, middle, "@federated", symbol="circle"),
     ]
-    figure = figure_of(traces, "round", "seconds a reply", whole_x=True)
+    figure = figure_of(traces, "round", "seconds a client", whole_x=True)
     figure["layout"]["yaxis"]["rangemode"] = "tozero"
     return figure

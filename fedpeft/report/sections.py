@@ -10,6 +10,7 @@ from html import escape
 
 from fedpeft.journal.headline import ACCURACY
 from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
+from fedpeft.report.client_bytes import CLIENT_HEAD, extremes
 from fedpeft.report.forms import FORM_HEAD
 from fedpeft.report.history import History, Incident
 from fedpeft.report.participation import HEAD
@@ -31,6 +32,7 @@ from fedpeft.report.units import (
 )
 
 _MOST_INCIDENTS = 500  # rows of the events table; `fedpeft show` has them all
+_CLIENTS = 10  # of those that sent most, and of those that sent least
 
 
 def heading(result: RunResult, plan: RunPlan | None, history: History, version: str) -> str:
@@ -118,13 +120,17 @@ def traffic_table(result: RunResult) -> str:
 
 
 def bytes_tables(found: BytesBy) -> str:
-    """Frames by class of devices and codec, and by kind of message."""
+    """Frames by class of devices and codec, by kind of message, and by client."""
     shown = ""
     if found.classes:
         shown += table(CLASS_HEAD, [row.cells() for row in found.classes], numbers={2, 3, 4, 5, 6})
         shown += f'<p class="soft">{escape(found.about)}</p>'
     if found.kinds:
         shown += table(KIND_HEAD, [row.cells() for row in found.kinds], numbers={1, 2, 3})
+    clients, said = extremes(found.clients, _CLIENTS)
+    if clients:
+        shown += table(CLIENT_HEAD, [row.cells() for row in clients], numbers={2, 3, 4, 5, 6})
+        shown += f'<p class="soft">{escape(said)}</p>'
     return shown
 
 

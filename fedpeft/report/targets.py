@@ -1,9 +1,10 @@
 """How soon a run was how good: seconds of the rounds until a metric first reached a target, paired by seed.
 
-Seconds are those of the coordinator's clock, summed over committed rounds: a simulation's devices take them on its
-virtual clock, so a laptop compares fleets. A metric is looked at where it was evaluated, so `evaluation.every` is the
-resolution. A mean over the runs that reached the target would flatter whoever reached it seldom: it is told only where
-all runs of a group did, and a pair counts where both did.
+Seconds are those of the coordinator's clock, summed over committed rounds and over their attempts that came short:
+whoever causes those pays for them. A simulation's devices take them on its virtual clock, so a laptop compares fleets.
+A metric is looked at where it was evaluated, so `evaluation.every` is the resolution. A mean over the runs that reached
+the target would flatter whoever reached it seldom: it is told only where all runs of a group did, and a pair counts
+where both did.
 """
 
 from __future__ import annotations

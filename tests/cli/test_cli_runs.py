@@ -106,7 +106,7 @@ def test_export_hands_over_folder_and_choice(here, capsys, monkeypatch):
     assert call("export", "demo", "--to", "out", "--round", "best", "--client", "c03") == 0
     capsys.readouterr()
     assert call("export", "demo", "--to", "out", "--pruned", "0.5", "--format", "json") == 0
-    assert json.loads(capsys.readouterr().out) == {"path": "out", "merged": True}
+    assert json.loads(capsys.readouterr().out) == {"path": "out", "merged": True, "load": "transformers"}
     whole = [("runs/demo", "out", merged, "kept", None, 0.0) for merged in (False, True)]
     more = [("runs/demo", "out", False, "best", "c03", 0.0), ("runs/demo", "out", False, "kept", None, 0.5)]
     assert seen == whole + more

@@ -142,6 +142,35 @@ def test_the_same_round_asked_again_gives_the_same_bytes(tmp_path):
     assert bodies[0] == bodies[1] == bodies[2]
 
 
+@pytest.mark.parametrize("codec", ["int8", "fp32"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "two bytes"])
+def test_a_residual_that_is_lost_is_told_and_the_client_goes_on(tmp_path, damage, codec):
+    """With fp32 nothing is owed, and that is kept too."""
+    agent, _ = make(tmp_path)
+    assert "residual_lost" not in ask(agent, train(number=1, codec=codec)).metrics
+    assert "residual_lost" not in ask(agent, train(number=2, feedback=1, codec=codec)).metrics
+    path = tmp_path / "c00" / "residual-000002.safetensors"
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+        agent.homes["c00"].store.look_again()
+    else:  # before the digest's 32 bytes: of the last value of the residual, which is a NaN then
+        path.write_bytes(content[:50] if damage == "cut" else content[:-34] + b"\xff\xff" + content[-32:])
+    frame = train(number=3, feedback=2, codec=codec)
+    reply = ask(agent, frame)
+    assert reply.kind is FrameKind.UPDATE, reply.refusal
+    assert reply.metrics["residual_lost"] == 1
+    assert reply.body == ask(make(tmp_path / "anew")[0], train(number=3, codec=codec)).body, "it owes nothing"
+    assert "residual_lost" not in ask(agent, train(number=4, feedback=3, codec=codec)).metrics
+
+
+def test_who_was_never_asked_has_lost_no_residual(tmp_path):
+    agent, _ = make(tmp_path)
+    assert "residual_lost" not in ask(agent, train(number=9)).metrics
+    ask(agent, train(number=10))
+    assert "residual_lost" not in ask(agent, train(number=11)).metrics, "round 10 came to nothing"
+
+
 def test_evaluation_answers_without_an_accuracy_where_the_task_has_none(tmp_path):
     agent, _ = make(tmp_path)
     frame = Frame(FrameKind.EVALUATE, "run", 0, 0, "c00", body=encode_difference(zero_codes(SIZE), zero_codes(SIZE)))

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from fedpeft.client import ClientStore
 from fedpeft.codecs.broadcast import quantise
@@ -63,10 +63,21 @@ def test_a_residual_of_zeros_takes_away_the_one_that_an_earlier_run_left(store):
     store.keep_residual(1, residual(1), also=())
     store.keep_residual(2, residual(2), also={1})
     store.keep_residual(2, np.zeros(SIZE, dtype=np.float32), also={1})
-    assert store.residual(2) is None
+    np.testing.assert_array_equal(store.residual(2), np.zeros(SIZE))
     assert store.residual(1) is not None
     store.keep_residual(3, np.zeros(SIZE, dtype=np.float32), also=())
     assert store.residual(1) is None
+
+
+def test_owing_nothing_is_told_from_a_residual_that_is_lost(store):
+    store.keep_residual(1, np.zeros(SIZE, dtype=np.float32), also=())
+    (path,) = store.folder.iterdir()
+    assert path.stat().st_size < 400, "it has no values"
+    again = ClientStore(store.folder, SIZE)
+    np.testing.assert_array_equal(again.residual(1), np.zeros(SIZE))
+    assert again.residual(1).dtype == np.float32
+    path.unlink()
+    assert again.residual(1) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", None], ids=["empty", "rubbish", "half"])
@@ -88,10 +99,66 @@ def test_a_file_of_another_adapter_is_as_good_as_lost(store):
     assert other.residual(1) is None
 
 
-def test_no_draft_is_left_behind_or_listed(store):
+def killed_while_writing(monkeypatch, keep):
+    """Have a write end as a kill would end it, right before the draft gets its name; returns the draft."""
+    import fedpeft.paths
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fedpeft.paths.os, "replace", kill)
+        patched.setattr(fedpeft.paths.Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            keep()
+
+
+def drafts(store):
+    return [path.name for path in store.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_no_draft_is_left_behind_or_listed(store, monkeypatch):
     store.keep_broadcast(1, codes(1), also=())
-    (store.folder / ".broadcast-000002.safetensors.x7").write_bytes(b"a kill happened here")
-    assert store.versions() == (1,)
+    killed_while_writing(monkeypatch, lambda: store.keep_broadcast(2, codes(2), also={1}))
+    killed_while_writing(monkeypatch, lambda: store.keep_residual(2, residual(2), also={1}))
+    assert sorted(name[:27] for name in drafts(store)) == [
+        ".broadcast-000002.safetenso", ".residual-000002.safetensor",
+    ]  # fmt: skip
+    again = ClientStore(store.folder, SIZE)  # the next process
+    assert again.versions() == (1,)
+    assert again.residual(2) is None
+    assert len(drafts(store)) == 2, "who only looks may look at a folder in which another process writes"
+    again.keep_residual(3, residual(3), also={1})
+    assert drafts(store) == []
+    assert again.versions() == (1,)
+    np.testing.assert_array_equal(again.residual(3), residual(3))
+
+
+def test_a_file_of_a_name_that_no_draft_has_stays(store):
+    store.folder.mkdir()
+    for name in (".nfs000000000123abcd00000001", ".residual-000002.safetensors.x7", "notes.0123456789abcdef"):
+        (store.folder / name).write_bytes(b"somebody else's")
+    store.keep_residual(3, residual(3), also=())
+    assert len(list(store.folder.iterdir())) == 4
+
+
+def test_a_draft_that_another_process_takes_away_is_written_again(store, monkeypatch):
+    """Two processes for one client, the older one given up but still at work: it must not fail."""
+    store.keep_residual(1, residual(1), also=())
+    fsync = os.fsync
+
+    def meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", fsync)
+        ClientStore(store.folder, SIZE).keep_broadcast(7, codes(7), also=())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    store.keep_residual(2, residual(2), also={1})
+    np.testing.assert_array_equal(store.residual(2), residual(2))
+    assert drafts(store) == []
 
 
 def test_with_or_without_flushes_the_same_is_kept(tmp_path):
@@ -131,6 +198,52 @@ def test_a_residual_that_version_0_1_wrote_counts(store):
     store.folder.mkdir()
     (store.folder / "residual-000003.safetensors").write_bytes(save({"residual": residual(3)}))
     np.testing.assert_array_equal(store.residual(3), residual(3))
+
+
+def keep_something(store, kind):
+    """Of either kind that has a digest; returns the file, and what reads it."""
+    if kind == "residual":
+        store.keep_residual(1, residual(1), also=())
+    else:
+        store.keep_memory(1, {"private": residual(1), "half.c_i": residual(2)}, also=())
+    (path,) = store.folder.iterdir()
+    return path, getattr(store, kind)
+
+
+@pytest.mark.parametrize("kind", ["residual", "memory"])
+def test_a_flipped_bit_anywhere_in_a_file_is_as_good_as_its_loss(store, kind):
+    path, read = keep_something(store, kind)
+    content, whole = path.read_bytes(), read(1)
+    assert whole is not None
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        found = read(1)
+        if found is not None:  # in the blanks after the header: nothing came of it
+            np.testing.assert_equal(found, whole)
+            assert place < 8 + int.from_bytes(content[:8], "little"), "a flipped bit of a value was taken for it"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["residual", "memory"])
+def test_what_version_0_1_wrote_counts_only_if_it_is_finite(store, kind, value):
+    """It wrote no digest."""
+    path, read = keep_something(store, kind)
+    arrays = {name: array.copy() for name, array in load(path.read_bytes()).items() if name != "sha256"}
+    path.write_bytes(save(arrays))
+    np.testing.assert_equal(
+        read(1), residual(1) if kind == "residual" else {"private": residual(1), "half.c_i": residual(2)}
+    )
+    next(array for name, array in arrays.items() if array.dtype == np.float32)[3] = value
+    path.write_bytes(save(arrays))
+    assert read(1) is None
+
+
+def test_a_digest_whose_name_is_damaged_is_not_taken_for_a_file_without_one(store):
+    path, read = keep_something(store, "residual")
+    path.write_bytes(
+        path.read_bytes().replace(b"sha256", b"sha257").replace(residual(1).tobytes(), residual(2).tobytes())
+    )
+    assert read(1) is None
 
 
 def test_a_folder_that_was_taken_away_is_made_again(store):

@@ -83,6 +83,19 @@ def test_whoever_loses_its_own_tensors_begins_anew_and_the_journal_says_so(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("codec", ["int8", "fp32"])
+def test_whoever_loses_its_residual_goes_on_and_the_journal_says_so(tmp_path, codec):
+    options = {"rounds": 4, "codec__up": codec}
+    with pytest.raises(Stop):
+        run_quadratic(tmp_path, FedAvg(), **options, observers=[stop_at(EventKind.COMMITTED, 3)])
+    shutil.rmtree(tmp_path / "quadratic" / "clients" / "c2")
+    result = run_quadratic(tmp_path, FedAvg(), **options, resume=True)
+    with Journal.read(result.folder) as journal:
+        lost = [(e.round, e.client) for e in journal.events(EventKind.ACCEPTED) if e.payload.get("residual_lost")]
+    assert lost == [(3, "c2")]
+
+
+@pytest.mark.slow
 def test_only_clients_evaluate_and_each_with_its_own(tmp_path):
     plans = []
     result = run_quadratic(tmp_path, FedAvg(), **HEAD, rounds=10)

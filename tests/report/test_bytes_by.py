@@ -57,6 +57,13 @@ def test_updates_refusals_and_late_replies_count_in_the_row_of_what_was_asked():
         ("phone", "sign"): (2, 3, 7, 200),
         ("tablet", "int8"): (1, 1, 11, 100),
     }
+    own = {row.client: (row.device, row.asked, row.replies, row.up, row.down) for row in found.clients}
+    assert own == {
+        "c00": ("phone", 2, 2, 13, 200),
+        "c01": ("phone", 1, 2, 4, 100),
+        "c02": ("tablet", 1, 1, 11, 100),
+    }
+    assert found.clients[0].up_by_codec == {"int8": 10, "sign": 3}
     assert found.codec_down == "sign"
     assert found.kinds == []  # nothing has told of greetings and evaluations yet
 
@@ -73,6 +80,7 @@ def test_what_an_interrupted_attempt_moved_is_not_counted():
         CONFIG,
     )  # fmt: skip
     assert [(row.asked, row.up) for row in found.classes] == [(1, 10)]
+    assert [(row.client, row.asked, row.up) for row in found.clients] == [("c00", 0, 0), ("c01", 1, 10), ("c02", 0, 0)]
 
 
 def test_rows_of_a_run_add_up_to_what_it_moved(tmp_path):
@@ -86,6 +94,7 @@ def test_rows_of_a_run_add_up_to_what_it_moved(tmp_path):
     with Journal.read(result.folder) as journal:
         found, total = bytes_by(journal.events(), stored_config(journal)), summarise(journal)
     kinds = {row.kind: (row.up, row.down) for row in found.kinds}
+    assert kinds["train"] == tuple(sum(getattr(row, way) for row in found.clients) for way in ("up", "down"))
     assert kinds["train"] == tuple(sum(getattr(row, way) for row in found.classes) for way in ("up", "down"))
     assert (total.frame_up, total.frame_down) == tuple(sum(way) for way in zip(*kinds.values(), strict=True))
     assert min(kinds["hello"]) > 0

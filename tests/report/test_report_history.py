@@ -25,6 +25,18 @@ def test_replies_of_an_attempt_that_failed_are_left_out(tmp_path):
     assert Counter(reply.round for reply in history.replies) == {1: 4, 2: 4, 3: 3, 4: 3, 5: 4, 6: 4}
 
 
+def test_a_round_took_the_seconds_of_its_short_attempts_too(tmp_path):
+    folder = write_fake_run(tmp_path / "demo", rounds=1, finished=False, incidents=False)
+    with Journal.open(folder) as journal:
+        journal.record(EventKind.ROUND_SHORT, round=2, attempt=1, accepted=1, needed=2, seconds=20.0)
+        journal.record(EventKind.RUN_STARTED, version="0.1.0", resumed=True)
+        journal.record(EventKind.ROUND_SHORT, round=2, attempt=2, accepted=1, needed=2)  # as older versions wrote it
+        journal.record(EventKind.ROUND_SHORT, round=2, attempt=3, accepted=1, needed=2, seconds=30.0)
+        for number in (2, 3):
+            journal.commit(number, {}, adapter="a2", attempt=4, accepted=4, seconds=9.0)
+    assert [row.seconds for row in history_of(folder).rounds] == [0.0, 9.0, 59.0, 9.0]
+
+
 def test_incidents_say_what_happened(tmp_path):
     history = history_of(write_fake_run(tmp_path / "demo"))
     kinds = Counter(incident.kind for incident in history.incidents)

@@ -88,12 +88,52 @@ def test_plots_show_arms_regret_and_times():
         "best arms in hindsight",
         "the oracle's arms",
     ]
-    slowest, middle = completion_plot(history)["data"]
-    assert (slowest["y"], middle["y"]) == ([4.0, 3.0], [3.0, 3.0])
     nothing = schedule_history([])
     assert arms_plot(nothing) is None
     assert regret_plot(nothing, {}) is None
-    assert completion_plot(nothing) is None
+    assert completion_plot(nothing, 9.0) is None
+
+
+def accepted(number, client, seconds, age=0, attempt=1):
+    return Event(1, 0.0, EventKind.ACCEPTED, number, attempt, client, {"seconds": seconds, "age": age})
+
+
+def test_the_slowest_of_a_round_is_the_slowest_that_it_waited_for():
+    """Whether or not a reply had a reward; who was given up was waited for until the deadline, and only then."""
+    late = {"rule": "fold", "age": 1, "bytes": 1}
+    events = [
+        accepted(1, "a", 4.0),
+        reward(1, "a", "phone", 0, 0.2),
+        accepted(1, "b", 7.0),  # nobody could judge it: no reward
+        committed(1),
+        accepted(2, "a", 5.0),
+        event(EventKind.ABANDONED, 2, "b"),
+        event(EventKind.ROUND_SHORT, 2),  # all over again
+        accepted(2, "a", 3.0),
+        event(EventKind.LATE, 2, "b", rule="fold", age=0, bytes=1),
+        accepted(2, "b", 12.0),  # to the attempt before: this round waited for it
+        committed(2),
+        accepted(3, "a", 3.0),
+        accepted(3, "c", 4.0),
+        event(EventKind.ABANDONED, 3, "b"),
+        committed(3),
+        event(EventKind.LATE, 4, "b", **late),
+        accepted(3, "b", 14.0, age=1),
+        accepted(4, "a", 2.0),
+        committed(4),
+        accepted(4, "a", 6.0, age=1),  # asynchronous: not late
+        committed(5),
+    ]
+    slowest, middle = completion_plot(schedule_history(events), 9.0)["data"]
+    assert slowest["x"] == middle["x"] == [1, 2, 3, 4, 5]
+    assert slowest["y"] == [7.0, 12.0, 9.0, 2.0, 6.0]
+    assert middle["y"] == [5.5, 7.5, 4.0, 2.0, 6.0]
+
+
+def test_a_reply_that_nobody_could_judge_is_no_reward():
+    history = schedule_history([choice(1, "a", "phone", 0), reward(1, "a", "phone", 0, None), committed(1)])
+    assert history.rewarded == []
+    assert history.best("phone") is None
 
 
 def test_an_arm_without_a_rank_is_told_without_it():

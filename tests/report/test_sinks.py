@@ -11,7 +11,7 @@ import pytest
 from fake_run import write_fake_run
 
 from fedpeft.errors import ConfigError, PluginError
-from fedpeft.journal import EventKind, Journal
+from fedpeft.journal import Event, EventKind, Journal
 from fedpeft.registry import names
 from fedpeft.report.points import PointReader
 from fedpeft.report.sinks import Feed, check_sinks, feeding
@@ -109,6 +109,19 @@ def test_trackio_is_told_to_send_nothing_and_to_leave_stdout_alone(folder, stand
         assert feed.troubles == []
     assert "TRACKIO_SPACE_ID" not in os.environ
     assert capsys.readouterr().out == ""
+
+
+def test_a_round_takes_the_seconds_of_its_short_attempts_too():
+    reader = PointReader()
+    told = [
+        (EventKind.ROUND_SHORT, {"accepted": 1, "needed": 2, "seconds": 30.0}),
+        (EventKind.RUN_STARTED, {"resumed": True}),
+        (EventKind.ROUND_SHORT, {"accepted": 1, "needed": 2}),  # as older versions wrote it
+        (EventKind.COMMITTED, {"accepted": 2, "seconds": 9.0}),
+        (EventKind.COMMITTED, {"accepted": 2, "seconds": 8.0}),
+    ]
+    points = [point for kind, payload in told for point in reader.read(Event(1, 0.0, kind, 1, 1, None, payload))]
+    assert [point.value for point in points if point.name == "round/seconds"] == [39.0, 8.0]
 
 
 def test_points_of_a_run(folder):
