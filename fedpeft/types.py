@@ -203,6 +203,7 @@ class Incoming:
     message: MessageId
     frame: bytes | None
     failure: str | None = None
+    arrived: float | None = None  # seconds of the coordinator's clock; None: the transport cannot tell
 
 
 @dataclass(slots=True)

@@ -67,6 +67,7 @@ class FakeClient:
     node: int
     size: int = SIZE
     seconds: float | Callable[[Frame], float] = 1.0
+    evaluating: float = 0.0  # seconds
     info: dict[str, Any] = field(default_factory=dict)  # overrides of its hello
     train: Callable[[Frame], bytes | Exception] | None = None
     evaluate: Callable[[Frame], bytes | Exception] | None = None
@@ -78,7 +79,7 @@ class FakeClient:
 
     def takes(self, frame: Frame) -> float:
         if frame.kind is not FrameKind.TRAIN:
-            return 0.0
+            return self.evaluating if frame.kind is FrameKind.EVALUATE else 0.0
         return self.seconds(frame) if callable(self.seconds) else self.seconds
 
     def reply(self, frame: Frame) -> bytes | Exception:
@@ -110,6 +111,7 @@ class FakeFleet:
         self.asked: list[Frame] = []
         self.remember = True  # keep `asked`
         self.delivered_twice = False
+        self.tells_arrival = True  # as the local grid does; Flower's own do not
         self.strangers: list[Incoming] = []  # delivered once, with the next receive
         self.unsendable: set[ClientId] = set()
         self._out: list[tuple[float, int, MessageId, int, Frame]] = []
@@ -146,9 +148,10 @@ class FakeFleet:
         for item in kept:
             heapq.heappush(self._out, item)
         replies = []
-        for _, _, name, node, frame in ready:
+        for due, _, name, node, frame in ready:
             reply = self.clients[node].reply(frame)
             one = Incoming(name, None, str(reply)) if isinstance(reply, Exception) else Incoming(name, reply)
+            one = replace(one, arrived=due) if self.tells_arrival else one
             replies += [one, one] if self.delivered_twice else [one]
         strangers, self.strangers = self.strangers, []
         return replies + strangers

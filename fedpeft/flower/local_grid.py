@@ -57,6 +57,11 @@ class LocalGrid(Grid):
         cohort: how many messages `look_ahead` is given at most.
         distort: may replace a reply's frame, or raise to lose it: rehearsed faults.
         run_config: the run configuration that every node's context carries.
+
+    Attributes:
+        traffic: bytes at Flower's wire, where messages pass through it.
+        arrivals: of the last `pull_messages`, by the message that was answered: when the reply fell due, on the clock.
+            Who looks seldom hears late, and the device was no slower for it.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class LocalGrid(Grid):
         self.app = app
         self.clock = clock
         self.traffic = Traffic()
+        self.arrivals: dict[str, float] = {}
         self._contexts = {
             node: Context(_RUN_ID, int(node), dict(config), RecordDict(), dict(run_config or {}))
             for node, config in nodes.items()
@@ -112,16 +118,18 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Run those of the messages named that are due by now; their replies, in the order in which they fell due."""
+        self.arrivals = {}
         now = self.clock.now()
         due = bisect_left(self._pending, (now, math.inf)) if math.isfinite(now) else 0
         if due == 0:  # most looks find nothing new: they cost nothing, however much is out
             return []
         wanted, replies, place = set(message_ids), [], 0
         for _ in range(due):
-            item = self._pending[place][2]
+            fell_due, _, item = self._pending[place]
             if item.name in wanted:
                 self._train_ahead(place, wanted)
                 del self._pending[place]
+                self.arrivals[item.name] = fell_due
                 replies.append(self._execute(item))
             else:
                 place += 1

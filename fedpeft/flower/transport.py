@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
@@ -70,16 +70,16 @@ class GridTransport:
             kind = self._out.pop(reply.metadata.reply_to_message_id, None)
             if kind is not None:
                 self.traffic.add(kind, "up", compat.wire_bytes(reply))
-        return [self._incoming(reply) for reply in replies]
+        arrivals: Mapping[str, float] = getattr(self.grid, "arrivals", {})  # of Flower's own Grids nobody knows
+        return [self._incoming(reply, arrivals.get(reply.metadata.reply_to_message_id)) for reply in replies]
 
     @staticmethod
-    def _incoming(reply: Message) -> Incoming:
+    def _incoming(reply: Message, arrived: float | None) -> Incoming:
         message = MessageId(reply.metadata.reply_to_message_id)
         if reply.has_error():
-            return Incoming(
-                message, None, f"{reply.error.reason or 'no reason given'} (Flower code {reply.error.code})"
-            )
+            reason = f"{reply.error.reason or 'no reason given'} (Flower code {reply.error.code})"
+            return Incoming(message, None, reason, arrived)
         try:
-            return Incoming(message, unpack(reply))
+            return Incoming(message, unpack(reply), None, arrived)
         except ClientFault as fault:
-            return Incoming(message, None, fault.message)
+            return Incoming(message, None, fault.message, arrived)

@@ -41,8 +41,10 @@ class ClassStatistics:
         return self._counts.get(device, nothing), self._sums.get(device, nothing)
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Observe, in this order."""
+        """Observe, in this order, what has a reward."""
         for outcome in outcomes:
+            if outcome.reward is None:
+                continue
             counts = self._counts.setdefault(outcome.device, np.zeros(self.arms))
             sums = self._sums.setdefault(outcome.device, np.zeros(self.arms))
             counts *= self.discount

@@ -25,6 +25,7 @@ class ClassTimes:
 
     clients: int  # devices of the class
     seconds: tuple[float, ...]  # expected, from asking to the answer, of each arm by place
+    fits: tuple[int, ...] | None = None  # places of the arms that fit its memory; None: all
 
 
 class Load(NamedTuple):
@@ -43,6 +44,7 @@ class Setting:
     synchronous: bool = True  # whether a round waits for its slowest client
     times: Mapping[str, ClassTimes] | None = None  # by device class; None where devices are real
     loads: tuple[Load, ...] = ()  # what each arm has a client do, by place; empty: not told
+    deadline_s: float | None = None  # D: whoever takes longer is not waited for; None: not told
 
     @property
     def loads_or_guess(self) -> tuple[Load, ...]:
@@ -85,9 +87,10 @@ class Outcome:
     device: str
     place: int
     probability: float  # as the choice said
-    reward: float  # in [0, 1]; see `fedpeft.scheduling.reward`
-    seconds: float | None = None  # from asking to the answer; None: not back at the deadline, or not told
+    reward: float | None  # in [0, 1]; see `fedpeft.scheduling.reward`; None: nobody could judge it, its seconds count
+    seconds: float | None = None  # from asking to the answer; None: not back at the deadline
     gain: float | None = None  # as the reward's, not divided by what is usual; None: not told
+    offered: tuple[int, ...] = ()  # places of the arms that fitted its client then; empty: not told
 
 
 class Scheduler(ABC):
@@ -102,7 +105,8 @@ class Scheduler(ABC):
     ...     def choose(self, request):
     ...         return Choice(request.offered[-1 if self.poor else 0], "poor" if self.poor else "frugal")
     ...     def observe(self, outcomes):
-    ...         self.poor = self.poor or any(outcome.reward < 0.2 for outcome in outcomes)
+    ...         rewards = [outcome.reward for outcome in outcomes if outcome.reward is not None]
+    ...         self.poor = self.poor or min(rewards, default=1.0) < 0.2
     ...     def state(self):
     ...         return {"poor": self.poor}
     ...     def restore(self, state):
@@ -120,6 +124,9 @@ class Scheduler(ABC):
     needs_times: bool = False
     """Whether `begin` must be told the times of every arm: only a simulated fleet knows them."""
 
+    needs_judges: bool = True
+    """Whether it learns of gains, so that some of each cohort must train the whole model for others to be judged."""
+
     grid: Grid
 
     def begin(self, setting: Setting) -> None:
@@ -135,7 +142,11 @@ class Scheduler(ABC):
         """An arm among those offered. Depends on the request and on what was observed, and changes nothing."""
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 (some learn nothing)
-        """Learn from one commit: its outcomes in client order, each choice at most once."""
+        """Learn from one commit, or from the deadlines missed in an attempt that came short.
+
+        Args:
+            outcomes: in client order, each choice at most once.
+        """
 
     def state(self) -> dict[str, Any]:
         """What was learned, as JSON values with finite numbers; empty when there is nothing."""

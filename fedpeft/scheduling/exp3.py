@@ -1,9 +1,14 @@
 """Exp3: for rewards that follow no distribution at all.
 
 Auer, Cesa-Bianchi, Freund and Schapire 2002, "The Nonstochastic Multiarmed Bandit Problem", Algorithm Exp3, for each
-device class; the K arms are those offered to the client:
+device class; K counts the arms that fit the client:
 
     p(a) = (1 - γ) w(a) / Σ_b w(b) + γ / K,      w(a) ← w(a) exp(γ (r / p(a)) / K)
+
+K is the same in both, for the paper needs γ r / (p K) <= 1, which the γ / K in p sees to, and takes no shorter steps.
+A class whose clients are all offered the same K arms plays the paper's game with these. Where they differ, weights
+compete among the arms that are offered (arms that sleep), of which the paper says nothing. Who is offered fewer arms
+than fit, to judge others, draws from these and takes its step with the larger K: a shorter one.
 
 Weights are kept as logarithms. All clients of a cohort draw from the weights of the last commit.
 """
@@ -49,8 +54,11 @@ class Exp3(Scheduler):
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """See `Scheduler.observe`."""
         for outcome in outcomes:
+            if outcome.reward is None:
+                continue
             logs = self._weights(outcome.device)
-            logs[outcome.place] += self.mixing * outcome.reward / outcome.probability / len(logs)
+            count = len(outcome.offered) or len(logs)
+            logs[outcome.place] += self.mixing * outcome.reward / outcome.probability / count
             self._log_weights[outcome.device] = logs - logs.max()
 
     def state(self) -> dict[str, Any]:

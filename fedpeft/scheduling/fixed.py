@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedpeft.errors import ConfigError, closest
 from fedpeft.scheduling.arms import Arm, Grid
 from fedpeft.scheduling.contract import Choice, Request, Scheduler, Setting
 
@@ -12,7 +13,7 @@ COORDINATES = ("rank", "pruning", "codec", "steps")
 
 
 class Fixed(Scheduler):
-    """The same arm in every round.
+    """The same arm in every round; it learns nothing.
 
     A client that the arm does not fit gets the nearest that does: the fewest places away in the lists, over all four
     coordinates; of equally near ones the first in the grid.
@@ -25,6 +26,8 @@ class Fixed(Scheduler):
         by_class: device class -> those of the four in which it differs, e.g. `{ phone = { rank = 2 } }`. Ranks by
             class alone are HetLoRA's assignment (Cho et al. 2024).
     """
+
+    needs_judges = False
 
     def __init__(
         self,
@@ -50,13 +53,28 @@ class Fixed(Scheduler):
         self._of_class = {name: self.grid.place(self._arm(own)) for name, own in self._by_class.items()}
         self._others = self.grid.place(self._arm({}))
 
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Whether `by_class` names classes of devices that there are.
+
+        Raises:
+            ConfigError: it names another, which would get the others' arm in silence.
+        """
+        for name in self._by_class:
+            if name not in known:
+                raise ConfigError(
+                    f'scheduler.by_class: "{name}" is no class of devices of this run',
+                    code="config.scheduler-class",
+                    allowed=", ".join(known),
+                    remedy=closest(name, known) or "name one of these, or remove it",
+                )
+
     def choose(self, request: Request) -> Choice:
         """See `Scheduler.choose`."""
         own = self._of_class.get(request.device)
         wanted = self._others if own is None else own
         if wanted in request.offered:
             return Choice(wanted, "fixed" if own is None else "fixed for its class")
-        return Choice(nearest(self.grid, wanted, request.offered), f"{self.grid.arms[wanted]} does not fit")
+        return Choice(nearest(self.grid, wanted, request.offered), f"{self.grid.arms[wanted]} is not offered")
 
     def _arm(self, own: Mapping[str, Any]) -> Arm:
         values = {}

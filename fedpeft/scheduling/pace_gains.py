@@ -4,17 +4,22 @@ What an arm gains depends on the model and the data, hardly on who computes it, 
 is a noisy look at it, y_i = S_t G(a_i) + noise, with S_t what a usual arm gains in that round: gains shrink as the
 model learns. G is a guess times what the replies say of it,
 
-    G(a) = g(a) r(a),      g(a) = steps^0.9 · rank^0.5 · (1 - pruning)^1.5,      r ~ GP(1, A² k)
+    G(a) = g(a) r(a),      g(a) = steps^p · rank^q · (1 - pruning)^s,      r ~ GP(1, A² k)
 
     k(a, a') = exp(-½ (¼ (log₂ steps/steps')² + ¼ (log₂ rank/rank')² + 4 (pruning - pruning')²)) · ½^[codec ≠ codec']
 
-so arms that are alike learn from each other, and what was never tried is taken for what the guess says. Only n(a) and
-Σ y / S_t of each arm are kept, fading by ρ with every reply; the posterior of r is a linear system of size K
-(Rasmussen and Williams 2006, 2.25 and 2.26), and σ² of the noise is the mean square of what it leaves unexplained.
+so arms that are alike learn from each other, and what was never tried is taken for what the guess says. Where its
+exponents come from and what it is worth stands in simulations/SCHEDULING.md.
+
+S_t minimises Σ_i |y_i - S G(a_i)|, a median of y / G weighted by G, and a look counts as no more than 3 σ off: one
+reply, however mad, is one of many. Only n(a) and Σ y / S_t of each arm are kept, fading by ρ with every reply; the
+posterior of r is a linear system of size K (Rasmussen and Williams 2006, 2.25 and 2.26), and σ² of the noise is the
+mean square of what it leaves unexplained.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +36,12 @@ AMPLITUDE = 0.7
 SMOOTHING = 0.5
 """Of S_t: the weight of the newest commit."""
 
+FAR = 3.0
+"""A look that is more than so many σ off counts as so many."""
+
+GUESS = (0.9, 0.5, 1.5)
+"""(p, q, s) unless told otherwise."""
+
 
 class PaceGains:
     """Expected gains of arms, relative to each other.
@@ -38,15 +49,17 @@ class PaceGains:
     Args:
         grid: the arms.
         discount: ρ in (0, 1].
+        exponents: (p, q, s) of the guess; zeros guess nothing.
     """
 
-    def __init__(self, grid: Grid, discount: float) -> None:
+    def __init__(self, grid: Grid, discount: float, exponents: tuple[float, float, float] = GUESS) -> None:
         self.discount = discount
         ranks = np.array([float(arm.rank) for arm in grid.arms])
         steps = np.array([float(arm.steps) for arm in grid.arms])
         kept = np.array([1.0 - arm.pruning for arm in grid.arms])
         codecs = np.array([grid.codecs.index(arm.codec) for arm in grid.arms])
-        self.guess = steps**0.9 * ranks**0.5 * kept**1.5
+        p, q, s = exponents
+        self.guess: Numbers = steps**p * ranks**q * kept**s
         self.guess /= self.guess.mean()
         far = (_apart(np.log2(steps)) / 2) ** 2 + (_apart(np.log2(ranks)) / 2) ** 2 + (_apart(kept) / 0.5) ** 2
         self._kernel = AMPLITUDE**2 * np.exp(-0.5 * far) * np.where(_apart(codecs) == 0, 1.0, 0.5)
@@ -61,11 +74,12 @@ class PaceGains:
         """The replies of one commit: their arms, and y."""
         arms, y = np.array(places, dtype=np.intp), np.array(gains, dtype=np.float64)
         expected = self.mean[arms]
-        scale = max(float(y @ expected / (expected @ expected)), 0.0)
+        scale = max(_median(y / expected, expected), 0.0)
         self._scale = scale if not self._scale else (1 - SMOOTHING) * self._scale + SMOOTHING * scale
         if self._scale <= 0.0:
             return
-        looks = np.clip(y / self._scale, -5.0 * expected.max(), 5.0 * expected.max())  # nobody weighs more than that
+        far = FAR * math.sqrt(self._noise)
+        looks = expected + np.clip(y / self._scale - expected, -far, far)
         left = float(np.mean((looks - expected) ** 2))
         self._noise = 0.8 * self._noise + 0.2 * left
         for place, look in zip(arms, looks, strict=True):
@@ -104,6 +118,15 @@ class PaceGains:
         self._counts, self._sums = np.array(state["counts"]), np.array(state["sums"])
         self._scale, self._noise = float(state["scale"]), float(state["noise"])
         self.refit()
+
+
+def _median(values: Numbers, weights: Numbers) -> float:
+    """The weighted median; in the middle of two where both are."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    half = 0.5 * below[-1]
+    first, last = np.searchsorted(below, half, side="left"), np.searchsorted(below, half, side="right")
+    return float(values[order][[first, min(last, len(values) - 1)]].mean())
 
 
 def _apart(values: npt.NDArray[Any]) -> Numbers:

@@ -13,7 +13,7 @@ over the class's replies i, T̂_i what was expected of it (nothing yet: T_i). w�
 classes, f how many times as long as by w⁰ this class takes, and m_j the mean of φ_j² / T̂²: a class of which little is
 known is taken for a usual one that is faster or slower on the whole. ρ forgets, since devices get hot and networks
 busy. u_k is the client's own mean log ratio of what it took to what its class takes, drawn towards 0 while there are
-few.
+few. Who was not back at the deadline D is taken to have needed 1.25 D, or T_k(a) where that is more.
 
 Three numbers are enough for every arm of the grid, and a few replies for three numbers, where a mean for each arm
 would need a reply of each class to each arm.
@@ -39,6 +39,10 @@ ODD = 5.0
 
 MANY = 32
 """Clients that a class is planned by; larger ones by as many quantiles."""
+
+LATE = 1.25
+"""Who missed a deadline is taken to have needed so many times as long: more than it by more than what replies scatter,
+else a fit through replies in time would put the arm that missed just in time again."""
 
 OWN = 2.0
 """So many replies of its own make a client's factor count half."""
@@ -75,15 +79,22 @@ class PaceTimes:
         total, count = own.get(client, (0.0, 0.0))
         own[client] = (self.discount * total + math.log(ratio), self.discount * count + 1.0)
 
+    def miss(self, client: str, device: str, place: int, deadline: float) -> None:
+        """No reply within so many seconds."""
+        expected = self.of(device, client)
+        self.add(client, device, place, max(LATE * deadline, 0.0 if expected is None else float(expected[place])))
+
     def refit(self) -> None:
-        """Take up what was added."""
-        everything = sum(self._sums.values(), np.zeros((3, 4)))
+        """Take up what was added. Classes in order of their names: a sum of floats depends on it."""
+        devices = sorted(self._sums)
+        everything = sum((self._sums[device] for device in devices), np.zeros((3, 4)))
         if not everything.any():
             return
         usual = _fit(everything, np.zeros(3), 1e-9 * np.diag(everything) + 1e-12)
-        weight = TIE * np.diag(everything) / sum(self._heard.values())
+        weight = TIE * np.diag(everything) / sum(self._heard[device] for device in devices)
         self._fits = {}
-        for device, sums in self._sums.items():
+        for device in devices:
+            sums = self._sums[device]
             slower = float(usual @ sums[:, 3]) / max(float(usual @ sums[:, :3] @ usual), 1e-12)
             self._fits[device] = _fit(sums, slower * usual, weight / max(slower, 1e-6) ** 2)
 

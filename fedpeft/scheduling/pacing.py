@@ -8,15 +8,20 @@ and 3 classes are 36 means, from a dozen noisy replies a round. Here two small m
     L* = argmax_L  Σ_k G⁺(a_k(L)) / E max T_k(a_k(L)),      a_k(L) = argmax { G⁺(a) : T_k(a) <= L },
                                                             the fastest arm where there is none
 
-over the clients k heard of so far, the maximum over a cohort of the usual size drawn from them; G⁺ = G + β √Var G is an
-upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). Client k gets a_k(L*): slow devices what they can do
+over the clients k heard of so far and the arms that fit their class, the maximum over a cohort of the usual size drawn
+from them; G⁺ = G + β √Var G is an upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). L is at most the
+deadline, and who is expected to miss it gains nothing in that sum. Client k gets a_k(L*): slow devices what they can do
 in time, fast ones as much as fits beside them. A share ε of the choices is drawn from the arms that are in time, so
 that exploring costs a client's gain and nobody's time; before anything is known of a class, an arm is drawn from all.
 In asynchronous rounds nobody waits, and a_k has the largest G⁺(a) / T_k(a).
+
+A deadline that was missed is a look at the time of an arm on that device and none at what the arm gains, which is for
+all classes: a fast device gains by an arm that is too long for a slow one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +30,7 @@ import numpy.typing as npt
 
 from fedpeft.scheduling.class_statistics import check_positive, check_share
 from fedpeft.scheduling.contract import Choice, Outcome, Request, Scheduler, Setting
-from fedpeft.scheduling.pace_gains import PaceGains
+from fedpeft.scheduling.pace_gains import GUESS, PaceGains
 from fedpeft.scheduling.pace_times import PaceTimes
 
 Numbers = npt.NDArray[np.float64]
@@ -41,23 +46,39 @@ class Pacing(Scheduler):
         exploration: β >= 0.
         random: ε, the share of choices that are drawn, in [0, 1].
         discount: ρ in (0, 1] of both models.
+        steps_exponent: p >= 0 of the first guess at gains, steps^p · rank^q · (1 - pruning)^s.
+        rank_exponent: q >= 0.
+        pruning_exponent: s >= 0.
     """
 
-    def __init__(self, exploration: float = 0.25, random: float = 0.05, discount: float = 0.99) -> None:
+    def __init__(
+        self,
+        exploration: float = 0.25,
+        random: float = 0.05,
+        discount: float = 0.99,
+        steps_exponent: float = GUESS[0],
+        rank_exponent: float = GUESS[1],
+        pruning_exponent: float = GUESS[2],
+    ) -> None:
         self.exploration = check_positive("exploration", exploration)
         self.random = check_positive("random", random)
         if self.random > 1:
             raise ValueError(f"random = {random} must be at most 1")
         self.discount = check_share("discount", discount)
+        self.steps_exponent = check_positive("steps_exponent", steps_exponent)
+        self.rank_exponent = check_positive("rank_exponent", rank_exponent)
+        self.pruning_exponent = check_positive("pruning_exponent", pruning_exponent)
 
     def begin(self, setting: Setting) -> None:
         """See `Scheduler.begin`."""
         super().begin(setting)
-        self.waits = setting.synchronous
+        self.waits, self.deadline = setting.synchronous, setting.deadline_s
         self.times = PaceTimes(np.array(setting.loads_or_guess), self.discount)
-        self.gains = PaceGains(setting.grid, self.discount)
-        self._replies: dict[str, float] = {}  # device class -> how many
-        self._cohort = 0.0  # replies that a commit usually has
+        exponents = self.steps_exponent, self.rank_exponent, self.pruning_exponent
+        self.gains = PaceGains(setting.grid, self.discount, exponents)
+        self._replies: dict[str, float] = {}  # device class -> how many, and deadlines missed
+        self._fits: dict[str, tuple[int, ...]] = {}  # device class -> places of the arms that fitted it last
+        self._cohort = 0.0  # replies and deadlines missed that a commit usually has
         self._limit = 0.0  # L*; 0: nothing is known yet
 
     def choose(self, request: Request) -> Choice:
@@ -80,12 +101,17 @@ class Pacing(Scheduler):
 
     def observe(self, outcomes: Sequence[Outcome]) -> None:
         """See `Scheduler.observe`."""
-        heard = [one for one in outcomes if one.seconds is not None]
+        heard = [one for one in outcomes if one.seconds is not None or self.deadline is not None]
         if not heard:
             return
         for one in heard:
-            self.times.add(one.client, one.device, one.place, one.seconds or 0.0)
+            if one.seconds is not None:
+                self.times.add(one.client, one.device, one.place, one.seconds)
+            elif self.deadline is not None:
+                self.times.miss(one.client, one.device, one.place, self.deadline)
             self._replies[one.device] = self._replies.get(one.device, 0.0) + 1.0
+            if one.offered:
+                self._fits[one.device] = one.offered
         self._cohort = float(len(heard)) if not self._cohort else 0.8 * self._cohort + 0.2 * len(heard)
         self.times.refit()
         told = [(one.place, one.gain) for one in heard if one.gain is not None]
@@ -100,6 +126,7 @@ class Pacing(Scheduler):
             "times": self.times.state(),
             "gains": self.gains.state(),
             "replies": replies,
+            "fits": {device: list(self._fits[device]) for device in sorted(self._fits)},
             "cohort": self._cohort,
         }
 
@@ -111,6 +138,7 @@ class Pacing(Scheduler):
         self.gains.restore(state["gains"])
         self._cohort = float(state["cohort"])
         self._replies = {device: float(count) for device, count in state["replies"].items()}
+        self._fits = {device: tuple(places) for device, places in state["fits"].items()}
         self._plan()
 
     def _best(self, seconds: Numbers, places: Sequence[int]) -> int:
@@ -129,29 +157,44 @@ class Pacing(Scheduler):
         """L* from what is known now."""
         if not self.waits or not self._replies:
             return
-        clients = [  # (n, K): seconds of clients, and how many each stands for
-            (np.outer(factors, usual), np.full(len(factors), count / len(factors)))
-            for device, count in self._replies.items()
+        clients = [  # (n, K): seconds of clients, infinite where an arm does not fit; and how many each stands for
+            (np.outer(factors, self._within(device, usual)), np.full(len(factors), count / len(factors)))
+            for device, count in sorted(self._replies.items())
             if (usual := self.times.of(device)) is not None and len(factors := self.times.factors(device))
         ]
         seconds = np.concatenate([part for part, _ in clients])
         weights = np.concatenate([part for _, part in clients])
-        limits = np.unique(np.quantile(seconds, np.linspace(0.0, 1.0, LIMITS)))
+        known = np.minimum(seconds[np.isfinite(seconds)], self._longest)
+        limits = np.unique(np.quantile(known, np.linspace(0.0, 1.0, LIMITS)))
         rates = [self._rate(seconds, weights, float(limit)) for limit in limits]
         self._limit = float(limits[int(np.argmax(rates))])
+
+    @property
+    def _longest(self) -> float:
+        """Seconds that a round may take."""
+        return math.inf if self.deadline is None else self.deadline
+
+    def _within(self, device: str, seconds: Numbers) -> Numbers:
+        """Seconds of the arms that fit a class, infinite for the others, shape (K,)."""
+        within = np.full(len(seconds), np.inf)
+        places = list(self._fits.get(device, range(len(seconds))))
+        within[places] = seconds[places]
+        return within
 
     def _rate(self, seconds: Numbers, weights: Numbers, limit: float) -> float:
         """What a round of that length gains in a second.
 
         Args:
-            seconds: of clients, shape (n, K).
+            seconds: of clients, infinite where an arm does not fit, shape (n, K).
             weights: how many clients each stands for, shape (n,).
             limit: L.
         """
         bound = np.where(seconds <= limit, self._bound, -np.inf)
         places = np.where(np.isfinite(bound).any(1), bound.argmax(1), seconds.argmin(1))
         took = seconds[np.arange(len(seconds)), places]
-        order = np.argsort(took)
+        gained = weights @ (self._bound[places] * (took <= self._longest))
+        took = np.minimum(took, self._longest)
+        order = np.argsort(took, kind="stable")
         below = np.cumsum(weights[order]) / weights.sum()
         slowest = np.diff(below**self._cohort, prepend=0.0) @ took[order]  # E max of so many draws
-        return float(weights @ self._bound[places] / max(slowest, 1e-9))
+        return float(gained / max(slowest, 1e-9))

@@ -11,9 +11,18 @@ cohort,
 
 Only being slower than the cohort costs: a synchronous round lasts as long as its slowest client, so a fast device had
 better use its time for more steps than be done early. β = 1 counts the client's own time, progress per relative
-second; but a straggler's round keeps all others waiting too, whose gains come as much later, so β is 2. r_k = 0 for a
-client that was not back at the deadline. S is the median of |g_k| over the cohort and T̄ that of T, so that
-one client, however mad its update, does not move what is usual; both are smoothed over commits,
+second; but a straggler's round keeps all others waiting too, whose gains come as much later, so β is 2.
+
+Choices are under two constraints, the deadline D (`round.deadline_s`) and the memory M_k that client k reports, M(a)
+being what arm a needs:
+
+    a_k ∈ { a : M(a) <= M_k },      r_k = 0 where T_k > D
+
+An arm that does not fit is not offered (`fedpeft.server.offers`; who reports no memory is offered all), and whoever is
+not back at the deadline has added nothing to the round.
+
+S is the median of |g_k| over the cohort and T̄ that of T, so that one client, however mad its update, does not move
+what is usual; both are smoothed over commits,
 
     S ← (1 - λ) S + λ S_round,      λ = ½, the first commit as it is
 
@@ -21,7 +30,8 @@ so that a reward tells arms of one round apart and means much the same in the ne
 count in whole milliseconds, so that no rounding error of a clock decides.
 
 What this does not see: how much of what the cohort agrees on is good for anybody. A client that sends a longer update
-has more gain, up to `limits.max_update_norm`; as r < 1, one that lies moves its class by one observation of many.
+has more gain, up to `limits.max_update_norm`; as r < 1, one that praises its own arm so moves its class by one
+observation of many. How far it can spoil the gains of others: `fedpeft.scheduling.alignment`.
 
 The form, gain against *relative* time, is FedSpine's (Yao et al. 2025, "Efficient Deployment of Large Language Models
 on Resource-constrained Devices", arXiv 2501.02438). It adds pruning progress and the importance of the update, and its

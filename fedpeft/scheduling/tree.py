@@ -139,6 +139,8 @@ class Tree(ClassLearner):
         """See `Scheduler.observe`."""
         super().observe(outcomes)
         for outcome in outcomes:
+            if outcome.reward is None:
+                continue
             uses = self._uses.setdefault(outcome.device, np.zeros(len(self.grid.arms)))
             uses[outcome.place] += 1.0
             self._leaves[outcome.device] = [

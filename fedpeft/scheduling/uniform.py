@@ -8,6 +8,8 @@ from fedpeft.scheduling.contract import Choice, Request, Scheduler
 class Uniform(Scheduler):
     """Draws from the arms that fit, by the seed of the run, the round and the client; learns nothing."""
 
+    needs_judges = False
+
     def choose(self, request: Request) -> Choice:
         """See `Scheduler.choose`."""
         count = len(request.offered)

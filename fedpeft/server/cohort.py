@@ -7,6 +7,8 @@ slower than every deadline still gets its say with "fold", and in no case does a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fedpeft.journal import EventKind
 from fedpeft.randomness.streams import derive_seed
 from fedpeft.server.round import PATIENCE, Round
@@ -40,24 +42,25 @@ class CohortRound(Round):
     def _discount(self, age: int) -> float:
         return self.state.config.round.late_discount**age
 
-    def _available(self) -> list[ClientInfo]:
+    def _available(self) -> Sequence[ClientInfo]:
         """The clients that can be asked.
 
         While too few of them are free to make a round, this waits for those that are still out, for one deadline at
-        most: without it, devices that are all slower than the deadline would use up the attempts at once.
+        most: without it, devices that are all slower than the deadline would use up the attempts at once. Who fits no
+        arm of the scheduler makes no round.
         """
         clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
         deadline = clock.now() + config.round.deadline_s
         while True:
             inflight.give_up(clock.now(), PATIENCE * config.round.deadline_s)
-            free = self.state.roster.available(inflight.busy() | self.heard)
+            free = self._fitting(self.state.roster.available(inflight.busy() | self.heard))
             enough = self.accepted + len(free) >= config.round.min_replies
             if enough or not inflight.messages() or clock.now() >= deadline:
                 return free
             self.state.pause()
             self._receive(config.round.ask)
 
-    def _ask(self, available: list[ClientInfo]) -> int:
+    def _ask(self, available: Sequence[ClientInfo]) -> int:
         """Select, plan and send; returns how many updates close the round."""
         config = self.state.config
         count = min(config.round.ask + config.round.over_select - self.accepted, len(available))

@@ -152,6 +152,8 @@ class Coordinator:
             self.state.scheduling,
             self.pruning,
         )
+        if self.state.scheduling is not None:
+            self.state.scheduling.recall(restored.round + 1)
         return restored.round, restored.theta
 
     def _round(self, number: int, theta: FloatArray) -> FloatArray:
@@ -165,12 +167,15 @@ class Coordinator:
             except RoundShort as short:
                 shorts += 1
                 self.roster.forget_lessons()
+                if self.state.scheduling is not None:
+                    self.state.scheduling.came_short(number, attempt.attempt)
                 self.journal.record(
                     EventKind.ROUND_SHORT,
                     round=number,
                     attempt=attempt.attempt,
                     accepted=short.accepted,
                     needed=self.config.round.min_replies,
+                    seconds=short.seconds,
                 )
                 if shorts % self.config.round.attempts == 0:
                     raise RoundError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedpeft.errors import ClientFault
@@ -105,8 +105,9 @@ class Post:
         return sent
 
     def receive(self, messages: Iterable[MessageId]) -> list[Incoming]:
-        """Replies that are here now."""
-        return self.transport.receive(list(messages))
+        """Replies that are here now; of those whose transport tells no time, it is now that they arrived."""
+        replies, now = self.transport.receive(list(messages)), self.clock.now()
+        return [reply if reply.arrived is not None else replace(reply, arrived=now) for reply in replies]
 
     def open(
         self,

@@ -47,7 +47,7 @@ class PlannedCodecs:
     """The codecs that plans name. Each is built once: looking at its signature for each reply adds up.
 
     Args:
-        sent: which values clients send, and whether they are tensors; None: what is coded has no tensors.
+        sent: which values clients send, and of which tensors; None: what is coded has no tensors.
     """
 
     def __init__(self, sent: Sent | None = None) -> None:

@@ -38,10 +38,11 @@ BASE_LOST = ("client.base-lost", "client.replica-differs")
 class RoundShort(Exception):
     """An attempt ended with fewer usable replies than a round needs."""
 
-    def __init__(self, accepted: int, reasons: str) -> None:
+    def __init__(self, accepted: int, reasons: str, seconds: float) -> None:
         super().__init__(reasons)
         self.accepted = accepted
         self.reasons = reasons
+        self.seconds = seconds  # of the coordinator's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,10 @@ class Round(ABC):
         self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
         with self.state.journal.together():
             self._gather()
+        seconds = clock.now() - began
         if self.accepted < config.round.min_replies:
-            raise RoundShort(self.accepted, self._reasons())
-        return Gathered(self.accepted, clock.now() - began, tuple(self.ages))
+            raise RoundShort(self.accepted, self._reasons(), seconds)
+        return Gathered(self.accepted, seconds, tuple(self.ages))
 
     @abstractmethod
     def _gather(self) -> None:
@@ -116,9 +118,8 @@ class Round(ABC):
 
     def _choose(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientInfo]:
         """The strategy's choice of at most `count` clients, checked, in id order."""
-        if self.state.scheduling is not None:
-            available = self.state.scheduling.fitting(available, self.number, self.attempt)
-            count = min(count, len(available))
+        available = self._fitting(available)
+        count = min(count, len(available))
         chosen = list(self.state.strategy.select(available, count, seed)) if count > 0 else []
         known = {info.client: info for info in available}
         if len(set(chosen)) != len(chosen) or not set(chosen) <= known.keys():
@@ -131,9 +132,17 @@ class Round(ABC):
             )
         return [known[client] for client in sorted(chosen)]
 
+    def _fitting(self, available: Sequence[ClientInfo]) -> Sequence[ClientInfo]:
+        """Those that some arm of the scheduler fits; all where there is no scheduler."""
+        if self.state.scheduling is None:
+            return available
+        return self.state.scheduling.fitting(available, self.number, self.attempt)
+
     def _send(self, chosen: Sequence[ClientInfo]) -> None:
         """Send each its plan, with the current broadcast."""
         now = self.state.clock.now()
+        if self.state.scheduling is not None:
+            self.state.scheduling.assign(chosen, self.number, self.attempt, self.shorts)
         told = [self._told(info) for info in chosen]
         frames = [(info, self._frame(info, own)) for info, own in zip(chosen, told, strict=True)]
         sent = self.state.post.send("train", frames)
@@ -147,6 +156,8 @@ class Round(ABC):
             form = {} if self.state.settings.scalars is None else {"form": own.form}
             about = form | self._codec(frame.plan) | self._rank(frame.plan, info) | masked(frame.plan)
             about |= {"bytes": size, "version": frame.version, "base": frame.base}
+            if self.state.pruning is not None:
+                self.state.pruning.note(frame.plan, self.state.journal, self.attempt)
             self._record(EventKind.ASKED, info.client, steps=frame.plan.steps if frame.plan else 0, **about)
 
     def _told(self, info: ClientInfo) -> Told:
@@ -179,7 +190,7 @@ class Round(ABC):
             frozen=self.frozen,
         )
         if self.state.scheduling is not None:
-            plan = self.state.scheduling.choose(plan, info, self.shorts)
+            plan = self.state.scheduling.planned(plan, info)
         if self.state.pruning is not None:
             told_of = self.state.pruning.ratios.get(info.device, 0.0)
             plan = self.state.pruning.planned(plan, told_of if self.state.scheduling is None else plan.pruning)
@@ -235,7 +246,9 @@ class Round(ABC):
         self.heard.add(asked.client)
         self.ages.append(age)
         self.accepted += self._counts(age)
-        seconds = self.state.clock.now() - asked.sent_at
+        # Until it arrived: before it is folded there may have been evaluations, or a buffer that was full.
+        arrived = self.state.clock.now() if incoming.arrived is None else incoming.arrived
+        seconds = round(arrived - asked.sent_at, 6)  # the rounding errors of a clock end here
         losses = frame.metrics.get("loss_first"), frame.metrics.get("loss_last")
         if self.state.scheduling is not None:
             self.state.scheduling.heard(asked, seconds, update, weight * self._discount(age))
@@ -252,18 +265,24 @@ class Round(ABC):
             loss_first=losses[0],
             loss_last=losses[1],
             **self._codec(asked.plan),
-            **({"memory_lost": True} if "memory_lost" in frame.metrics else {}),
+            **{lost: True for lost in ("memory_lost", "residual_lost") if lost in frame.metrics},
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
             **({"chosen": choice} if (choice := chosen(frame.metrics)) else {}),
         )
 
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""
-        reasons = list(dict.fromkeys(self.faults))
-        if self.state.scheduling is not None and not reasons:
-            reasons = [reason for reason in [self.state.scheduling.sitting_out()] if reason]
+        reasons = list(dict.fromkeys(self.faults)) or self._still_out()
+        if self.state.scheduling is not None:
+            reasons += [reason for reason in [self.state.scheduling.sitting_out()] if reason]
         more = [f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else []
         return "; ".join(reasons[:REASONS] + more) or "no client was available"
+
+    def _still_out(self) -> list[str]:
+        """Who could not be asked because nothing has come back of what was asked before."""
+        busy = sorted(self.state.inflight.busy())
+        more = f" and {len(busy) - 3} more" if len(busy) > 3 else ""
+        return [f"no reply yet to what was asked of client {', '.join(busy[:3])}{more}"] if busy else []
 
     def _codec(self, plan: Plan | None) -> dict[str, str]:
         """What an event tells of a plan's codec: nothing where it is the run's."""

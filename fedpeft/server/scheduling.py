@@ -1,10 +1,15 @@
 """The coordinator's side of `[scheduler]`: offer a client the arms that fit it, tell the scheduler what came of it.
 
-    round opens -> fits? -> choose -> Plan ... reply or deadline -> commit: reward -> observe -> snapshot
+    round opens -> fits? -> choose for all -> Plans ... reply or deadline -> commit: reward -> observe -> snapshot
 
-Nothing that an attempt saw is learned before its round is committed, and then in client order: the order of arrival,
-a crash and an attempt with too few replies leave no trace. A reply counts once, in the commit that folds it in; a reply
-that is refused, or a device that fails, says nothing of its arm; a client that misses the deadline has reward 0.
+Nothing that an attempt saw is learned before its round is committed, and then in client order: the order of arrival and
+a crash leave no trace. A reply counts once, in the commit that folds it in; a reply that is refused, or a device that
+fails, says nothing of its arm; a client that misses the deadline has reward 0. Where nobody can judge a reply its
+seconds are told without a reward.
+
+An attempt with too few replies teaches which deadlines were missed and nothing else, else the same arms might miss them
+again in every further attempt. What was missed is on record before the attempt is given up, and a resumed run takes it
+from there. Its replies are forgotten: their updates are folded into nothing, and their clients may be asked again.
 """
 
 from __future__ import annotations
@@ -18,41 +23,24 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpeft.config import RunConfig
-from fedpeft.errors import ConfigError, PluginError
+from fedpeft.errors import PluginError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.pruning.ramp import Ramp
 from fedpeft.randomness.streams import derive_seed
-from fedpeft.registry import build
 from fedpeft.scheduling import (
     Arm,
     Choice,
-    ClassTimes,
-    Grid,
-    Load,
     Measured,
     Outcome,
     Reference,
     Request,
-    Scheduler,
-    Setting,
 )
 from fedpeft.scheduling.alignment import Look, alignments, sampled
 from fedpeft.server.inflight import Asked
+from fedpeft.server.judges import Judges
+from fedpeft.server.offers import Offers, SchedulingSettings
+from fedpeft.server.schedulers import load_scheduler
 from fedpeft.types import ALL_COMPONENTS, ClientId, ClientInfo, Plan, Update
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulingSettings:
-    """What a coordinator with a scheduler needs beside the run file."""
-
-    grid: Grid
-    memory_mb: tuple[float, ...]  # that a client needs for each arm, by place
-    full_rank: int = ALL_COMPONENTS  # an arm of this rank or more leaves no component out
-    times: Mapping[str, ClassTimes] | None = None  # of a simulated fleet, by device class
-    loads: tuple[Load, ...] = ()  # of each arm, by place; empty: not known
-
-    def offered(self, memory_mb: int) -> tuple[int, ...]:
-        """Places of the arms that fit into so much memory; 0, not told: all."""
-        return tuple(place for place, need in enumerate(self.memory_mb) if not memory_mb or need <= memory_mb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +49,8 @@ class Chosen:
 
     choice: Choice
     device: str
+    fits: tuple[int, ...]  # places of the arms that it could have been given
+    offered: int  # of how many of them it was chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +85,9 @@ class Scheduling:
         self._seen: list[Seen] = []
         self._places: npt.NDArray[np.int64] | None = None  # coordinates that alignment looks at
         self._size = 0  # d
-        self._fits: dict[int, tuple[int, ...]] = {}  # megabytes -> places of the arms that fit into them
+        self.offers = Offers(settings, Ramp(config.pruning.start, config.pruning.ramp, config.pruning.every))
+        self._sync = config.round.mode == "sync"
+        self._spare = config.round.over_select if self._sync else 0
         self._sitting: set[ClientId] = set()  # too small for any arm, and recorded
 
     def open(self, busy: Collection[ClientId]) -> None:
@@ -107,49 +99,60 @@ class Scheduling:
             self._at_work.setdefault(chosen.device, Counter())[chosen.choice.place] += 1
 
     def fitting(self, available: Sequence[ClientInfo], round: int, attempt: int) -> list[ClientInfo]:
-        """The clients that some arm fits; the others sit out, each named in the journal once."""
+        """The clients that some arm fits; the others sit out, each named in the journal once a session."""
         fits = []
         for info in available:
-            if self._offered(info):
+            if self.offers.of(info.memory_mb, round):
                 fits.append(info)
+                self._sitting.discard(info.client)
             elif info.client not in self._sitting:
                 self._sitting.add(info.client)
-                self.journal.record(
-                    EventKind.SAT_OUT, round=round, attempt=attempt, client=info.client, reason=self._too_small(info)
-                )
+                reason = self._too_small(info, round)
+                self.journal.record(EventKind.SAT_OUT, round=round, attempt=attempt, client=info.client, reason=reason)
         return fits
 
-    def choose(self, plan: Plan, info: ClientInfo, shorts: int) -> Plan:
-        """A plan with the arm that the scheduler chose for it.
+    def assign(self, cohort: Sequence[ClientInfo], number: int, attempt: int, shorts: int) -> None:
+        """Choose the arms of clients that are about to be asked together.
 
         Args:
-            plan: without an arm.
-            info: of its client, which `fitting` let pass.
+            cohort: in id order; `fitting` let them pass.
+            number: the round.
+            attempt: of this round.
             shorts: attempts of this round that got too few replies.
 
         Raises:
             PluginError: the scheduler chose an arm that was not offered, or with a chance that is none.
         """
-        grid = self.settings.grid
-        request = Request(
-            client=info.client,
-            device=info.device,
-            round=plan.round,
-            seed=derive_seed(self.seed, "arm", plan.round, shorts, info.client),
-            offered=self._offered(info),
-            out=dict(self._at_work.setdefault(info.device, Counter())),
-        )
-        choice = self.scheduler.choose(request)
-        if choice.place not in request.offered or not 0 < choice.probability <= 1:
-            raise PluginError(
-                f'scheduler "{self.table.name}" chose {choice} for client {info.client}',
-                code="plugin.scheduler-choice",
-                allowed=f"a place among {list(request.offered)}, with a probability above 0 and at most 1",
-                remedy="return a Choice of one of request.offered from choose()",
+        judges = self._judges(cohort, number, shorts)
+        for info in judges.order:
+            fits = self.offers.of(info.memory_mb, number)
+            offered = fits
+            if judges.needed(info):
+                offered = tuple(place for place in fits if self.offers.whole(place, number))
+            request = Request(
+                client=info.client,
+                device=info.device,
+                round=number,
+                seed=derive_seed(self.seed, "arm", number, shorts, info.client),
+                offered=offered,
+                out=dict(self._at_work.setdefault(info.device, Counter())),
             )
-        arm = grid.arms[choice.place]
-        self._out[plan.round, plan.attempt, info.client] = Chosen(choice, info.device)
-        self._at_work[info.device][choice.place] += 1
+            choice = self._choice(request)
+            if len(offered) < len(fits):
+                choice = replace(choice, why=f"to judge others: {choice.why}")
+            judges.chose(info, self.offers.whole(choice.place, number))
+            self._out[number, attempt, info.client] = Chosen(choice, info.device, fits, len(offered))
+            self._at_work[info.device][choice.place] += 1
+
+    def planned(self, plan: Plan, info: ClientInfo) -> Plan:
+        """A plan with the arm that was chosen for it, on record.
+
+        Args:
+            plan: without an arm.
+            info: of its client, for which `assign` chose one.
+        """
+        chosen = self._out[plan.round, plan.attempt, info.client]
+        choice, arm = chosen.choice, self.settings.grid.arms[chosen.choice.place]
         self.journal.record(
             EventKind.ARM_CHOSEN,
             round=plan.round,
@@ -160,10 +163,41 @@ class Scheduling:
             **_told(arm),
             why=choice.why,
             probability=choice.probability,
-            offered=len(request.offered),
+            offered=chosen.offered,
         )
         rank = ALL_COMPONENTS if arm.rank >= self.settings.full_rank else arm.rank
         return replace(plan, rank=rank, pruning=arm.pruning, codec=arm.codec, steps=arm.steps)
+
+    def _judges(self, cohort: Sequence[ClientInfo], number: int, shorts: int) -> Judges:
+        """Who of a cohort may have to train the whole model."""
+        whole = {memory: self._whole(memory, number) for memory in {info.memory_mb for info in cohort}}
+        needed = self.scheduler.needs_judges and not all(all(own) for own in whole.values())
+        besides = [] if self._sync else list(self._out.items())  # of the buffer that these updates will be in
+        return Judges(
+            cohort,
+            able=[info for info in cohort if needed and any(whole[info.memory_mb])],
+            besides=len(besides),
+            whole=sum(self.offers.whole(chosen.choice.place, key[0]) for key, chosen in besides),
+            spare=self._spare,
+            seed=self.seed,
+            key=(number, shorts),
+        )
+
+    def _whole(self, memory_mb: int, number: int) -> list[bool]:
+        """Of the arms that are offered to who has so much memory, which are pruned the least."""
+        return [self.offers.whole(place, number) for place in self.offers.of(memory_mb, number)]
+
+    def _choice(self, request: Request) -> Choice:
+        """The scheduler's, checked."""
+        choice = self.scheduler.choose(request)
+        if choice.place not in request.offered or not 0 < choice.probability <= 1:
+            raise PluginError(
+                f'scheduler "{self.table.name}" chose {choice} for client {request.client}',
+                code="plugin.scheduler-choice",
+                allowed=f"a place among {list(request.offered)}, with a probability above 0 and at most 1",
+                remedy="return a Choice of one of request.offered from choose()",
+            )
+        return choice
 
     def heard(self, asked: Asked, seconds: float | None, update: Update | None = None, weight: float = 0.0) -> None:
         """A reply was folded in, or (`seconds` None) a client is not back at the deadline.
@@ -180,38 +214,83 @@ class Scheduling:
         self._at_work[chosen.device] -= Counter([chosen.choice.place])
         look = None
         if update is not None:
-            grid = self.settings.grid
-            whole = grid.arms[chosen.choice.place].pruning == min(grid.ratios)
+            sent = 0.0 if asked.plan is None else asked.plan.pruning  # the ratio of the mask that it was sent
+            whole = sent <= self.offers.least(asked.round)
             look = self._look(update, weight, whole)
         self._seen.append(Seen(asked, chosen, seconds, look))
 
     def learn(self, number: int, attempt: int) -> None:
         """Turn what a round saw into rewards, on record, and tell the scheduler. Right before the round's commit."""
-        seen = sorted(self._seen, key=lambda one: (one.asked.client, one.asked.round, one.asked.attempt))
+        seen = sorted(self._seen, key=_order)
         self._seen = []
-        told = [pair for pair in zip(seen, self._measured(seen), strict=True) if pair[1].told]
-        self.reference = self.reference.after([measured for _, measured in told])
+        measured = self._measured(seen)
+        self.reference = self.reference.after([one for one in measured if one.told])
         outcomes = []
-        for one, measured in told:
-            choice, seconds, gain = one.chosen.choice, measured.seconds, measured.gain
-            reward = self.reference.reward(measured, self.table.slowness)
-            outcomes.append(
-                Outcome(one.asked.client, one.chosen.device, choice.place, choice.probability, reward, seconds, gain)
-            )
-            self.journal.record(
-                EventKind.ARM_REWARDED,
-                round=number,
-                attempt=attempt,
-                client=one.asked.client,
-                device=one.chosen.device,
-                place=choice.place,
-                **_told(self.settings.grid.arms[choice.place]),
-                reward=reward,
-                gain=gain,
-                seconds=seconds,
-                relative=None if seconds is None else self.reference.relative(seconds),
-            )
+        for one, found in zip(seen, measured, strict=True):
+            outcome = self._outcome(one, found)
+            if outcome is not None:
+                outcomes.append(replace(outcome, offered=one.chosen.fits))
+                if outcome.reward is not None:
+                    self._record(outcome, number, attempt)
         self.scheduler.observe(outcomes)
+
+    def came_short(self, number: int, attempt: int) -> None:
+        """Tell the scheduler, on record, which deadlines were missed in an attempt that is given up."""
+        missed = sorted((one for one in self._seen if one.seconds is None), key=_order)
+        outcomes = [outcome for one in missed if (outcome := self._outcome(one, Measured(None))) is not None]
+        for outcome in outcomes:
+            self._record(outcome, number, attempt)
+        self._seen = []
+        if outcomes:
+            self.scheduler.observe(outcomes)
+
+    def recall(self, number: int) -> None:
+        """Tell the scheduler again what `came_short` did in the round after the commit that was restored.
+
+        Args:
+            number: the round.
+        """
+        short = [event.attempt for event in self.journal.events(EventKind.ROUND_SHORT) if event.round == number]
+        if not short:
+            return
+        rewarded = [event for event in self.journal.events(EventKind.ARM_REWARDED) if event.round == number]
+        for attempt in short:
+            outcomes = [
+                Outcome(
+                    event.client, told["device"], told["place"], told["probability"], told["reward"], told["seconds"]
+                )
+                for event in rewarded
+                if event.attempt == attempt and event.client is not None and (told := event.payload)
+            ]
+            if outcomes:
+                self.scheduler.observe(outcomes)
+
+    def _outcome(self, one: Seen, measured: Measured) -> Outcome | None:
+        """What is learned of one choice; None where what was played is no arm of the grid."""
+        choice = one.chosen.choice
+        place = self.offers.played(choice.place, one.asked.round)
+        if place is None:
+            return None
+        reward, gain = None, None
+        if measured.told:
+            reward, gain = self.reference.reward(measured, self.table.slowness), measured.gain
+        return Outcome(one.asked.client, one.chosen.device, place, choice.probability, reward, measured.seconds, gain)
+
+    def _record(self, outcome: Outcome, number: int, attempt: int) -> None:
+        self.journal.record(
+            EventKind.ARM_REWARDED,
+            round=number,
+            attempt=attempt,
+            client=outcome.client,
+            device=outcome.device,
+            place=outcome.place,
+            **_told(self.settings.grid.arms[outcome.place]),
+            probability=outcome.probability,
+            reward=outcome.reward,
+            gain=outcome.gain,
+            seconds=outcome.seconds,
+            relative=None if outcome.seconds is None else self.reference.relative(outcome.seconds),
+        )
 
     def _measured(self, seen: Sequence[Seen]) -> list[Measured]:
         """What was measured of each: the gain of those that answered, against what the others want."""
@@ -254,64 +333,21 @@ class Scheduling:
                 remedy="resume with the scheduler that the run was started with, or start a fresh run",
             ) from error
 
-    def _offered(self, info: ClientInfo) -> tuple[int, ...]:
-        """Looked up once for each size of memory: a million clients have few."""
-        if info.memory_mb not in self._fits:
-            self._fits[info.memory_mb] = self.settings.offered(info.memory_mb)
-        return self._fits[info.memory_mb]
-
-    def _too_small(self, info: ClientInfo) -> str:
-        needs = self.settings.memory_mb
+    def _too_small(self, info: ClientInfo, number: int) -> str:
+        arms = self.settings.grid.arms
+        needs = [self.offers.needs(place, number) for place in range(len(arms))]
         least = min(range(len(needs)), key=lambda place: (needs[place], place))
+        later = self.settings.offered(info.memory_mb)
+        until = ", until pruning.start and pruning.ramp let it train a smaller model" if later else ""
         return (
-            f"it reports {info.memory_mb} MB; the smallest arm ({self.settings.grid.arms[least]}) needs "
-            f"{needs[least]:.0f} MB: it sits out"
+            f"it reports {info.memory_mb} MB; the smallest arm ({arms[least]}) needs {needs[least]:.0f} MB in round "
+            f"{number}: it sits out{until}"
         )
 
 
-def load_scheduler(
-    config: RunConfig, grid: Grid, times: Mapping[str, ClassTimes] | None, loads: tuple[Load, ...] = ()
-) -> Scheduler:
-    """The scheduler that the run file names, told of its arms.
-
-    Args:
-        config: of a run with a `[scheduler]`.
-        grid: of its arms.
-        times: of a simulated fleet, by device class; None where the clock is real.
-        loads: of the arms, by place; empty: not known.
-
-    Raises:
-        PluginError: there is none of that name, or it refuses its parameters.
-        ConfigError: what the name stands for is not a Scheduler, or its parameters do not fit the arms.
-    """
-    table = config.scheduler
-    assert table is not None
-    scheduler = build("scheduler", table.name, table.params)
-    if not isinstance(scheduler, Scheduler):
-        raise ConfigError(
-            f'scheduler.name = "{table.name}" is a {type(scheduler).__name__}, not a Scheduler',
-            code="config.not-a-scheduler",
-            allowed="a class derived from fedpeft.scheduling.Scheduler",
-            remedy="derive it, or name another class",
-        )
-    if scheduler.needs_times and times is None:
-        raise ConfigError(
-            f'scheduler.name = "{table.name}" needs the time model of a simulated fleet, and engine.name = '
-            f'"{config.engine.name}" runs on a real clock',
-            code="config.scheduler-times",
-            allowed='engine.name = "local" or "ray"',
-            remedy="simulate the run, or name a scheduler that learns, e.g. ucb",
-        )
-    try:
-        scheduler.begin(Setting(grid, table.slowness, config.round.mode == "sync", times, loads))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f'scheduler "{table.name}" does not go with the arms of this run: {error}',
-            code="config.scheduler-arms",
-            allowed="parameters that name values of scheduler.arms",
-            remedy="correct the parameter, or add the value to scheduler.arms",
-        ) from error
-    return scheduler
+def _order(one: Seen) -> tuple[str, int, int]:
+    """By client, which does not depend on the order of arrival."""
+    return one.asked.client, one.asked.round, one.asked.attempt
 
 
 def _told(arm: Arm) -> dict[str, Any]:
@@ -320,4 +356,4 @@ def _told(arm: Arm) -> dict[str, Any]:
     return {"rank": rank, "pruning": arm.pruning, "codec": arm.codec, "steps": arm.steps}
 
 
-__all__ = ["Scheduling", "SchedulingSettings", "load_scheduler"]
+__all__ = ["Scheduling", "SchedulingSettings"]

@@ -11,17 +11,14 @@ the same for every rank. Where clients may be pruned, products are counted one b
 (`fedpeft.pruning.cost`): share(r, ρ). `step_seconds` of a device class is told at rank R and ratio 0.
 
 A step's memory is measured on the real model at rank R (`fedpeft.training.memory`), and on the smaller one of each
-ratio; a smaller rank saves its part of θ, its gradient and AdamW's two moments, 4 bytes each, of the d(ρ) values that
-are held:
-
-    memory(r, ρ) = memory(R, ρ) - 16 d(ρ) (1 - r / R)
-
-Activations are counted at rank R, so this errs on the safe side.
+ratio. A smaller rank saves none of it: the components that it leaves out are zeros in factors, gradient and moments of
+full length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -32,11 +29,14 @@ from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.report.summary import OracleArm
 from fedpeft.scheduling import Arm, ClassTimes, Grid, Load, Request, Setting
+from fedpeft.scheduling.fixed import Fixed
 from fedpeft.scheduling.oracle import Oracle
-from fedpeft.server.scheduling import SchedulingSettings, load_scheduler
+from fedpeft.server.offers import SchedulingSettings
+from fedpeft.server.schedulers import load_scheduler
 from fedpeft.simulation.codecs import broadcast_bytes, load_codec, sent_bytes, update_bytes
 from fedpeft.simulation.memory import step_megabytes
 from fedpeft.simulation.pruning import pruned_megabytes, ratio_mask
+from fedpeft.simulation.ranks import full_rank
 from fedpeft.simulation.validation import search_steps
 from fedpeft.types import ALL_COMPONENTS, ClientId, Plan
 
@@ -57,13 +57,13 @@ class ArmCosts:
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
         self.trained = federation.adapter.layout.size  # d
-        self.full_rank = full_rank(federation)  # R
+        self.full_rank = full_rank(federation.config, federation.adapter)  # R
         self.frozen = frozen_values(federation.adapter.model)  # P
         self._broadcast = broadcast_bytes(federation)
         self._validation = sum(map(len, federation.validation.values())) / max(1, len(federation.train))  # of a client
         self.update_bytes = cache(self._update_bytes)
         self._sent_bytes = cache(partial(sent_bytes, federation))
-        self._whole_mb = cache(self._measured_mb)
+        self._megabytes = cache(self._measured_mb)
 
     def step_share(self, rank: int, ratio: float = 0.0) -> float:
         """Arithmetic of a step at `rank` without a `ratio` of heads and channels, where one of all is 1."""
@@ -83,13 +83,9 @@ class ArmCosts:
             return self.update_bytes(plan.codec)
         return self._sent_bytes(plan.codec, plan.rank, plan.mask, plan.frozen)
 
-    def memory_mb(self, rank: int, ratio: float = 0.0) -> float:
-        """Megabytes of a step."""
-        held = self.trained
-        if ratio > 0:
-            assert self.federation.pruner is not None
-            held = len(self.federation.pruner.units.held(ratio_mask(self.federation, ratio)).places)
-        return self._whole_mb(ratio) - 16e-6 * held * (1.0 - self._rank_share(rank))
+    def memory_mb(self, arm: Arm) -> float:
+        """Megabytes of a step; the same at any rank."""
+        return self._megabytes(arm.pruning)
 
     def load(self, arm: Arm) -> Load:
         """What an arm has any client do."""
@@ -110,15 +106,6 @@ class ArmCosts:
 
     def _rank_share(self, rank: int) -> float:
         return min(1.0, rank / self.full_rank)
-
-
-def full_rank(federation: Federation) -> int:
-    """R: the adapter's rank; of an adapter without LoRA layers, `ALL_COMPONENTS`.
-
-    A run file may say more than there is, where the adapter was made by somebody else (`fedpeft.simulate`).
-    """
-    ranks = [item.shape[0] for item in federation.adapter.layout.tensors if item.name.endswith(".lora_A.weight")]
-    return min(max(ranks), federation.config.adapter.rank or ALL_COMPONENTS) if ranks else ALL_COMPONENTS
 
 
 def frozen_values(model: torch.nn.Module) -> int:
@@ -144,15 +131,21 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
     if config.scheduler is None:
         return None
     grid, costs = grid_of(config), ArmCosts(federation)
+    needs = tuple(costs.memory_mb(arm) for arm in grid.arms)
+    whole = tuple(costs.memory_mb(replace(arm, pruning=0.0)) for arm in grid.arms)
+    loads = tuple(costs.load(arm) for arm in grid.arms)
+    settings = SchedulingSettings(grid, needs, costs.full_rank, None, loads, whole)
     times: Mapping[str, ClassTimes] | None = None
-    if config.engine.name in VIRTUAL_CLOCK:
+    if federation.simulated and config.engine.name in VIRTUAL_CLOCK:
         times = {
-            table.name: ClassTimes(table.clients, tuple(costs.seconds(table, arm) for arm in grid.arms))
+            table.name: ClassTimes(
+                table.clients,
+                tuple(costs.seconds(table, arm) for arm in grid.arms),
+                settings.offered(table.memory_mb),
+            )
             for table in config.device_classes
         }
-    needs = tuple(costs.memory_mb(arm.rank, arm.pruning) for arm in grid.arms)
-    loads = tuple(costs.load(arm) for arm in grid.arms)
-    return SchedulingSettings(grid, needs, costs.full_rank, times, loads)
+    return replace(settings, times=times)
 
 
 def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
@@ -175,7 +168,8 @@ def _oracle(federation: Federation) -> Oracle | None:
     if settings is None or settings.times is None or table is None:
         return None
     oracle = Oracle(**table.params) if table.name == "oracle" else Oracle()
-    oracle.begin(Setting(settings.grid, table.slowness, federation.config.round.mode == "sync", settings.times))
+    waits, deadline = federation.config.round.mode == "sync", federation.config.round.deadline_s
+    oracle.begin(Setting(settings.grid, table.slowness, waits, settings.times, deadline_s=deadline))
     return oracle
 
 
@@ -208,18 +202,25 @@ def arm_notes(federation: Federation) -> list[str]:
         if fits < count:
             what = f"{fits} of {count} arms fit" if fits else "no arm fits: its clients sit out"
             notes.append(f"device class {device.name}: {what} into its {device.memory_mb} MB")
+        pruned = federation.config.pruning
+        if fits and min(settings.whole_mb) > device.memory_mb and (pruned.start > 1 or pruned.ramp > 1):
+            notes.append(
+                f"device class {device.name}: no whole model fits into its {device.memory_mb} MB, so its clients sit "
+                f"out until they are pruned enough (pruning.start = {pruned.start}, pruning.ramp = {pruned.ramp})"
+            )
     return notes
 
 
-def check_arms(config: RunConfig) -> None:
+def check_arms(config: RunConfig, *, simulated: bool = True) -> None:
     """Find the scheduler and every codec that its arms name, before anything slow is loaded.
 
     Args:
         config: of any run; one without a scheduler has nothing to check.
+        simulated: see `Federation.simulated`.
 
     Raises:
         PluginError: there is no such scheduler or codec.
-        ConfigError: the scheduler's parameters do not fit the arms, or an arm cannot be had.
+        ConfigError: the scheduler's parameters do not fit the arms or the devices, or an arm cannot be had.
     """
     if config.scheduler is None:
         return
@@ -228,7 +229,10 @@ def check_arms(config: RunConfig) -> None:
         load_codec("scheduler.arms.codec", name)
     alike = (1.0,) * len(grid.arms)  # the real times need the model
     times = {table.name: ClassTimes(table.clients, alike) for table in config.devices}
-    load_scheduler(config, grid, times if config.engine.name in VIRTUAL_CLOCK else None)
+    known = simulated and config.engine.name in VIRTUAL_CLOCK
+    scheduler = load_scheduler(config, grid, times if known else None)
+    if isinstance(scheduler, Fixed):
+        scheduler.check_classes([table.name for table in config.devices])
 
 
 def grid_of(config: RunConfig) -> Grid:

@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from fedpeft.flower.apps import Values
 from fedpeft.flower.nodes import connected, serve_nodes
 from fedpeft.journal import Journal
 from fedpeft.journal.database import FILE
+from fedpeft.simulation.arm_costs import check_arms
 from fedpeft.simulation.federation import Federation, assemble
 from fedpeft.simulation.run import RUN_FILE, perform
 from fedpeft.simulation.wiring import make_agent, make_coordinator
@@ -52,14 +54,16 @@ def serve(transport: Transport, run_config: Values) -> None:
     """Coordinate the run that the run configuration names; goes on with it when its folder already holds one.
 
     Raises:
-        ConfigError: there is no run file, it is wrong, or it is not the one that the run in its folder began with.
+        ConfigError: there is no run file, it is wrong, its scheduler needs to know what real devices take, or it is
+            not the one that the run in its folder began with.
         FedpeftError: what else ended the run; the same call goes on from its last commit.
     """
     config = load_run_file(_run_file(run_config, run_config))
     begun = (config.folder / FILE).exists()
     if begun:
         config = _as_it_began(config)
-    federation = assemble(config)
+    check_arms(config, simulated=False)
+    federation = replace(assemble(config), simulated=False)
     config = federation.config
     if begun:
         journal = Journal.open(config.folder)

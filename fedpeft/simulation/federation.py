@@ -86,6 +86,7 @@ class Federation:
     tokenizer: Any = None
     data_split: DataSplit | None = None  # of the training examples over the clients, where they came from a corpus
     validation: Mapping[ClientId, Any] = field(default_factory=dict)  # of `train`, put aside for codecs that search
+    simulated: bool = True  # False: of real devices, whose seconds nobody knows beforehand, whatever engine.name says
 
     def evaluate(self, theta: FloatArray, data: Any, *, losses_only: bool = False) -> Evaluation:
         """Evaluate θ, shape (d,), on a data set; of a zeroth-order run by scalars, coefficients."""

@@ -8,21 +8,26 @@ Heat   h lies in [0, 1] and starts at 0. At work it goes to 1, at rest to 0, eac
 
        and a step takes 1 + (hot_factor - 1) h times as long, h being that of the moment at which it was asked.
 
-Both depend on the time of the run: the seconds of all committed rounds, and of the open one so far, in whole
-milliseconds. A device is at work from being asked until its answer is there. Both are read from the journal, by a
-resumed run as by one that goes on, so they find the same fleet. Evaluations and greetings take no part in it.
+Both depend on the time of the run: the seconds of all attempts that were committed or came short, and of the open one
+so far, in whole milliseconds. A device is at work from being asked until its answer is there. Both are read from the
+journal, by a resumed run as by one that goes on, so they find the same fleet. Evaluations and greetings take no part
+in it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from fedpeft.config import DeviceTable
 from fedpeft.journal import Event, EventKind
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.simulation.devices import Device
 from fedpeft.types import ClientId
+
+_Attempt: TypeAlias = tuple[int | None, int | None]
+"""A round and its attempt."""
 
 
 class Fleet:
@@ -36,35 +41,36 @@ class Fleet:
     def __init__(self, devices: Mapping[ClientId, Device], seed: int) -> None:
         self.devices = devices
         self.seed = seed
-        self._began: dict[int, float] = {}  # round -> seconds of the run when it began
-        self._asked: dict[int, float] = {}  # round -> the clock at its first question, in this session
-        self._time = 0.0  # of the run, at the last commit
+        self._began: dict[_Attempt, float] = {}  # seconds of the run when it began, of all that ended
+        self._asked: float | None = None  # the clock at the open attempt's first question
+        self._time = 0.0  # of the run, when the open attempt began
         self._heat: dict[ClientId, tuple[float, float]] = {}  # client -> h, and when
-        self._busy: list[tuple[ClientId, int, float]] = []  # client, round, seconds: answers since the last commit
+        self._busy: list[tuple[ClientId, _Attempt, float]] = []  # seconds of each answer of the open attempt
 
     def observe(self, event: Event) -> None:
         """Follow the journal, from its first event on."""
         match event.kind:
-            case EventKind.RUN_STARTED | EventKind.ROUND_SHORT:
-                self._busy = []
-            case EventKind.ACCEPTED if event.client is not None and event.round is not None:
-                self._busy.append((event.client, event.round, round(event.payload["seconds"], 3)))
-            case EventKind.COMMITTED if event.round is not None:
-                for client, number, seconds in self._busy:
-                    self._work(client, self._began.get(number, self._time), seconds)
-                self._busy = []
-                self._time += round(event.payload["seconds"], 3)
-                self._began[event.round + 1] = self._time
+            case EventKind.RUN_STARTED:
+                self._busy, self._asked = [], None
+            case EventKind.ACCEPTED if event.client is not None:
+                asked = event.round, event.attempt
+                self._busy.append((event.client, asked, round(event.payload["seconds"], 3)))
+            case EventKind.ROUND_SHORT:
+                self._end(event)
+            case EventKind.COMMITTED:
+                for client, asked, seconds in self._busy:
+                    self._work(client, self._began.get(asked, self._time), seconds)
+                self._end(event)
 
-    def now(self, number: int, clock: float) -> float:
-        """Seconds of the run, in round `number`.
+    def now(self, clock: float) -> float:
+        """Seconds of the run, as a device is asked in the open attempt.
 
         Args:
-            number: of the round that a device is asked for.
             clock: seconds on the coordinator's clock.
         """
-        since = clock - self._asked.setdefault(number, clock)
-        return self._began.get(number, self._time) + round(since, 3)
+        if self._asked is None:
+            self._asked = clock
+        return self._time + round(clock - self._asked, 3)
 
     def slowdown(self, client: ClientId, now: float) -> float:
         """How many times as long as on a cool device a step takes, at `now` seconds of the run."""
@@ -79,6 +85,12 @@ class Fleet:
         cycle = table.on_s + table.off_s
         place = float(Stream(derive(self.seed, "awake", client)).uniform(1)[0]) * cycle
         return _through(table, (now + place) % cycle, seconds)
+
+    def _end(self, event: Event) -> None:
+        """An attempt is over, by its last event."""
+        self._busy, self._asked = [], None
+        self._began[event.round, event.attempt] = self._time
+        self._time += round(event.payload.get("seconds", 0.0), 3)  # older journals tell none of short attempts
 
     def _heat_at(self, client: ClientId, now: float) -> float:
         heat, at = self._heat.get(client, (0.0, 0.0))

@@ -73,7 +73,7 @@ def _run(
         batches = -(-len(federation.held_out[client]) // config.local.batch_size)
         plan = frame.plan if kind == "train" else None
         searching = search_steps(federation, plan.codec, len(federation.validation.get(client, ()))) if plan else 0.0
-        now = fleet.now(frame.round, clock.now()) if plan else 0.0
+        now = fleet.now(clock.now()) if plan else 0.0
         plain = reply_seconds(
             devices[client],
             kind,

@@ -15,6 +15,7 @@ from fedpeft.pruning.sent import Sent
 from fedpeft.registry import build
 from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.pruning import pruning_notes
+from fedpeft.simulation.ranks import check_start, rank_notes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -45,7 +46,9 @@ def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> Flat
 
     Raises:
         ModelError: a part that no tensor has, or nothing is left to train, in some round.
+        ConfigError: clients of a smaller rank, of an adapter that does not begin at 0.
     """
+    check_start(config, strategy, adapter)
     adapter = freeze(adapter, frozen_parts(config, strategy))
     adapter.merged = config.adapter.merged
     turns = turns_of(config, strategy)
@@ -128,7 +131,7 @@ def part_notes(federation: Federation) -> list[str]:
     """What a person should know of the strategy's halves and of private parts before the run."""
     config, strategy, sharing = federation.config, federation.strategy, federation.sharing
     notes = [*strategy.remarks(config), *zeroth_notes(federation)]
-    notes += [*pruning_notes(federation), *mixing_notes(config, strategy)]
+    notes += [*pruning_notes(federation), *mixing_notes(config, strategy), *rank_notes(federation)]
     if not sharing.is_whole:
         parts = ", ".join(private_parts(config, strategy))
         notes.append(

@@ -84,8 +84,8 @@ def outcome(folder: Path) -> Outcome | None:
         return None
     clock, now = {}, 0.0
     for event in events:
-        if event.kind is EventKind.COMMITTED:
-            now += event.payload["seconds"]
+        if event.kind in (EventKind.COMMITTED, EventKind.ROUND_SHORT):
+            now += event.payload.get("seconds", 0.0)
             clock[event.round] = now
     tests = [event for event in events if event.kind is EventKind.EVALUATED and event.payload["split"] == "test"]
     devices = {event.client: event.payload["device"] for event in events if event.kind is EventKind.HELLO}

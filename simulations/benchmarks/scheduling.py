@@ -3,7 +3,9 @@
 Devices take the time that the simulation's model says, with their own speeds, jitter and heat. What an update gains is
 made up, steps^p · rank^q · (1 - pruning)^s, and what the coordinator sees of it scatters by 1.2 of a usual arm's gain,
 as on Banking77 (simulations/SCHEDULING.md). Every fixed arm is played too; the best of them is known in hindsight only.
-The oracle is told the times and p, q and s. Counted on a virtual clock: nothing here depends on the machine.
+The oracle is told the times and p, q and s. `pacing` begins with a guess at p, q and s, by default one that was read
+off Banking77 and is nearly the first form here; it is played with less of a guess too. Counted on a virtual clock:
+nothing here depends on the machine.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ RUN_FILE = Path(__file__).parents[1] / "fedspine_80.toml"
 FORMS = {"steep": (1.0, 0.5, 1.5), "flat": (0.6, 0.2, 1.0)}  # p, q, s; the first is near Banking77's
 INEQUALITIES = (1.0, 2.0)
 NAMES = ("random", "exp3", "thompson", "tree", "ucb", "pacing")
+GUESSES = {  # what `pacing` takes gains for at first
+    "pacing that guesses steps": {"steps_exponent": 1.0, "rank_exponent": 0.0, "pruning_exponent": 0.0},
+    "pacing without a guess": {"steps_exponent": 0.0, "rank_exponent": 0.0, "pruning_exponent": 0.0},
+}
 FROZEN, TRAINED = 10.6e6, 331_776  # values of MiniLM's matrices, and of LoRA of rank 8 on them
 BYTES = 1.0625 * TRAINED  # of an update or a broadcast in int8
 FIRST_ROUNDS = "the first rounds are as long as the slowest class makes them, before its arms are known"
@@ -52,6 +58,9 @@ def _group(inequality: float, exponents: tuple[float, ...], seeds: range) -> Ite
     for scheduler in NAMES:
         goals = [Goal(against=name)] + [Goal(0.85, against="oracle", why=FIRST_ROUNDS)] * (scheduler == "pacing")
         yield Figure.of(scheduler, [fleet.play(scheduler, seed) for seed in seeds], "s", group=group, goals=goals)
+    for label, params in GUESSES.items():
+        seconds = [fleet.play("pacing", seed, **params) for seed in seeds]
+        yield Figure.of(label, seconds, "s", group=group, goals=[Goal(against=name)])
 
 
 def params_of(arm: Any) -> dict[str, Any]:

@@ -118,6 +118,18 @@ def test_nothing_observed_is_nothing_learned(name):
     assert json.dumps(found.state()) == before
 
 
+@every_scheduler
+def test_a_reply_that_nobody_could_judge_has_seconds_and_no_reward(name):
+    found = scheduler(name)
+    played(found, 2)
+    found.observe([Outcome(ClientId("c0"), "phone", 3, 1.0, None, 4.0, None, tuple(range(K)))])
+    if name in LEARNING:
+        again = scheduler(name)
+        played(again, 2)
+        assert json.dumps(found.state()) == json.dumps(again.state())
+    assert found.choose(request(9)).place in range(K)
+
+
 def share_of_best(name, best, rounds=150, seed=1, switch=None, cohort=4, **params):
     """Share of the last quarter's choices that took the best arm: reward 0.7 ± 0.1 there, else 0.35 ± 0.1.
 

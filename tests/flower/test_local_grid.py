@@ -247,6 +247,20 @@ def test_an_error_reply_is_matched_by_the_message_it_answers_not_by_its_source()
     assert incoming.failure == "there is no node 99 (Flower code 5)"
 
 
+def test_a_reply_tells_when_it_fell_due_however_late_anybody_looks():
+    grid, clock = make(seconds=lambda node, kind, frame: 10.0 * node)
+    transport = GridTransport(grid, ttl=60.0)
+    out = [Outgoing(NodeId(node), ClientId(f"c{node:02d}"), "train", b"crash" if node == 2 else b"x") for node in NODES]
+    clock.sleep(5.0)
+    names = transport.send(out)
+    clock.sleep(31.0)
+    assert [reply.arrived for reply in transport.receive(names)] == [15.0, 25.0, 35.0]
+    clock.sleep(100.0)
+    assert [reply.arrived for reply in transport.receive(names)] == [45.0]
+    assert transport.receive(names) == []
+    assert len(grid.arrivals) <= 1, "nothing is kept of replies that were delivered"
+
+
 def test_a_reply_without_a_frame_is_a_failure_with_the_reason():
     app = ClientApp()
     app.train()(lambda message, context: Message(RecordDict({"m": MetricRecord({"loss": 1.0})}), reply_to=message))

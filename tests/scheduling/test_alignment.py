@@ -20,9 +20,13 @@ def vectors(count, size, shared, seed=0):
 
 
 def test_it_is_the_length_along_the_weighted_sum_of_the_others():
+    """No judge counts for more than the usual length and weight, which is the median's."""
     deltas, weights = vectors(3, 50, 0.5), [1.0, 2.0, 5.0]
     found = alignments(deltas, weights, [True] * 3, 50)
-    others = 1.0 * deltas[0].astype(float) + 5.0 * deltas[2].astype(float)
+    usual = sorted(map(np.linalg.norm, deltas))[1]
+    shorter = [min(1.0, usual / np.linalg.norm(delta)) for delta in deltas]
+    assert min(shorter) < 1.0
+    others = 1.0 * shorter[0] * deltas[0].astype(float) + 2.0 * shorter[2] * deltas[2].astype(float)
     assert found[1] == pytest.approx(deltas[1] @ others / np.linalg.norm(others))
 
 
@@ -33,6 +37,37 @@ def test_it_grows_with_the_update_and_not_with_its_weight():
     heavier = alignments(deltas, [9.0, 1.0, 1.0, 1.0], [True] * 4, 400)
     assert longer[0] == pytest.approx(2 * before[0])
     assert heavier[0] == pytest.approx(before[0])
+
+
+STEPS = [2, 4, 8] * 5
+HONEST = [
+    (shared * steps / 4).astype(np.float32) for shared, steps in zip(vectors(15, 4000, 0.3, seed=3), STEPS, strict=True)
+]
+
+
+def by_steps(found):
+    """The mean gain of the honest with 2, 4 and 8 steps."""
+    return [float(np.mean([gain for gain, own in zip(found, STEPS, strict=False) if own == n])) for n in (2, 4, 8)]
+
+
+@pytest.mark.parametrize("liar", [-20.0 * np.sum(HONEST, axis=0) / 15, 1e6 * np.ones(4000), -HONEST[2]])
+@pytest.mark.parametrize("weight", [1.0, 1e6])
+def test_one_liar_among_sixteen_leaves_the_order_of_the_honest(liar, weight):
+    alone = by_steps(alignments(HONEST, [1.0] * 15, [True] * 15, 4000))
+    assert alone == sorted(alone)
+    found = alignments([*HONEST, liar.astype(np.float32)], [1.0] * 15 + [weight], [True] * 16, 4000)
+    beside = by_steps(found)
+    assert beside == sorted(beside)
+    assert beside[0] > 0.5 * alone[0]
+    assert beside[2] > 1.5 * beside[1] > 2 * beside[0]
+
+
+def test_updates_of_nothing_do_not_make_nothing_usual():
+    """Half of a cohort skipped its steps: the others are judged by each other."""
+    still = [np.zeros(4000, np.float32)] * 4
+    found = alignments([*HONEST[:3], *still], [1.0] * 7, [True] * 7, 4000)
+    assert min(found[:3]) > 0
+    assert found[3:] == [0.0] * 4
 
 
 def test_noise_gains_nothing_and_its_opposite_less():

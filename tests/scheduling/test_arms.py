@@ -2,10 +2,13 @@
 
 import doctest
 import importlib
+import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
+from fedpeft.errors import ConfigError
 from fedpeft.scheduling import Arm, ClassTimes, Grid, Request, Setting
 from fedpeft.scheduling.fixed import Fixed
 from fedpeft.scheduling.oracle import Oracle
@@ -72,6 +75,14 @@ def test_fixed_knows_only_four_coordinates():
         Fixed(2, by_class={"x": {"colour": 1}})
 
 
+def test_a_class_of_devices_that_there_is_not_is_refused_with_the_nearest():
+    scheduler = Fixed(by_class={"phone": {"rank": 2}, "tabelt": {"rank": 8}})
+    scheduler.check_classes(["phone", "tabelt"])
+    with pytest.raises(ConfigError, match='"tabelt" is no class of devices') as caught:
+        scheduler.check_classes(["phone", "tablet"])
+    assert (caught.value.allowed, caught.value.remedy) == ("phone, tablet", 'did you mean "tablet"?')
+
+
 def times(per_step, fixed=1.0):
     return tuple(fixed + per_step * one.steps for one in GRID.arms)
 
@@ -108,6 +119,52 @@ def test_the_oracle_finds_the_best_of_all_combinations():
     assert fixed[place] == pytest.approx(max(fixed))
     assert factor == pytest.approx(best / max(fixed))
     assert factor > 1.05
+
+
+def rates(scheduler, times, deadline=math.inf):
+    """What every allowed combination of arms gains in a second, by the arms of each class."""
+    found = {}
+    for places in product(*(own.fits for own in times.values())):
+        pairs = list(zip(times.values(), places, strict=True))
+        seconds = [own.seconds[place] for own, place in pairs]
+        gained = sum(
+            own.clients * scheduler.gains[place]
+            for (own, place), took in zip(pairs, seconds, strict=True)
+            if took <= deadline
+        )
+        found[places] = gained / min(max(seconds), deadline)
+    return found
+
+
+SMALL = tuple(place for place, one in enumerate(GRID.arms) if one.rank == 2 and one.pruning)
+EVERY = tuple(range(len(GRID.arms)))
+
+
+@pytest.mark.parametrize("deadline", [None, 6.0, 3.5])
+def test_the_oracle_plans_with_the_arms_that_fit_each_class_and_for_the_deadline(deadline):
+    fleet = {"slow": ClassTimes(3, times(0.2), SMALL), "fast": ClassTimes(2, times(0.1), EVERY)}
+    scheduler = Oracle()
+    scheduler.begin(Setting(GRID, times=fleet, deadline_s=deadline))
+    known = rates(scheduler, fleet, deadline or math.inf)
+    own = tuple(scheduler.choose(request(device, fleet[device].fits)).place for device in fleet)
+    assert known[own] == pytest.approx(max(known.values()))
+    blind = Oracle()
+    blind.begin(Setting(GRID, times={name: replace(one, fits=None) for name, one in fleet.items()}))
+    unplanned = tuple(blind.choose(request(device, fleet[device].fits)).place for device in fleet)
+    assert known[unplanned] < 0.95 * known[own], "what fits matters here"
+    if deadline is not None:
+        assert scheduler.limit <= deadline
+    factor, _ = scheduler.advantage()
+    assert factor >= 1.0
+
+
+def test_a_class_that_no_arm_fits_is_left_out_of_the_oracles_plan():
+    scheduler = Oracle()
+    scheduler.begin(Setting(GRID, times={"none": ClassTimes(9, times(9.0), ()), "all": ClassTimes(1, times(0.2))}))
+    assert scheduler.advantage()[0] == pytest.approx(1.0)
+    nobody = Oracle()
+    nobody.begin(Setting(GRID, times={"none": ClassTimes(9, times(9.0), ())}))
+    assert nobody.advantage()[0] == 0.0
 
 
 def test_where_nobody_waits_each_class_does_what_is_best_for_itself():

@@ -88,6 +88,16 @@ def test_exp3_has_the_papers_chances_and_weights():
     )
 
 
+def test_exp3_takes_steps_as_long_as_the_arms_that_fit_are_few():
+    """Two of four arms fit: the paper's game with two."""
+    scheduler = begun(Exp3(mixing=0.2))
+    scheduler.observe([Outcome(ClientId("c00"), "phone", 1, 0.5, 0.8, offered=(0, 1))])
+    weight = math.exp(0.2 * (0.8 / 0.5) / 2)
+    picks = [scheduler.choose(request(seed, offered=(0, 1))) for seed in range(50)]
+    chance = 0.8 * weight / (weight + 1) + 0.1
+    assert {round(one.probability, 12) for one in picks if one.place == 1} == {round(chance, 12)}
+
+
 def test_random_is_uniform_over_what_is_offered():
     scheduler = begun(Uniform())
     places = [scheduler.choose(request(seed, offered=(0, 2, 3))).place for seed in range(900)]

@@ -1,11 +1,12 @@
 """The two models of `pacing` find what replies were made by, and its rounds are planned by them."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
 
-from fedpeft.scheduling import ClassTimes, Grid, Load, Outcome, Request, Setting
+from fedpeft.scheduling import Arm, ClassTimes, Grid, Load, Outcome, Request, Setting
 from fedpeft.scheduling.oracle import Oracle
 from fedpeft.scheduling.pace_gains import PaceGains
 from fedpeft.scheduling.pace_times import PaceTimes
@@ -89,6 +90,21 @@ def test_gains_are_found_under_noise_as_large_as_they_are():
     assert (gains.deviation < 0.8 * first).all()
 
 
+@pytest.mark.parametrize("lie", [-20.0, 20.0, 1e6])
+def test_one_liar_in_each_commit_moves_gains_as_one_of_many(lie):
+    """15 honest replies and one of so many times the usual gain, of one arm: nearly half of its looks are lies."""
+    draw, honest, lied_to = np.random.default_rng(2), PaceGains(GRID, 0.99), PaceGains(GRID, 0.99)
+    for _ in range(30):
+        places = [int(place) for place in draw.integers(12, size=15)]
+        y = [float(TRUE_GAIN[place] + TRUE_GAIN.mean() * draw.standard_normal()) for place in places]
+        honest.add(places, y)
+        lied_to.add([*places, 5], [*y, lie * float(TRUE_GAIN[5])])
+    alike = [place for place in range(12) if GRID.arms[place].rank == 8]
+    order = np.argsort(honest.mean[alike])
+    assert (np.argsort(lied_to.mean[alike]) == order).all()
+    assert lied_to.mean[alike] == pytest.approx(honest.mean[alike], rel=0.5)
+
+
 def test_a_commit_that_went_backwards_breaks_nothing():
     gains = PaceGains(GRID, 0.99)
     gains.add([0, 1], [-5.0, -3.0])
@@ -161,7 +177,122 @@ def test_where_nobody_waits_each_client_does_what_is_best_in_its_own_time():
         assert worth[place] == pytest.approx(worth.max())
 
 
-@pytest.mark.parametrize("params", [{"random": 1.5}, {"random": -0.1}, {"exploration": -1}, {"discount": 0}])
+def begun(setting, **params):
+    found = Pacing(**{"exploration": 0.0, "random": 0.0, **params})
+    found.begin(setting)
+    return found
+
+
+def reply(device, place, seconds, number=0, offered=()):
+    gain = None if seconds is None else float(TRUE_GAIN[place])
+    reward = 0.0 if seconds is None else 0.5
+    return Outcome(ClientId(f"{device}{number}"), device, place, 1.0, reward, seconds, gain, offered)
+
+
+def chosen(found, device, offered=tuple(range(12))):
+    return found.choose(Request(ClientId("new"), device, 9, 9, offered)).place
+
+
+def test_an_arm_that_misses_the_deadline_is_given_up_and_said_nothing_bad_of():
+    """Arms of 2 and 8 steps take the slow class 3 s and 9 s and the fast one a second; the deadline is 6 s."""
+    found = begun(Setting(GRID, loads=LOADS, deadline_s=6.0))
+    short, long = (GRID.place(Arm(8, 0.0, "int8", steps)) for steps in (2, 8))
+    for number in range(4):
+        first = [reply("slow", short, 3.0, k) for k in range(2)] + [reply("slow", long, None, k) for k in range(2, 4)]
+        found.observe([*first, *(reply("fast", place, 1.0, number) for place in (short, long))])
+    assert found.times.of("slow")[long] > 6.0
+    assert found._limit <= 6.0
+    assert chosen(found, "slow") != long
+    assert GRID.arms[chosen(found, "fast")].steps == 8
+    before = begun(Setting(GRID, loads=LOADS, deadline_s=6.0))
+    for number in range(4):
+        before.observe([reply("fast", place, 1.0, number) for place in (short, long)])
+    assert found.gains.mean[long] / found.gains.mean[short] == pytest.approx(
+        before.gains.mean[long] / before.gains.mean[short], rel=0.1
+    )
+
+
+def test_where_every_arm_misses_the_fastest_is_tried():
+    found = begun(Setting(GRID, loads=LOADS, deadline_s=1.0))
+    found.observe([reply("slow", place, None) for place in range(12)])
+    seconds = found.times.of("slow")
+    assert (seconds > 1.0).all()
+    assert chosen(found, "slow") == int(seconds.argmin())
+
+
+def learned(setting, fits):
+    """Told of every arm of every class without noise, and what fits."""
+    found = begun(setting)
+    for _ in range(20):
+        for device, count in DEVICES.items():
+            found.observe(
+                [
+                    reply(device, place, float(seconds_of(device)[place]), k, fits[device])
+                    for k, place in enumerate(fits[device][: 2 * count])
+                ]
+            )
+    return found
+
+
+@pytest.mark.parametrize("steps", [2, 8])
+def test_the_length_of_a_round_is_planned_with_the_arms_that_fit_each_class(steps):
+    """Most devices have few arms: what would be the best length with all of them is not."""
+    few = tuple(place for place, arm in enumerate(GRID.arms) if arm.steps == steps)
+    fits = {"slow": tuple(range(12)), "usual": few, "fast": tuple(range(12))}
+    found = learned(Setting(GRID, loads=LOADS), fits)
+    seconds = {device: found.times.of(device) for device in DEVICES}
+    bound = found.gains.mean
+
+    def planned_rate(places):
+        gained = sum(found._replies[device] * bound[place] for device, place in places.items())
+        return gained / max(seconds[device][place] for device, place in places.items())
+
+    best = max(
+        planned_rate(dict(zip(DEVICES, places, strict=True))) for places in product(*(fits[own] for own in DEVICES))
+    )
+    own = {device: chosen(found, device, fits[device]) for device in DEVICES}
+    assert planned_rate(own) == pytest.approx(best, rel=0.03)
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_it_goes_on_to_the_last_bit_as_it_would_have_whatever_class_was_heard_of_first(start):
+    """A sum of floats depends on its order."""
+    whole = begun(Setting(GRID, loads=LOADS), random=0.1)
+    draw = np.random.default_rng(start)
+
+    def commit(of, seed):
+        own = np.random.default_rng(seed)
+        outcomes = []
+        for device in ("usual", "slow", "fast"):  # not in the order of their names
+            for k in range(DEVICES[device]):
+                place = int(own.integers(12))
+                took = float(seconds_of(device)[place] * np.exp(0.3 * own.standard_normal()))
+                outcomes.append(reply(device, place, took, k))
+        of.observe(outcomes)
+
+    for seed in draw.integers(2**32, size=5):
+        commit(whole, seed)
+    again = begun(Setting(GRID, loads=LOADS), random=0.1)
+    again.restore(json.loads(json.dumps(whole.state())))
+    for seed in draw.integers(2**32, size=5):
+        commit(whole, seed)
+        commit(again, seed)
+        assert json.dumps(again.state()) == json.dumps(whole.state())
+        assert again._limit == whole._limit
+        for device in DEVICES:
+            assert (again.times.of(device) == whole.times.of(device)).all()
+
+
+def test_a_guess_of_nothing_takes_all_arms_for_alike():
+    found = begun(Setting(GRID, loads=LOADS), steps_exponent=0, rank_exponent=0, pruning_exponent=0)
+    assert np.ptp(found.gains.mean) == 0.0
+    steep = begun(Setting(GRID, loads=LOADS), steps_exponent=1, rank_exponent=0, pruning_exponent=0)
+    assert steep.gains.mean[2] == pytest.approx(4 * steep.gains.mean[0])
+
+
+@pytest.mark.parametrize(
+    "params", [{"steps_exponent": -1}, {"random": 1.5}, {"random": -0.1}, {"exploration": -1}, {"discount": 0}]
+)
 def test_parameters_out_of_range_are_refused(params):
     with pytest.raises(ValueError, match=next(iter(params))):
         Pacing(**params)

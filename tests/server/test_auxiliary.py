@@ -127,16 +127,17 @@ def test_a_client_that_lacks_a_half_or_the_codec_is_left_out_by_name(tmp_path, i
     assert message in reason
 
 
-def test_memory_that_a_client_lost_is_noted(tmp_path):
+@pytest.mark.parametrize("lost", ["memory_lost", "residual_lost"])
+def test_what_a_client_lost_is_noted(tmp_path, lost):
     fleet = FakeFleet(2)
     fleet["c01"].train = lambda frame: answer(
         frame, FrameKind.UPDATE, body=Fp32().encode(delta_of(1, frame.round)), codec="fp32", weight=10.0,
-        metrics={"memory_lost": 1.0},
+        metrics={lost: 1.0},
     )  # fmt: skip
     one = FakeRun(fleet, tmp_path)
     one.run()
     events = one.journal.events(EventKind.ACCEPTED)
-    assert {event.client for event in events if event.payload.get("memory_lost")} == {"c01"}
+    assert {event.client for event in events if event.payload.get(lost)} == {"c01"}
 
 
 class Sends(FedAvg):

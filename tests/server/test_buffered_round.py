@@ -272,6 +272,33 @@ def test_what_trains_at_the_end_is_evaluated_all_the_same(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("tells", [True, False], ids=["the transport tells", "as it is received"])
+def test_a_device_is_no_slower_because_its_reply_waits_in_a_full_buffer(tmp_path, tells):
+    """Three reply at 2 s, two make a commit, the clients are evaluated for 20 s: the third took 2 s like the others."""
+    fleet = FakeFleet(3)
+    fleet.tells_arrival = tells
+    for client in fleet.clients:
+        client.seconds, client.evaluating = 2.0, 20.0
+    options = {"evaluation__clients": True, "evaluation__clients_every": 1, "round__deadline_s": 100.0}
+    run = buffered(fleet, tmp_path, round__buffer=2, run__rounds=3, **options)
+    run.run()
+    took = run.told(EventKind.ACCEPTED, "seconds", "age")
+    assert took[:3] == [(1, "c00", 2.0, 0), (1, "c01", 2.0, 0), (1, "c02", 2.0, 1)]
+    assert fleet.clock.now() > 40.0
+
+
+def test_a_device_is_no_slower_because_nobody_looked_while_others_were_evaluated(tmp_path):
+    fleet = FakeFleet(4)
+    for client in fleet.clients:
+        client.seconds, client.evaluating = 2.0, 20.0
+    fleet["c03"].seconds = 3.7
+    options = {"evaluation__clients": True, "evaluation__clients_every": 1, "round__deadline_s": 100.0}
+    run = buffered(fleet, tmp_path, round__buffer=2, run__rounds=6, **options)
+    run.run()
+    took = {(client, seconds) for _, client, seconds in run.told(EventKind.ACCEPTED, "seconds")}
+    assert took == {("c00", 2.0), ("c01", 2.0), ("c02", 2.0), ("c03", 3.7)}
+
+
 def test_a_rule_that_needs_one_version_is_refused_by_name(tmp_path):
     class Cohort(FedAvg):
         asynchronous = False

@@ -12,6 +12,7 @@ from fake_fleet import FakeFleet, FakeRun, delta_of
 
 from fedpeft.errors import RoundError
 from fedpeft.journal import EventKind
+from fedpeft.report.history import read_history
 from fedpeft.server.inflight import Asked, InFlight
 
 
@@ -100,7 +101,10 @@ def test_an_attempt_waits_for_busy_clients_before_it_gives_up(tmp_path):
     run = FakeRun(fleet, tmp_path, run__rounds=1, round__deadline_s=10.0, round__min_replies=3, round__attempts=2)
     run.run()
     assert [n for n, _ in run.told(EventKind.ACCEPTED)] == [1, 1, 1]
-    assert len(run.told(EventKind.ROUND_SHORT)) == 1
+    ((*_, seconds),) = run.told(EventKind.ROUND_SHORT, "seconds")
+    assert seconds == 10.0
+    rounds = read_history(list(run.journal.events())).rounds
+    assert sum(row.seconds for row in rounds) == fleet.clock.now(), "no second of the run is missing"
 
 
 def test_a_late_reply_of_an_earlier_attempt_counts_in_full_and_its_client_is_not_asked_twice(tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from fake_fleet import FakeFleet, FakeRun, answer, delta_of
 
 from fedpeft.errors import ConfigError, PluginError, RoundError
 from fedpeft.journal import EventKind
 from fedpeft.registry import build
-from fedpeft.scheduling import Choice, ClassTimes, Grid, Scheduler
+from fedpeft.scheduling import Choice, ClassTimes, Grid, Scheduler, Setting
 from fedpeft.server.scheduling import SchedulingSettings
 from fedpeft.types import ALL_COMPONENTS
 from fedpeft.wire.frame import FrameKind
@@ -103,6 +106,30 @@ def test_a_run_whose_clients_are_all_too_small_says_so(tmp_path):
         run(found, tmp_path).run()
 
 
+def test_who_fits_no_arm_is_not_taken_for_free_while_a_straggler_is_waited_for(tmp_path):
+    """Two of five fit, and both are needed: one that is late once must not cost the run its attempts."""
+    found = fleet(5)
+    for name in ("c02", "c03", "c04"):
+        found[name].info = {"memory_mb": 100}
+    found["c01"].seconds = lambda frame: 12.0 if frame.attempt == 1 else 1.0
+    of = run(found, tmp_path, round__min_replies=2, round__attempts=3, run__rounds=1)
+    of.run()
+    assert of.journal.last_commit().round == 1
+    assert len(of.told(EventKind.ROUND_SHORT)) == 1
+    assert len(of.told(EventKind.SAT_OUT)) == 3, "each is named once"
+
+
+def test_a_round_that_nobody_could_be_asked_for_names_stragglers_beside_those_that_are_too_small(tmp_path):
+    found = fleet(3)
+    found["c02"].info = {"memory_mb": 100}
+    for name in ("c00", "c01"):
+        found[name].seconds = 25.0
+    with pytest.raises(RoundError) as caught:
+        run(found, tmp_path, round__attempts=2, run__rounds=1).run()
+    assert "no reply yet to what was asked of client c00, c01" in caught.value.message
+    assert "no arm fits the memory of client c02" in caught.value.message
+
+
 def test_a_missed_deadline_is_rewarded_with_nothing(tmp_path):
     found = fleet()
     found["c02"].seconds = 11.0
@@ -140,14 +167,174 @@ def test_an_attempt_that_came_to_nothing_taught_nothing(tmp_path):
     assert {number for number, _ in of.told(EventKind.ARM_REWARDED)} == {1}
 
 
+DEADLINE_GRID = Grid(ranks=(8,), ratios=(0.0,), codecs=("fp32",), steps=(16, 24))  # 8 and 12 s; the deadline is 10 s
+DEADLINE = SchedulingSettings(DEADLINE_GRID, (100.0, 100.0), full_rank=8)
+
+
+@pytest.mark.parametrize("name", ["pacing", "ucb", "oracle"])
+def test_an_arm_that_always_misses_the_deadline_is_given_up(tmp_path, name):
+    times = {"default": ClassTimes(4, (8.0, 12.0))} if name == "oracle" else None
+    of = run(fleet(), tmp_path, name, replace(DEADLINE, times=times), run__rounds=20)
+    of.run()
+    late = [place for number, _, place in choices(of) if number > 10]
+    assert late.count(0) >= 0.8 * len(late), late
+
+
+class Stubborn(Scheduler):
+    """The longest arm until it has missed a deadline, then the shortest."""
+
+    def begin(self, setting):
+        super().begin(setting)
+        self.missed = []
+
+    def choose(self, request):
+        return Choice(request.offered[0 if self.missed else -1], "stubborn", 0.5)
+
+    def observe(self, outcomes):
+        self.missed += [[one.client, one.place, one.probability, one.reward] for one in outcomes if one.seconds is None]
+
+    def state(self):
+        return {"missed": self.missed}
+
+    def restore(self, state):
+        self.missed = list(state["missed"])
+
+
+def stubborn(folder):
+    of = run(fleet(), folder, "random", DEADLINE, run__rounds=2, round__attempts=2)
+    of.coordinator.state.scheduling.scheduler = Stubborn()
+    of.coordinator.state.scheduling.scheduler.begin(Setting(DEADLINE_GRID))
+    return of
+
+
+def test_deadlines_missed_in_an_attempt_that_came_short_are_learned_for_the_next(tmp_path):
+    of = stubborn(tmp_path)
+    of.run()
+    places = [(event.attempt, event.payload["place"]) for event in of.journal.events(EventKind.ARM_CHOSEN)]
+    assert places[:8] == [(1, 1)] * 4 + [(2, 0)] * 4
+    assert {place for _, place in places[8:]} == {0}
+    assert of.coordinator.state.scheduling.scheduler.missed == [[f"c0{k}", 1, 0.5, 0.0] for k in range(4)]
+
+
+@pytest.mark.parametrize(("kind", "count"), [(EventKind.ARM_REWARDED, 2), (EventKind.ROUND_SHORT, 1)])
+def test_a_resumed_run_knows_what_was_missed_before_it_was_killed(tmp_path, kind, count):
+    whole = stubborn(tmp_path / "whole")
+    whole.run()
+    parts, left = stubborn(tmp_path / "parts"), [count]
+
+    def kill(event):
+        left[0] -= event.kind is kind
+        if event.kind is kind and left[0] == 0:
+            raise Killed
+
+    parts.journal.subscribe(kill)
+    with pytest.raises(Killed):
+        parts.run()
+    parts.journal.close()
+    again = stubborn(tmp_path / "parts")
+    again.run()
+    known = [scheduling.coordinator.state.scheduling.scheduler.missed for scheduling in (again, whole)]
+    assert known[0] == known[1], "each of them once"
+    assert dict(last(choices(again))) == dict(last(choices(whole)))
+
+
+PRUNED_GRID = Grid(ranks=(8,), ratios=(0.0, 0.5), codecs=("fp32",), steps=(4,))
+PRUNED = SchedulingSettings(PRUNED_GRID, (200.0, 100.0), full_rank=8, whole_mb=(200.0, 200.0))
+
+
+class Pruner(Stubborn):
+    """Always the most pruned of what is offered."""
+
+    def choose(self, request):
+        return Choice(request.offered[-1], "pruned", 1.0 / len(request.offered))
+
+
+def pruner(found, folder, scheduler=None, **options):
+    of = run(found, folder, "random", PRUNED, **options)
+    scheduling = of.coordinator.state.scheduling
+    scheduling.scheduler = scheduler or Pruner()
+    scheduling.scheduler.begin(Setting(PRUNED_GRID))
+    return of
+
+
+def test_two_of_a_cohort_train_the_whole_model_so_that_all_can_be_judged(tmp_path):
+    of = pruner(fleet(), tmp_path, run__rounds=8)
+    of.run()
+    forced = Counter()
+    for event in of.journal.events(EventKind.ARM_CHOSEN):
+        if event.round > 1:
+            assert (event.payload["place"] == 0) == event.payload["why"].startswith("to judge others: ")
+            assert event.payload["probability"] == (1.0 if event.payload["place"] == 0 else 0.5)
+            forced[event.client] += event.payload["place"] == 0
+    assert sum(forced.values()) == 2 * 7
+    assert all(0 < count < 7 for count in forced.values()), forced
+    assert len(of.told(EventKind.ARM_REWARDED)) == 4 * 8
+    assert all(gain is not None for *_, gain in of.told(EventKind.ARM_REWARDED, "gain"))
+
+
+@pytest.mark.parametrize("name", ["fixed", "oracle", "random"])
+def test_who_learns_nothing_is_left_to_choose(tmp_path, name):
+    times = {"default": ClassTimes(4, (8.0, 0.1))} if name == "oracle" else None
+    params = {"pruning": 0.5} if name == "fixed" else {}
+    of = run(fleet(), tmp_path, name, replace(PRUNED, times=times), params, run__rounds=6)
+    of.run()
+    assert not any("judge" in why for *_, why in of.told(EventKind.ARM_CHOSEN, "why"))
+    if name != "random":
+        assert {place for number, _, place in choices(of) if number > 1} == {1}
+
+
+class Silent(Pruner):
+    """Says that it needs no judges, and notes what it is told."""
+
+    needs_judges = False
+
+    def begin(self, setting):
+        super().begin(setting)
+        self.told = []
+
+    def observe(self, outcomes):
+        self.told.append([(one.client, one.place, one.reward, one.seconds, one.offered) for one in outcomes])
+
+
+def test_seconds_are_told_where_nobody_can_judge(tmp_path):
+    scheduler = Silent()
+    of = pruner(fleet(2), tmp_path, scheduler, run__rounds=2)
+    of.run()
+    assert scheduler.told[1] == [(f"c0{k}", 1, None, 2.0, (0, 1)) for k in range(2)]
+    assert {number for number, _ in of.told(EventKind.ARM_REWARDED)} == {1}
+
+
+def test_before_anything_is_pruned_who_fits_a_pruned_arm_alone_sits_out(tmp_path):
+    found = fleet()
+    found["c03"].info = {"memory_mb": 150}
+    of = pruner(found, tmp_path, run__rounds=3)
+    of.run()
+    asked = [(frame.round, frame.client, frame.plan.pruning) for frame in found.asked]
+    assert {client for number, client, _ in asked if number == 1} == {"c00", "c01", "c02"}
+    assert {ratio for number, _, ratio in asked if number == 1} == {0.0}
+    assert {ratio for number, client, ratio in asked if number > 1 and client == "c03"} == {0.5}
+    ((number, client, reason),) = of.told(EventKind.SAT_OUT, "reason")
+    assert (number, client) == (1, "c03")
+    assert "pruning.start" in reason
+
+
+def test_an_arm_that_is_not_yet_what_it_says_is_not_learned_of(tmp_path):
+    """Half of the ratio in round 2: a quarter, which is no arm of the grid; all of it in round 3."""
+    scheduler = Silent()
+    of = pruner(fleet(2), tmp_path, scheduler, run__rounds=3, pruning__ramp=2, pruning__every=1)
+    of.run()
+    assert [len(told) for told in scheduler.told] == [2, 0, 2]
+
+
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["ucb", "thompson", "tree", "exp3", "random"])
+@pytest.mark.parametrize("name", ["ucb", "thompson", "tree", "exp3", "random", "pacing"])
 @pytest.mark.parametrize("kind", [EventKind.ARM_CHOSEN, EventKind.ARM_REWARDED, EventKind.COMMITTED])
-def test_killed_and_resumed_it_makes_the_same_choices(tmp_path, name, kind):
-    options = {"run__rounds": 6, "round__ask": 3}
+@pytest.mark.parametrize("settings", [SETTINGS, PRUNED], ids=["whole", "pruned"])
+def test_killed_and_resumed_it_makes_the_same_choices(tmp_path, name, kind, settings):
+    options = {"run__rounds": 6, "round__ask": 3, "settings": settings}
     whole = run(fleet(), tmp_path / "whole", name, **options)
     theta = whole.run()
     parts = run(fleet(), tmp_path / "parts", name, **options)

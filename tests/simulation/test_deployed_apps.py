@@ -15,7 +15,9 @@ from fedpeft.errors import ConfigError
 from fedpeft.flower import LocalGrid, run_server_app
 from fedpeft.journal import EventKind, Journal
 from fedpeft.simulation import deployed
+from fedpeft.simulation.arm_costs import oracle_arms
 from fedpeft.simulation.deployed import SystemClock, agent_for
+from fedpeft.simulation.federation import assemble
 from fedpeft.types import NodeId
 
 ROOT = Path(fedpeft.__file__).parents[1]
@@ -104,6 +106,26 @@ def test_a_run_is_not_gone_on_with_under_another_run_file(tmp_path):
     with pytest.raises(ConfigError, match="another run file") as caught:
         deploy(run_file, tmp_path / "state")
     assert caught.value.code == "config.other-run-file"
+
+
+def test_an_oracle_is_refused_before_anything_is_done_though_the_run_file_simulates(tmp_path):
+    """`engine.name` says where a simulation trains; whoever deploys the file has devices that nobody timed."""
+    run_file = write_run(tmp_path, scheduler={"name": "oracle"}, **CHANGES)
+    with pytest.raises(ConfigError, match="real clock") as caught:
+        deploy(run_file, tmp_path / "state")
+    assert caught.value.code == "config.scheduler-times"
+    assert not load_run_file(run_file).folder.exists()
+
+
+def test_a_deployed_scheduler_is_told_no_times_of_devices_that_are_imagined(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(deployed, "perform", lambda federation, journal, engine: given.append(federation))
+    arms = {"steps": [1, 2]}
+    run_file = write_run(tmp_path, scheduler={"name": "random", "arms": arms}, **CHANGES)
+    deployed.serve(None, {"run-file": str(run_file)})
+    assert given[0].scheduling.times is None
+    assert oracle_arms(given[0]) == {}
+    assert oracle_arms(assemble(load_run_file(run_file))), "simulated, its times are those of the time model"
 
 
 def test_no_run_file_is_a_named_error():

@@ -96,8 +96,36 @@ def test_the_time_of_the_run_goes_on_after_a_restart():
     for found in (first, second):
         worked(found, 1, 12.5)
         worked(found, 2, 7.5)
-    assert first.now(3, 1000.3) == second.now(3, 0.1) == 20.0
-    assert first.now(3, 1001.8) == second.now(3, 1.6) == 21.5
+    assert first.now(1000.3) == second.now(0.1) == 20.0
+    assert first.now(1001.8) == second.now(1.6) == 21.5
+
+
+def test_an_attempt_that_came_short_took_its_time_in_this_session_and_in_the_next():
+    first, second = fleet(), fleet()
+    worked(first, 1, 12.5)
+    assert first.now(100.0) == 12.5
+    first.observe(event(EventKind.ROUND_SHORT, 2, seconds=50.0))
+    worked(second, 1, 12.5)
+    second.observe(event(EventKind.ROUND_SHORT, 2, seconds=50.0))
+    second.observe(event(EventKind.RUN_STARTED, None))
+    assert first.now(150.0) == second.now(0.0) == 62.5
+    assert first.now(151.0) == second.now(1.0) == 63.5
+    for found, clock in ((first, 160.0), (second, 10.0)):
+        worked(found, 2, 8.0)
+        assert found.now(clock) == 70.5, "time never goes back"
+    older = fleet()
+    older.observe(event(EventKind.ROUND_SHORT, 1))
+    assert older.now(7.0) == 0.0, "journals of older versions do not tell"
+
+
+def test_a_late_answer_to_an_attempt_that_came_short_is_work_of_that_time():
+    found = fleet(hot_factor=3.0, heat_s=100.0, cool_s=50.0)
+    found.observe(event(EventKind.ROUND_SHORT, 1, seconds=30.0))
+    found.observe(event(EventKind.ACCEPTED, 1, CLIENT, seconds=40.0))
+    found.observe(Event(1, 0.0, EventKind.COMMITTED, 1, 2, None, {"seconds": 20.0}))
+    heat = 1 - math.exp(-0.4)
+    assert found.slowdown(CLIENT, 40.0) == pytest.approx(1 + 2 * heat), "it was done at 40 s"
+    assert found.slowdown(CLIENT, 50.0) == pytest.approx(1 + 2 * heat * math.exp(-0.2))
 
 
 def test_a_device_that_is_faster_when_hot_is_refused():

@@ -12,6 +12,7 @@ from fedpeft import api
 from fedpeft.config import load_run_file
 from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.scheduling import Arm
 
 pytestmark = pytest.mark.slow
 
@@ -48,8 +49,8 @@ def test_the_arm_is_what_the_client_is_asked_and_a_smaller_model_is_done_sooner(
     assert len(accepted) == 16
     assert {arm["pruning"] for arm in chosen.values()} == {0.0, 0.5}
     for key, arm in chosen.items():
-        wanted = arm["pruning"] if key[0] >= 2 else 0.0  # before `start` everybody trains the whole
-        assert asked[key].get("pruning", 0.0) == wanted
+        assert asked[key].get("pruning", 0.0) == arm["pruning"]
+        assert arm["pruning"] == 0.0 or key[0] >= 2, "before `start` everybody trains the whole, and is told so"
         assert asked[key].get("codec", "int8") == arm["codec"]
 
     def seconds(ratio):
@@ -68,12 +69,25 @@ def test_stopped_and_resumed_it_makes_the_same_choices_and_the_same_adapter(run_
     assert payloads(resumed.folder, EventKind.ARM_CHOSEN) == payloads(whole_run.folder, EventKind.ARM_CHOSEN)
 
 
+def test_in_every_round_two_train_the_whole_and_everybody_is_judged(run_file):
+    """Masks are real here: whose update counts for the whole is told by the one that was sent."""
+    result = api.run(load_run_file(run_file, {"run.name": "judged", "scheduler.name": "pacing"}))
+    chosen = payloads(result.folder, EventKind.ARM_CHOSEN)
+    for number in range(1, 5):
+        assert sum(arm["pruning"] == 0.0 for key, arm in chosen.items() if key[0] == number) >= 2
+    rewarded = payloads(result.folder, EventKind.ARM_REWARDED)
+    assert len(rewarded) == 16
+    assert all(arm["gain"] is not None for arm in rewarded.values())
+    assert {key: arm["place"] for key, arm in rewarded.items()} == {key: arm["place"] for key, arm in chosen.items()}
+
+
 def test_an_arm_needs_the_memory_and_the_time_of_its_smaller_model(run_file):
     from fedpeft.simulation.arm_costs import ArmCosts
     from fedpeft.simulation.federation import assemble
 
     costs = ArmCosts(assemble(load_run_file(run_file)))
-    assert costs.memory_mb(4, 0.5) < costs.memory_mb(4)
+    half, whole = (costs.memory_mb(Arm(4, ratio, "int8", 1)) for ratio in (0.5, 0.0))
+    assert half < whole
     assert costs.step_share(4, 0.5) < 0.8 * costs.step_share(4)
     assert costs.update_bytes("int8", ratio=0.5) < 0.8 * costs.update_bytes("int8")
 

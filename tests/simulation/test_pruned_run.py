@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 
 import pytest
 from tiny import Stop, stop_at
@@ -12,6 +13,8 @@ from fedpeft import api
 from fedpeft.config import load_run_file
 from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.pruning.mask import kept_units
+from fedpeft.report.history import describe
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +57,35 @@ def test_masks_are_in_the_journal_and_hold_between_plans(whole_run):
         assert sorted(ratio or 0 for ratio, _ in by_round[number]) == [0, 0.5]
         assert len(by_round[number]) == 2  # one mask for all clients of a class
     assert set(map(tuple, by_round[2])) == set(map(tuple, by_round[3]))
+
+
+def test_the_journal_says_who_kept_which_heads(run_file, whole_run):
+    made = events(whole_run.folder, EventKind.MASK_MADE)
+    masks = {event.payload["mask"]: kept_units(event.payload) for event in made}
+    assert len(made) == len(masks)  # each once
+    asked = [event for event in events(whole_run.folder, EventKind.ASKED) if "mask" in event.payload]
+    assert {event.payload["mask"] for event in asked} == masks.keys()
+    for event in made:
+        assert event.seq < min(other.seq for other in asked if other.payload["mask"] == event.payload["mask"])
+        assert hashlib.sha256(bytes.fromhex(event.payload["bits"])).hexdigest() == event.payload["mask"]
+        assert event.payload["pruning"] == 0.5
+        assert describe(event) == f"{event.payload['mask'][:12]} keeps 34 of 68 heads and channels (pruning 0.5)"
+    for kept in masks.values():
+        assert [(layer, kind) for layer, kind in kept] == [
+            (layer, kind) for layer in (0, 1) for kind in ("heads", "channels")
+        ]
+        assert [len(units) for units in kept.values()] == [1, 16, 1, 16]
+
+
+def test_a_run_that_goes_on_does_not_tell_a_mask_twice(run_file, whole_run):
+    config = load_run_file(run_file, {"run.name": "told"})
+    with contextlib.suppress(Stop):
+        api.run(config, observers=[stop_at(EventKind.ASKED, 6)])  # in round 2
+    api.resume(config.folder)
+    told = [
+        [event.payload for event in events(folder, EventKind.MASK_MADE)] for folder in (config.folder, whole_run.folder)
+    ]
+    assert told[0] == told[1]
 
 
 def test_a_pruned_client_sends_less_and_is_done_sooner(whole_run):

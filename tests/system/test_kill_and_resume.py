@@ -114,6 +114,7 @@ KILLS = [
 NEEDS_A_DEADLINE = {"abandoned", "late"}  # see test_a_run_with_stragglers_...
 ASKED_FOR_BY_THE_RUN_FILE = {"client_tuned", "stopped"}  # see tests/simulation/test_run_evaluation.py
 OF_A_SCHEDULER = {"arm_chosen", "arm_rewarded", "sat_out"}  # see tests/simulation/test_scheduled_run.py
+OF_PRUNED_CLIENTS = {"mask_made"}  # see tests/simulation/test_pruned_run.py
 BEFORE_THE_FIRST_ROUND = {"hello_failed"}  # see tests/server: such a client is not in the run
 
 
@@ -125,7 +126,7 @@ def test_the_kills_cover_every_kind_of_event(reference):
         assert happened.count(kind) >= int(count), f"{kill} never happens"
     kinds = {kill.partition(":")[0] for kill in KILLS}
     assert set(happened) == kinds
-    others = NEEDS_A_DEADLINE | BEFORE_THE_FIRST_ROUND | ASKED_FOR_BY_THE_RUN_FILE | OF_A_SCHEDULER
+    others = NEEDS_A_DEADLINE | BEFORE_THE_FIRST_ROUND | ASKED_FOR_BY_THE_RUN_FILE | OF_A_SCHEDULER | OF_PRUNED_CLIENTS
     assert {kind.value for kind in EventKind} == kinds | others
 
 
