@@ -1,5 +1,6 @@
 """The commands that the documentation shows exist: make targets, fedpeft commands, their options, files they name."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -11,23 +12,27 @@ import pytest
 import typer
 
 from fedpeft.cli.main import app
+from fedpeft.cli.vary import contenders, parse_vary
+from fedpeft.simulation.federation import check_plugins
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    path
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md")]
-    if path.is_file() and path.parent.name not in ("tests",)
-]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(path for path in ROOT.glob("*/*.md"))]
 _BLOCK = re.compile(r"^```(?:bash|sh|shell|console)\s*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ARRAY = re.compile(r"^([A-Z_]+)=\((.*?)\)$", re.MULTILINE | re.DOTALL)
+_VARIABLE = re.compile(r"""^([A-Z_]+)=(?:'(.*?)'|"(.*?)")$""", re.MULTILINE)
+_USE = re.compile(r"""\$([A-Z_]+)\b|"\$\{([A-Z_]+)\[@\]\}\"""")
 
 
 def shown_commands(text):
-    """The commands of all shell blocks: prompts, comments and variable settings removed, continued lines joined."""
-    found = []
+    """The commands of all shell blocks: prompts and comments removed, continued lines joined, and what a page's shell
+    variables hold in their places."""
+    found, variables = [], {}
     for block in _BLOCK.findall(text):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|;|\|", line.strip().removeprefix("$ ")):
-                words = shlex.split(part, comments=True)
+        block = block.replace("\\\n", " ")
+        for name, *values in [*_ARRAY.findall(block), *_VARIABLE.findall(block)]:
+            variables[name] = " ".join("".join(values).split())
+        for line in _VARIABLE.sub("", _ARRAY.sub("", block)).splitlines():
+            for words in _commands(_filled(line, variables).strip().removeprefix("$ ")):
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words.pop(0)
                 if words:
@@ -36,6 +41,32 @@ def shown_commands(text):
                     )
                     found.append(words)
     return found
+
+
+def _filled(line, variables):
+    """With the values of the page's own variables, which may hold others; quotes in what is quoted are kept."""
+
+    def value(match):
+        found = variables.get(match[1] or match[2], match[0])
+        quoted = match.string[: match.start()].replace('\\"', "").count('"') % 2
+        return found.replace('"', '\\"') if quoted else found
+
+    for _ in range(3):
+        line = _USE.sub(value, line)
+    return line
+
+
+def _commands(line):
+    """Words of each command, in a line that may have several."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";|&")
+    lexer.whitespace_split = True
+    commands = [[]]
+    for word in lexer:
+        if set(word) <= set(";|&"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands
 
 
 def targets():
@@ -82,10 +113,32 @@ def test_every_fedpeft_command_that_is_shown_exists(words):
             assert (ROOT / word).is_file()
 
 
+@pytest.mark.parametrize("words", [shown for shown in shown("fedpeft") if shown.values[0][1] in ("run", "validate")])
+def test_every_run_that_is_shown_is_one(words, monkeypatch, tmp_path):
+    """Keys, values and plug-ins of its run file with all that is set and varied."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("FEDPEFT_DATA", str(tmp_path))
+    options = list(itertools.pairwise(words))
+    if not (ROOT / words[2]).is_file():
+        pytest.skip(f"{words[2]} stands for a file of one's own")
+    overrides = [value for option, value in options if option == "--set"]
+    varied = [parse_vary(value) for option, value in options if option == "--vary"]
+    for config in contenders(ROOT / words[2], overrides, varied, smoke="--smoke" in words):
+        check_plugins(config)
+
+
 def test_what_is_shown_is_found():
     shell = "# why\n$ make demo\nA=b .venv/bin/fedpeft run x.toml \\\n  --smoke && make test\n"
     text = f"text\n```bash\n{shell}```\n```python\nmake no\n```\n"
     assert shown_commands(text) == [["make", "demo"], ["fedpeft", "run", "x.toml", "--smoke"], ["make", "test"]]
+
+
+def test_what_variables_hold_is_shown_too():
+    first = "SEEDS='--seeds 1-3'\nKIND='a = \"b\"'\nMORE=(--set x=1\n  --set \"y={ $KIND }\")\n"
+    then = "fedpeft run x.toml $SEEDS \"${MORE[@]}\" --vary 'z=1;2' | tee log # why\n"
+    text = f"```bash\n{first}```\n```bash\n{then}```\n"
+    run = ["fedpeft", "run", "x.toml", "--seeds", "1-3", "--set", "x=1", "--set", 'y={ a = "b" }', "--vary", "z=1;2"]
+    assert shown_commands(text) == [run, ["tee", "log"]]
 
 
 @pytest.mark.parametrize(
