@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,15 @@ def agent(
     poll: Annotated[float, typer.Option("--poll", min=0.01, help="Seconds between two looks for messages.")] = 3.0,
 ) -> None:
     """Serve clients of a run as nodes of a SuperLink, until SIGTERM or Ctrl-C."""
+    _check_address(superlink)
     keys = _keys(client)
+    if insecure and root_certificates is not None:
+        raise ConfigError(
+            f"--insecure contradicts --root-certificates {root_certificates}: without TLS nobody shows a certificate",
+            code="config.certificates",
+            allowed="one of the two",
+            remedy="leave --insecure out",
+        )
     certificates = None if root_certificates is None else _read(root_certificates)
     from fedpeft.flower.compat.node import SuperLink
     from fedpeft.simulation.deployed import serve_clients
@@ -59,6 +68,18 @@ def agent(
     )
 
 
+def _check_address(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.replace(":", "/")
+    if not (colon and bare and "/" not in bare and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ConfigError(
+            f'--superlink "{address}" is not HOST:PORT',
+            code="config.superlink",
+            allowed="a name or an address and a port, e.g. fl.example.org:8000 or [::1]:8000; no https://",
+            remedy="name host and port of the SuperLink",
+        )
+
+
 def _keys(pairs: list[str]) -> dict[ClientId, ec.EllipticCurvePrivateKey | None]:
     from fedpeft.simulation.engines.credentials import read_node_key
     from fedpeft.types import ClientId
@@ -66,16 +87,31 @@ def _keys(pairs: list[str]) -> dict[ClientId, ec.EllipticCurvePrivateKey | None]
     keys: dict[ClientId, ec.EllipticCurvePrivateKey | None] = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
-        keys[ClientId(name)] = read_node_key(Path(path).expanduser()) if equals else None
+        keys[ClientId(name)] = read_node_key(_key_file(pair, path)) if equals else None
     return keys
+
+
+def _key_file(pair: str, path: str) -> Path:
+    file = Path(path).expanduser()
+    if path and file.exists():
+        return file
+    raise ConfigError(
+        f"--client {pair}: " + (f"the key file {file} does not exist" if path else "the path after = is empty"),
+        code="config.node-key",
+        allowed="NAME=KEY with the private key's file, or NAME alone: a key for as long as the agent lives",
+        remedy=f"ssh-keygen -t ecdsa -b 384 -N '' -f {file if path else 'FILE'}",
+    )
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
-    except OSError as error:
+        content = path.expanduser().read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+        return content
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        reason = "it is no certificate" if isinstance(error, (ssl.SSLError, ValueError)) else error.strerror
         raise ConfigError(
-            f"--root-certificates {path} cannot be read: {error.strerror}",
+            f"--root-certificates {path} cannot be read: {reason}",
             code="config.certificates",
             allowed="a PEM file with the certificate of who signed the SuperLink's",
             remedy="correct the path",

@@ -34,6 +34,7 @@ def connected(
     keys: Mapping[ClientId, ec.EllipticCurvePrivateKey | None],
     *,
     patience_s: float,
+    stopped: threading.Event | None = None,
 ) -> Iterator[dict[ClientId, NodeConnection]]:
     """A connection for each client, under its own key.
 
@@ -41,15 +42,18 @@ def connected(
         superlink: where it is.
         keys: of the clients' nodes, registered with it; None where it takes anybody.
         patience_s: seconds to go on asking while it refuses a node.
+        stopped: ends every wait for it.
 
     Raises:
         RoundError: it refuses one of them.
+        Stopped: `stopped` was set in a wait.
     """
     from fedpeft.flower.compat.node import connect
 
     with ExitStack() as stack:
         yield {
-            client: stack.enter_context(connect(superlink, key, patience_s=patience_s)) for client, key in keys.items()
+            client: stack.enter_context(connect(superlink, key, patience_s=patience_s, stopped=stopped))
+            for client, key in keys.items()
         }
 
 

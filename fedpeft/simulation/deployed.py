@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -158,7 +159,8 @@ def serve_clients(
         keys: of the clients' nodes; None where the SuperLink takes anybody.
         superlink: where it is.
         state: folder for what the clients keep: a folder for the run, in it one for each client.
-        stopped: ends the service; a message that has been taken is answered before.
+        stopped: ends the service, and every wait for the SuperLink; a message that has been taken is answered before,
+            unless the SuperLink is away.
         poll_s: seconds between two looks for messages.
         patience_s: seconds to go on asking while the SuperLink refuses a node.
         on_ready: called when the model is loaded and all nodes are connected.
@@ -180,7 +182,9 @@ def serve_clients(
     mine = {client: devices[client] for client in keys}
     agent = make_agent(federation, mine, state.expanduser() / federation.config.run.name)
     app = make_client_app(lambda node, run: (agent, ClientId(str(node["client"]))))
-    with connected(superlink, keys, patience_s=patience_s) as nodes:
+    from fedpeft.flower.compat.waiting import Stopped
+
+    with suppress(Stopped), connected(superlink, keys, patience_s=patience_s, stopped=stopped) as nodes:
         on_ready()
         serve_nodes(app, nodes, stopped, poll_s=poll_s, train_ahead=agent.train_ahead)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 from tiny_text import write_run
 
-from fedpeft.cli.agent import _until_told
+from fedpeft.cli.agent import _check_address, _until_told
 from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
+from fedpeft.simulation.engines.household import free_port
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +22,9 @@ def run_file(tmp_path_factory):
 
 WRONG = {
     "no such client": (["--client", "c77"], 2, '--client "c77" is not a client'),
-    "no such key": (["--client", "c00=nowhere.key"], 2, "nowhere.key is not a node's private key"),
-    "no such certificate": (["--client", "c00", "--root-certificates", "nowhere.crt"], 2, "cannot be read"),
+    "no such key": (["--client", "c00=nowhere.key"], 2, "the key file nowhere.key does not exist"),
+    "no path of a key": (["--client", "c00="], 2, "--client c00=: the path after = is empty"),
+    "no such certificate": (["--client", "c00", "--root-certificates", "nowhere.crt"], 2, "contradicts"),
     "no client": ([], 2, "Missing option '--client'"),
 }
 
@@ -31,6 +35,46 @@ def test_what_is_wrong_is_named(run_file, capfd, case):
     given = ["agent", str(run_file), "--superlink", "127.0.0.1:1", "--insecure", *arguments]
     assert perform(given, Session()) == code
     assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "host:", ":8000", "host:http", "host:0", "https://host:8000", "::1:80"]
+)
+def test_an_address_that_is_none_is_refused_at_once(run_file, capfd, address):
+    assert perform(["agent", str(run_file), "--superlink", address, "--client", "c00"], Session()) == 2
+    assert f'--superlink "{address}" is not HOST:PORT' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["fl.example.org:8000", "127.0.0.1:1", "[::1]:8000"])
+def test_an_address_of_any_kind_passes(address):
+    _check_address(address)
+
+
+@pytest.mark.parametrize("content", [None, b"rubbish", b"\xff"], ids=["missing", "rubbish", "binary"])
+def test_a_certificate_that_is_none_is_named(run_file, capfd, tmp_path, content):
+    path = tmp_path / "ca.crt"
+    if content is not None:
+        path.write_bytes(content)
+    given = ["agent", str(run_file), "--superlink", "127.0.0.1:1", "--client", "c00", "--root-certificates", str(path)]
+    assert perform(given, Session()) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert ("No such file" if content is None else "it is no certificate") in said
+
+
+@pytest.mark.system
+def test_a_process_that_waits_for_an_absent_superlink_ends_at_the_first_signal(run_file, tmp_path):
+    address = f"127.0.0.1:{free_port()}"  # nobody listens there
+    program = [sys.executable, "-m", "fedpeft.cli.main", "agent", str(run_file), "--superlink", address, "--insecure"]
+    given = [*program, "--client", "c00", "--state", str(tmp_path)]
+    with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as agent:
+        try:
+            said = next(line for line in agent.stdout if "waiting for" in line)
+            agent.send_signal(signal.SIGTERM)
+            rest = agent.communicate(timeout=60)[0]
+        finally:
+            agent.kill()
+    assert f"waiting for the SuperLink at {address}: " in said
+    assert (agent.returncode, rest) == (0, "")
 
 
 def test_a_first_signal_ends_the_service_and_a_second_one_interrupts():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 
 import pytest
 from flwr.supernode import fleet_http_connection
 
 from fedpeft.errors import RoundError
-from fedpeft.flower.compat import node
 from fedpeft.flower.compat.node import SuperLink, connect
+from fedpeft.flower.compat.waiting import Stopped
 
 HERE = SuperLink("127.0.0.1:1", insecure=True)
 
@@ -32,7 +33,7 @@ def refusals(monkeypatch):
         ended.append("closed")
 
     monkeypatch.setattr(fleet_http_connection, "http_request_response", connection)
-    monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(threading.Event, "wait", lambda self, seconds: self.is_set())
     return left, ended
 
 
@@ -53,6 +54,15 @@ def test_without_patience_the_reason_and_the_remedy_are_told(refusals):
         pass
     assert caught.value.code == "engine.node-refused"
     assert "flwr supernode register" in caught.value.allowed
+
+
+def test_told_to_stop_it_asks_no_more(refusals):
+    refusals[0][0] = 3
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(Stopped), connect(HERE, None, patience_s=60, stopped=stopped):
+        pass
+    assert refusals == ([3], [])
 
 
 def test_what_goes_wrong_later_is_not_swallowed(refusals):

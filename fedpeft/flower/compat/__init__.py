@@ -8,6 +8,7 @@ Flower moves its internals every few weeks. What we need of them is small, and e
     superlink   what an operator of a SuperLink does: register a node's key, start a run
     task        the ServerApp's half of a run, in a process of our own
     node        a node's connection to a SuperLink
+    waiting     how that connection waits for a SuperLink that is away
 
 When a symbol moves, the tests of these files fail by name.
 """

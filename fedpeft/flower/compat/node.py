@@ -7,6 +7,7 @@ sent: the app bundle of a run is not even fetched.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from flwr.supernode import fleet_http_connection
 
 from fedpeft.errors import RoundError
 from fedpeft.flower.compat import ON_ITS_WAY_S, check_version, set_message_id
+from fedpeft.flower.compat.waiting import Stopped, Waiting, tls_error, waits_as
 
 REFUSED_FOR_S = 60.0
 """Seconds for which a SuperLink takes a node that vanished to be alive, and refuses another in its place: two
@@ -105,7 +107,11 @@ class NodeConnection:
 
 @contextmanager
 def connect(
-    superlink: SuperLink, key: ec.EllipticCurvePrivateKey | None, *, patience_s: float = 0.0
+    superlink: SuperLink,
+    key: ec.EllipticCurvePrivateKey | None,
+    *,
+    patience_s: float = 0.0,
+    stopped: threading.Event | None = None,
 ) -> Iterator[NodeConnection]:
     """Be a node of a SuperLink; its heartbeats are sent as long as the context lasts.
 
@@ -115,13 +121,16 @@ def connect(
             refuses, and registers it for as long as the context lasts.
         patience_s: seconds to go on asking while the SuperLink refuses, e.g. since it takes a node that was killed to
             be alive still. A SuperLink that is not there at all is waited for without end.
+        stopped: ends every wait, those for a SuperLink that went away later too.
 
     Raises:
-        RoundError: the SuperLink refuses the node.
+        RoundError: the SuperLink refuses the node, or TLS fails.
+        Stopped: `stopped` was set in a wait.
     """
     check_version()
+    stopped = threading.Event() if stopped is None else stopped
     deadline: float | None = None  # counted from the first refusal: before, the SuperLink may not be there yet
-    while True:
+    while not stopped.is_set():
         connection = fleet_http_connection.http_request_response(
             superlink.address,
             superlink.insecure,
@@ -129,9 +138,12 @@ def connect(
             None if key is None else (key, key.public_key()),
         )
         try:
-            node_id, *calls = connection.__enter__()
+            with waits_as(Waiting(superlink.address, superlink.insecure, stopped)):
+                node_id, *calls = connection.__enter__()
             break
         except _Refused as error:
+            if tls_error(error) is not None:  # it will not be better for waiting
+                raise _no_tls(superlink, error) from error
             deadline = time.monotonic() + patience_s if deadline is None else deadline
             if time.monotonic() >= deadline:
                 raise RoundError(
@@ -140,8 +152,23 @@ def connect(
                     allowed="a node whose public key is registered: flwr supernode register KEY.pub",
                     remedy=f"register it; a node that was killed is refused for {REFUSED_FOR_S:g} s",
                 ) from error
-            time.sleep(1.0)
+            stopped.wait(1.0)
+    else:
+        raise Stopped
     try:
         yield NodeConnection(node_id, calls)
     finally:
         connection.__exit__(None, None, None)  # never with the error: Flower's connection would swallow it
+
+
+def _no_tls(superlink: SuperLink, error: Exception) -> RoundError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        remedy = "--root-certificates with the certificate of who signed the SuperLink's, for the host that you name"
+    else:
+        remedy = "--insecure if it was started so, on one machine only; else look at its port and certificate"
+    return RoundError(
+        f"no TLS with the SuperLink at {superlink.address}: {error}",
+        code="engine.tls",
+        allowed="a SuperLink that speaks TLS, with a certificate that is trusted here",
+        remedy=remedy,
+    )
