@@ -18,6 +18,11 @@ from fedpeft.errors import PluginError, closest
 
 _OFFERED: dict[tuple[str, str], Any] = {}  # (kind, name that it was given) -> what it stands for
 
+_ALONE = (
+    "correct the path; or, if + joins parts of a codec: one in a file stands alone, so let the file have a function "
+    "that returns the whole, e.g. TopK(Mine(), 0.1), and name that; or install it as an entry point fedpeft.codec"
+)
+
 
 def offer(kind: str, name: str, folder: Path) -> str:
     """Load `path/file.py:Attribute`, and give it a name that is the same on every machine that has the same file.
@@ -76,7 +81,7 @@ def load_file(kind: str, name: str, folder: Path) -> Any:
             f'{kind} "{name}": there is no file {path}',
             code="plugin.no-file",
             allowed="path/file.py:Class, relative to the run file",
-            remedy="correct the path",
+            remedy=_ALONE if kind == "codec" and "+" in name else "correct the path",
         )
     module_name = f"fedpeft_plugin_{path.stem}_{abs(hash(path)):x}"
     module = sys.modules.get(module_name)

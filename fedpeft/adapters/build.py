@@ -22,6 +22,7 @@ from fedpeft.adapters.weights import load_weights
 from fedpeft.config.adapter import NOT_FEDERATED
 from fedpeft.errors import ModelError, closest
 from fedpeft.randomness.streams import Stream, derive, derive_seed
+from fedpeft.types import ALL_COMPONENTS
 
 REFUSALS = (
     ValueError,
@@ -101,6 +102,14 @@ def build_own(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdapter:
     if not isinstance(model, torch.nn.Module) or isinstance(model, peft.PeftModel):
         _check_kinds(model, peft.LoraConfig())
     return FlatAdapter(model.eval())
+
+
+def rank_of(config: Any) -> int | None:
+    """The largest rank of LoRA layers; None of any other adapter, and of ranks that `build_adapter` will refuse."""
+    if not isinstance(config, peft.LoraConfig):
+        return None
+    ranks = [config.r, *(config.rank_pattern or {}).values()]
+    return max(ranks) if all(isinstance(rank, int) and 0 < rank < ALL_COMPONENTS for rank in ranks) else None
 
 
 def _draw(adapter: FlatAdapter, seed: int) -> None:

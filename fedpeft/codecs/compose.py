@@ -111,7 +111,9 @@ def _unknown(name: str, word: str, kind: Kind) -> PluginError:
         remedy = remedy or closest(word, near)
     else:
         message = f'codec "{name}": "{word}" is {wanted[found]}, and {wanted[kind]} belongs there'
-        remedy = remedy or ("name a coder there: uniform(0.8)+zstd" if kind == "coder" else _place_of(word, found))
+        remedy = remedy or (
+            "name a coder there: uniform(0.8)+zstd" if kind == "coder" else _place_of(name, word, found)
+        )
     example = 'e.g. "topk(0.05)+fp16", "rotate+int4", "uniform(0.8)+zstd"'
     return PluginError(
         message,
@@ -121,13 +123,15 @@ def _unknown(name: str, word: str, kind: Kind) -> PluginError:
     )
 
 
-def _place_of(word: str, kind: Kind) -> str:
-    """Where a part of this kind stands in a name."""
+def _place_of(name: str, word: str, kind: Kind) -> str:
+    """Where a part of this kind stands, in the name of a whole codec."""
     if kind == "coder":
         return f"put a step before it that it codes: uniform(0.8)+{word}"
     if kind == "codec":
         return f"a codec stands last, behind all stages: rotate+{word}"
     behind = getattr(load("stage", word), "around", "codec")
+    if behind == "coder" and name.endswith(")"):
+        return f"append a coder, +zstd or +ans: {name}+zstd"
     return f"put a {behind} behind it, e.g. {EXAMPLES.get(word, f'{word}+int8')}"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from fedpeft.config.adapter import LORA_VARIANTS
 from fedpeft.config.table import PluginTable, Positive, Table
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from fedpeft.config.run_config import RunConfig
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
+
+COORDINATES = ("rank", "pruning", "codec", "steps")
+"""Of an arm: the keys of `scheduler.arms`, and those of `[[devices]]` that say the same without a scheduler."""
 
 MOST_ARMS = 1000
 """A federation makes some thousand choices at most; a list that is longer by mistake is found out here."""
@@ -29,21 +33,26 @@ class ArmsTable(Table):
     codec: list[str] | None = None  # default: codec.up alone
     steps: list[Positive] | None = None  # default: local.steps alone
 
-    @field_validator("rank", "pruning", "codec", "steps")
-    @classmethod
-    def _distinct(cls, values: list[Any] | None) -> list[Any] | None:
-        if values is None:
-            return None
-        if not values:
-            raise Contradiction(
-                "an empty list leaves nothing to choose from",
-                allowed="one value or more",
-                remedy="list values, or leave the key out",
-            )
-        twice = next((value for value in values if values.count(value) > 1), None)
-        if twice is not None:
-            raise Contradiction(f"{twice!r} is listed twice", allowed="each value once", remedy="remove the second")
-        return values
+    @model_validator(mode="after")
+    def _distinct(self) -> ArmsTable:
+        for key in COORDINATES:
+            values: list[Any] | None = getattr(self, key)
+            if values is None:
+                continue
+            if not values:
+                raise Contradiction(
+                    f"{key} = [] leaves nothing to choose from",
+                    allowed="one value or more",
+                    remedy=f"list values, or leave scheduler.arms.{key} out",
+                )
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise Contradiction(
+                    f"{key} = {values} lists {twice!r} twice",
+                    allowed="each value once",
+                    remedy="remove the second",
+                )
+        return self
 
 
 class SchedulerTable(PluginTable):
@@ -78,15 +87,50 @@ def check_scheduler(config: RunConfig) -> None:
         )
     _check_ranks(config, ranks)
     for device in config.devices:
-        for key in ("rank", "pruning", "codec", "steps"):
+        for key in COORDINATES:
             if getattr(device, key) not in (None, 0.0):
                 raise Contradiction(
                     f'devices.{key} = {getattr(device, key)!r} of class "{device.name}" contradicts [scheduler], whose '
                     f"arm sets the {key}",
                     allowed=f"devices.{key} without [scheduler], or scheduler.arms.{key}",
-                    remedy=f"remove devices.{key}; what it said is "
-                    f'scheduler = {{ name = "fixed", by_class = {{ "{device.name}" = {{ {key} = ... }} }} }}',
+                    remedy=_as_arms(config),
                 )
+
+
+def _as_arms(config: RunConfig) -> str:
+    """What to do with keys of `[[devices]]` that an arm sets: the table `[scheduler]` that says the same, in TOML."""
+    usual: dict[str, Any] = {
+        "rank": config.adapter.rank or ALL_COMPONENTS,
+        "pruning": 0.0,
+        "codec": config.codec.up,
+        "steps": config.local.steps,
+    }
+    by_class = {
+        device.name: {key: own for key in COORDINATES if (own := getattr(device, key)) not in (None, 0.0)}
+        for device in config.devices
+    }
+    by_class = {name: own for name, own in by_class.items() if own}
+    told = [key for key in COORDINATES if any(key in own for own in by_class.values())]
+    arms = {key: {usual[key], *(own[key] for own in by_class.values() if key in own)} for key in told}
+    classes = ", ".join(f"{_toml(name)} = {{ {_pairs(own)} }}" for name, own in by_class.items())
+    lines = [
+        "[scheduler]",
+        'name = "fixed"',
+        *(f"{key} = {_toml(usual[key])}" for key in told),
+        f"by_class = {{ {classes} }}",
+        f"arms = {{ {_pairs({key: sorted(values) for key, values in arms.items()})} }}",
+    ]
+    remove = " and ".join(f"devices.{key}" for key in told)
+    return "\n      ".join([f"remove {remove}; a scheduler that says the same is", *lines])
+
+
+def _pairs(table: Mapping[str, Any]) -> str:
+    """What stands in the braces of an inline table."""
+    return ", ".join(f"{key} = {_toml(value)}" for key, value in table.items())
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)  # of texts, numbers and lists TOML and JSON say the same
 
 
 def axes_of(config: RunConfig) -> tuple[list[int], list[float], list[str], list[int]]:
@@ -115,5 +159,5 @@ def _check_ranks(config: RunConfig, ranks: Sequence[int]) -> None:
         raise Contradiction(
             f"scheduler.arms.rank has {max(ranks)}, which is more than adapter.rank",
             allowed=f"1 to {adapter.rank}",
-            remedy="lower it, or raise adapter.rank",
+            remedy="lower it, or raise adapter.rank (of fedpeft.simulate: r of its peft_config)",
         )

@@ -17,6 +17,7 @@ full length.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -27,11 +28,13 @@ from transformers.pytorch_utils import Conv1D
 
 from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.scheduler import axes_of
+from fedpeft.errors import ConfigError
+from fedpeft.pruning.ramp import Ramp
 from fedpeft.report.summary import OracleArm
 from fedpeft.scheduling import Arm, ClassTimes, Grid, Load, Request, Setting
 from fedpeft.scheduling.fixed import Fixed
 from fedpeft.scheduling.oracle import Oracle
-from fedpeft.server.offers import SchedulingSettings
+from fedpeft.server.offers import Offers, SchedulingSettings
 from fedpeft.server.schedulers import load_scheduler
 from fedpeft.simulation.codecs import broadcast_bytes, load_codec, sent_bytes, update_bytes
 from fedpeft.simulation.memory import step_megabytes
@@ -148,6 +151,32 @@ def scheduling_settings(federation: Federation) -> SchedulingSettings | None:
     return replace(settings, times=times)
 
 
+def check_fits(federation: Federation) -> None:
+    """Refuse a run with a scheduler whose first round no simulated device could take part in.
+
+    Raises:
+        ConfigError: names the memory that the devices have, and what the smallest arm needs.
+    """
+    config, settings = federation.config, federation.scheduling
+    if settings is None or not federation.simulated:
+        return
+    offers = Offers(settings, Ramp(config.pruning.start, config.pruning.ramp, config.pruning.every))
+    most = max(table.memory_mb for table in config.devices)
+    if offers.of(most, 1):
+        return
+    need = min(offers.needs(place, 1) for place in range(len(settings.grid.arms)))
+    remedy = "raise devices.memory_mb, or make a step smaller: local.batch_size, local.accumulate, local.checkpointing"
+    if settings.offered(most):  # once the whole ratio is in force
+        remedy = "prune from the first round on, pruning.start = 1 and pruning.ramp = 0, or raise devices.memory_mb"
+    raise ConfigError(
+        f"devices.memory_mb is {most} at most, and in round 1 no arm of scheduler.arms fits into it, the smallest "
+        f"needs {need:.0f}: every client would sit out",
+        code="config.no-arm-fits",
+        allowed=f"devices.memory_mb = {math.ceil(need)} or more, for one class of devices at least",
+        remedy=remedy,
+    )
+
+
 def oracle_arms(federation: Federation) -> dict[str, OracleArm]:
     """By device class, the arm that the oracle would choose; empty where nobody knows the times."""
     settings, oracle = federation.scheduling, _oracle(federation)
@@ -180,10 +209,10 @@ def arm_notes(federation: Federation) -> list[str]:
         return []
     count = len(settings.grid.arms)
     notes = [
-        (
-            f'scheduler "{table.name}" picks from {count} arms for each client: the bytes of an update are those of '
-            f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
-        )
+        f'scheduler "{table.name}" picks from {count} arms for each client: the bytes of an update are those of '
+        f'codec.up = "{federation.config.codec.up}", the example passes those of equally likely arms'
+        if count > 1
+        else f'scheduler "{table.name}" has nothing to choose: scheduler.arms is one arm, {settings.grid.arms[0]}'
     ]
     if federation.config.round.updates < 2 and count > 1:
         notes.append(
@@ -200,8 +229,9 @@ def arm_notes(federation: Federation) -> list[str]:
     for device in federation.config.devices:
         fits = len(settings.offered(device.memory_mb))
         if fits < count:
-            what = f"{fits} of {count} arms fit" if fits else "no arm fits: its clients sit out"
-            notes.append(f"device class {device.name}: {what} into its {device.memory_mb} MB")
+            what = f"{fits} of {count} arms fit" if fits else "none of scheduler.arms fits"
+            why = "" if fits else f", the smallest needs {min(settings.memory_mb):.0f} MB: its clients sit out"
+            notes.append(f"device class {device.name}: {what} into its devices.memory_mb = {device.memory_mb}{why}")
         pruned = federation.config.pruning
         if fits and min(settings.whole_mb) > device.memory_mb and (pruned.start > 1 or pruned.ramp > 1):
             notes.append(
@@ -220,7 +250,8 @@ def check_arms(config: RunConfig, *, simulated: bool = True) -> None:
 
     Raises:
         PluginError: there is no such scheduler or codec.
-        ConfigError: the scheduler's parameters do not fit the arms or the devices, or an arm cannot be had.
+        ConfigError: the scheduler's parameters do not fit the arms or the devices, an arm cannot be had, or one that
+            learns has a single arm.
     """
     if config.scheduler is None:
         return
@@ -231,6 +262,14 @@ def check_arms(config: RunConfig, *, simulated: bool = True) -> None:
     times = {table.name: ClassTimes(table.clients, alike) for table in config.devices}
     known = simulated and config.engine.name in VIRTUAL_CLOCK
     scheduler = load_scheduler(config, grid, times if known else None)
+    if scheduler.needs_judges and len(grid.arms) == 1:
+        raise ConfigError(
+            f'scheduler.name = "{config.scheduler.name}" has nothing to choose: scheduler.arms lists one arm, '
+            f"{grid.arms[0]}",
+            code="config.one-arm",
+            allowed="two values or more of one of scheduler.arms.rank, pruning, codec and steps",
+            remedy="list values, e.g. scheduler.arms = { steps = [4, 8] }, or remove [scheduler]",
+        )
     if isinstance(scheduler, Fixed):
         scheduler.check_classes([table.name for table in config.devices])
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from fedpeft.adapters.build import build_own
+from fedpeft.adapters.build import build_own, rank_of
 from fedpeft.config import RunConfig, parse_config
 from fedpeft.errors import ConfigError
 from fedpeft.registry import load
 from fedpeft.report.sinks import check_sinks
 from fedpeft.server.schedules import load_schedule
 from fedpeft.simulation.arithmetic import settle_arithmetic
-from fedpeft.simulation.arm_costs import check_arms
+from fedpeft.simulation.arm_costs import check_arms, check_fits
 from fedpeft.simulation.codecs import check_codecs
 from fedpeft.simulation.faults import Faults
 from fedpeft.simulation.federation import Federation, test_sample
@@ -57,12 +57,12 @@ def own_federation(
     """See `fedpeft.simulate`; `table` is a minimal run file, `options` what is set on top of it.
 
     Raises:
-        ConfigError: no clients, an empty client, a strategy that is none, an unknown option.
+        ConfigError: no clients, an empty client, a strategy that is none, an unknown option, arms that fit no device.
         ModelError: the adapter does not fit the model.
     """
     _check_clients(clients, client_test)
     _check_data("test", test, least=0)
-    config = own_config(table, options)
+    config = own_config(table, options, peft_config)
     strategy = strategy if strategy is not None else FedAvg()
     if not isinstance(strategy, Strategy):
         raise ConfigError(
@@ -89,7 +89,7 @@ def own_federation(
     base = [parameter.numel() for name, parameter in adapter.model.named_parameters() if not parameter.requires_grad]
     task = placed(_own_task(loss, correct, collate, metrics), adapter.theta.device)
     train, validation = put_aside(config, task, {client: clients[client] for client in names})
-    return Federation(
+    federation = Federation(
         config=config,
         adapter=adapter,
         initial=adapter.get() if config.zeroth is None else kept(adapter.get()),
@@ -105,6 +105,8 @@ def own_federation(
         arithmetic=arithmetic,
         validation=validation,
     )
+    check_fits(federation)
+    return federation
 
 
 def _own_task(
@@ -175,8 +177,8 @@ def _check_data(name: str, data: Any, *, least: int) -> None:
         )
 
 
-def own_config(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
-    """A minimal run file with the caller's options set on top.
+def own_config(table: Mapping[str, Any], options: Mapping[str, Any], peft_config: Any) -> RunConfig:
+    """A minimal run file with the caller's options set on top, and `adapter.rank` as the peft configuration has it.
 
     Raises:
         ConfigError: an unknown option, or a wrong value.
@@ -193,6 +195,9 @@ def own_config(table: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfi
                 remedy=f'give "{section}" as a whole',
             )
         keys[last or section] = value
+    adapter, rank = tables.setdefault("adapter", {}), rank_of(peft_config)
+    if isinstance(adapter, dict) and rank is not None and not {"rank", "r"} & adapter.keys():
+        adapter["rank"] = rank
     config = parse_config(tables, origin="fedpeft.simulate")
     if config.adapter.merged:
         raise ConfigError(

@@ -15,7 +15,7 @@ from fedpeft.pruning.sent import Sent
 from fedpeft.registry import build
 from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.pruning import pruning_notes
-from fedpeft.simulation.ranks import check_start, rank_notes
+from fedpeft.simulation.ranks import check_built, check_start, rank_notes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -46,8 +46,9 @@ def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> Flat
 
     Raises:
         ModelError: a part that no tensor has, or nothing is left to train, in some round.
-        ConfigError: clients of a smaller rank, of an adapter that does not begin at 0.
+        ConfigError: clients of a larger rank than the adapter's, or of a smaller one where it does not begin at 0.
     """
+    check_built(config, adapter)
     check_start(config, strategy, adapter)
     adapter = freeze(adapter, frozen_parts(config, strategy))
     adapter.merged = config.adapter.merged

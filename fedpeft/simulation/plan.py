@@ -8,7 +8,7 @@ from fedpeft.errors import ConfigError
 from fedpeft.kernels import release_freed_memory
 from fedpeft.pruning.sent import Sent
 from fedpeft.report.summary import DevicePlan, RunPlan
-from fedpeft.simulation.arm_costs import arm_notes, oracle_arms
+from fedpeft.simulation.arm_costs import arm_notes, check_fits, oracle_arms
 from fedpeft.simulation.codecs import broadcast_bytes, codec_notes, mean_update_bytes
 from fedpeft.simulation.devices import fleet_notes
 from fedpeft.simulation.federation import Federation
@@ -61,8 +61,13 @@ def step_passes(config: RunConfig) -> int:
 
 
 def make_plan(federation: Federation) -> RunPlan:
-    """Count, and measure one training step's memory; nothing is trained."""
+    """Count, and measure one training step's memory; nothing is trained.
+
+    Raises:
+        ConfigError: no device has the memory for any arm of the scheduler, or nothing tells the best round.
+    """
     config = federation.config
+    check_fits(federation)
     trained = Sent(federation.adapter.layout, merged=config.adapter.merged).portion(b"", (), ALL_COMPONENTS)
     devices = federation.devices
     examples = dict.fromkeys((table.name for table in config.devices), 0)

@@ -16,6 +16,7 @@ from fedpeft.pruning.cost import Arithmetic
 from fedpeft.pruning.counting import count_products
 from fedpeft.pruning.importance import is_measured
 from fedpeft.pruning.mask import choose, kept_of, largest_ratio, unpack
+from fedpeft.pruning.ramp import Ramp
 from fedpeft.pruning.shrink import Pruner
 from fedpeft.registry import build
 from fedpeft.server.pruning import PruningSettings
@@ -27,6 +28,9 @@ from fedpeft.types import ALL_COMPONENTS
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
+
+FOLDS = ("fedavg", "fedprox", "fedavgm", "fedbuff", "fedadam", "fedyogi", "fedadagrad", "ffa", "rolora")
+"""Strategies of ours that fold what pruned clients send."""
 
 
 def check_pruned(config: RunConfig, strategy: Strategy) -> None:
@@ -52,11 +56,12 @@ def check_pruned(config: RunConfig, strategy: Strategy) -> None:
         why = (
             "needs all coordinates of every client" if not vectors else f"keeps or moves {', '.join(vectors)} beside θ"
         )
+        told = "devices.pruning" if config.scheduler is None else "scheduler.arms.pruning"
         raise ConfigError(
-            f'strategy.name = "{config.strategy.name}" contradicts devices.pruning: it {why}',
+            f'strategy.name = "{config.strategy.name}" contradicts {told}: it {why}',
             code="config.pruning-strategy",
-            allowed="fedavg, fedprox, fedavgm, fedbuff, fedadam, fedyogi, fedadagrad, ffa, or one with partial = True",
-            remedy="choose one of these, or remove devices.pruning",
+            allowed=f"{', '.join(FOLDS)}, or one with partial = True",
+            remedy=f"choose one of these, or remove {told}",
         )
 
 
@@ -121,31 +126,44 @@ def pruned_megabytes(federation: Federation, ratio: float) -> float:
 
 
 def pruned_memory(federation: Federation) -> dict[str, float]:
-    """Megabytes that a step of each pruned device class holds."""
+    """Megabytes that a step of each pruned device class holds, pruned as far as the run comes."""
     if federation.pruner is None:
         return {}
-    classes = [table for table in federation.config.devices if ratio_mask(federation, table.pruning)]
-    return {table.name: pruned_megabytes(federation, table.pruning) for table in classes}
+    reached = {table.name: _reached(federation.config, table.pruning) for table in federation.config.devices}
+    return {
+        name: pruned_megabytes(federation, ratio) for name, ratio in reached.items() if ratio_mask(federation, ratio)
+    }
 
 
 def pruning_notes(federation: Federation) -> list[str]:
     """What a pruned class's step and update come to, for the plan that is shown before a run."""
-    arithmetic, notes = federation.step_arithmetic, []
-    if not is_pruned(federation.config) and federation.config.pruning != PruningTable():
+    arithmetic, config, notes = federation.step_arithmetic, federation.config, []
+    if not is_pruned(config) and config.pruning != PruningTable():
         notes.append("[pruning] is set, and no device class or arm has a pruning above 0: nobody is pruned")
-    for table in federation.config.device_classes:
-        mask = ratio_mask(federation, table.pruning) if arithmetic is not None else b""
+    if is_pruned(config) and config.pruning.start > config.run.rounds:
+        last = f"run.rounds = {config.run.rounds}"
+        return [f"pruning.start = {config.pruning.start} is after the last round, {last}: nobody is pruned in this run"]
+    for table in config.device_classes:
+        ratio = _reached(config, table.pruning)
+        mask = ratio_mask(federation, ratio) if arithmetic is not None else b""
         if arithmetic is None or not mask:
             continue
         rank = table.rank or ALL_COMPONENTS
         portion = federation.sent.portion(mask, (), rank)
-        codec = fitted(build("codec", class_codec(federation.config, table), {}), portion.layout)
+        codec = fitted(build("codec", class_codec(config, table), {}), portion.layout)
         size = codec.nominal_bytes(portion.size) + score_bytes(federation, mask)
+        short = f", of devices.pruning = {table.pruning:g}: pruning.ramp goes beyond the last round"
         notes.append(
-            f"device class {table.name} does without {table.pruning:.0%} of the heads and channels: a step takes "
-            f"{arithmetic.share(rank, table.pruning):.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"
+            f"device class {table.name} does without {ratio:.0%} of the heads and channels: a step takes "
+            f"{arithmetic.share(rank, ratio):.0%} of the arithmetic, an update {size / 1e3:,.0f} kB"
+            + (short if ratio < table.pruning else "")
         )
     return notes
+
+
+def _reached(config: RunConfig, ratio: float) -> float:
+    """What a target ratio has grown to in the last round."""
+    return Ramp(config.pruning.start, config.pruning.ramp, config.pruning.every).ratio(ratio, config.run.rounds)
 
 
 def count_arithmetic(federation: Federation) -> Arithmetic | None:

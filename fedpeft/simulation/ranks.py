@@ -25,6 +25,25 @@ def full_rank(config: RunConfig, adapter: FlatAdapter) -> int:
     return min(max(ranks), config.adapter.rank or ALL_COMPONENTS) if ranks else ALL_COMPONENTS
 
 
+def check_built(config: RunConfig, adapter: FlatAdapter) -> None:
+    """Refuse ranks above that of the adapter as it was built.
+
+    Raises:
+        ConfigError: names the key, its value and the adapter's rank.
+    """
+    full, arms = full_rank(config, adapter), config.scheduler.arms.rank if config.scheduler is not None else None
+    told = [(f'devices.rank = {table.rank} of class "{table.name}"', table.rank or 0) for table in config.devices]
+    told += [(f"scheduler.arms.rank has {rank}, which", rank) for rank in arms or ()]
+    for named, rank in told:
+        if rank > full and rank not in (config.adapter.rank, ALL_COMPONENTS):
+            raise ConfigError(
+                f"{named} is more than the rank of the adapter, {full}",
+                code="config.rank",
+                allowed=f"1 to {full}",
+                remedy="lower it, or start from an adapter of that rank",
+            )
+
+
 def check_start(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> None:
     """Refuse smaller ranks of an adapter whose B does not begin at 0, and whose base lacks what it begins with.
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_outside_of_a_checkout_it_says_what_to_do(tmp_path, monkeypatch):
         find_subjects()
     assert error.value.code == "bench.no-checkout"
     assert "clone" in str(error.value.remedy)
+
+
+def test_the_page_of_the_run_files_names_every_subject():
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "simulations" / "README.md").read_text(encoding="utf-8")
+    table = page.partition("| subject | measures |")[2].partition("\n\n")[0]
+    here = sorted((root / subjects.PLACE).glob("*.py"))
+    ours = [subject.name for path in here if (subject := read_subject(path)) is not None]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.M)) == ours
 
 
 def test_our_own_benchmarks_say_what_they_show():

@@ -92,6 +92,18 @@ def test_an_arm_needs_the_memory_and_the_time_of_its_smaller_model(run_file):
     assert costs.update_bytes("int8", ratio=0.5) < 0.8 * costs.update_bytes("int8")
 
 
+def test_devices_that_hold_pruned_models_only_must_be_pruned_from_the_first_round_on(run_file, monkeypatch):
+    monkeypatch.setattr("fedpeft.simulation.arm_costs.step_megabytes", lambda federation: 5000.0)
+    monkeypatch.setattr("fedpeft.simulation.arm_costs.pruned_megabytes", lambda federation, ratio: 3000.0)
+    changes = {"run.name": "small", "scheduler.arms.pruning": [0.5]}
+    with pytest.raises(FedpeftError) as caught:
+        api.validate(load_run_file(run_file, changes))
+    assert caught.value.code == "config.no-arm-fits"
+    assert "the smallest needs 5000" in caught.value.message
+    assert caught.value.remedy.startswith("prune from the first round on, pruning.start = 1 and pruning.ramp = 0")
+    assert api.validate(load_run_file(run_file, {**changes, "pruning.start": 1}))
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [

@@ -136,6 +136,17 @@ def test_the_plan_says_what_a_pruned_step_needs_and_when_nobody_is_pruned(run_fi
     assert any("nobody is pruned" in note for note in forgotten.notes)
 
 
+@pytest.mark.parametrize(("start", "ramp", "words"), [(50, 0, "nobody is pruned"), (3, 2, "does without 25% of")])
+def test_the_plan_says_how_far_pruning_comes_in_the_rounds_that_there_are(run_file, start, ramp, words):
+    changes = {"run.name": "plan", "pruning.start": start, "pruning.ramp": ramp}
+    plan = api.validate(load_run_file(run_file, changes))
+    (note,) = [note for note in plan.notes if words in note]
+    assert "pruning.start = 50 is after the last round, run.rounds = 4" in note or "of devices.pruning = 0.5" in note
+    assert not any("without 50%" in note for note in plan.notes)
+    needed = {device.name: device.memory_mb_needed for device in plan.devices}
+    assert (needed["half"] < needed["whole"]) == (start < 50)
+
+
 @pytest.mark.parametrize("trainer", ["batched", "sequential"])
 @pytest.mark.parametrize("importance", ["magnitude", "random"])
 def test_other_scores_need_nothing_from_the_clients(run_file, importance, trainer):
@@ -144,6 +155,16 @@ def test_other_scores_need_nothing_from_the_clients(run_file, importance, traine
     result = api.run(load_run_file(run_file, changes))
     masks = {event.payload.get("mask") for event in events(result.folder, EventKind.ASKED)}
     assert len(masks) == 2
+
+
+def test_rolora_folds_what_pruned_clients_send_of_the_factor_whose_turn_it_is(run_file):
+    result = api.run(load_run_file(run_file, {"run.name": "rolora", "strategy.name": "rolora"}))
+    accepted = events(result.folder, EventKind.ACCEPTED)
+    pruned = {
+        (event.round, event.client) for event in events(result.folder, EventKind.ASKED) if "mask" in event.payload
+    }
+    assert {2, 3} <= {event.round for event in accepted if (event.round, event.client) in pruned}
+    assert not events(result.folder, EventKind.REFUSED)
 
 
 def test_asynchronous_rounds_fold_updates_of_old_masks(run_file):

@@ -1,6 +1,7 @@
 """Smaller ranks need a B that begins at 0: refused where the base would lack it, noted where it was trained."""
 
 import copy
+import re
 
 import peft
 import pytest
@@ -70,6 +71,34 @@ def test_an_adapter_of_one_s_own_is_looked_at_too(tmp_path):
         fedpeft.simulate(**arguments)
     assert caught.value.remedy == "start from another adapter, or remove devices.rank"
     assert run_tiny(tmp_path, devices=devices, rounds=1).rounds == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"scheduler": {"name": "random", "arms": {"rank": [4, 8]}}}, "scheduler.arms.rank has 8"),
+        ({"devices": [{"name": "phone", "clients": 5, "rank": 3}]}, 'devices.rank = 3 of class "phone"'),
+        (
+            {"scheduler": {"name": "random", "arms": {"rank": [4, 8]}}, "adapter.rank": 8},
+            "scheduler.arms.rank has 4, which is more than the rank of the adapter, 2",
+        ),
+    ],
+    ids=str,
+)
+def test_ranks_are_held_against_the_adapter_that_was_passed(tmp_path, more, named):
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        run_tiny(tmp_path, **more)
+    arguments = tiny_arguments(tmp_path, rounds=1, **more)
+    arguments["options"].pop("adapter.rank", None)
+    arguments["peft_config"] = peft.LoraConfig(r=8, target_modules=["0"])
+    assert fedpeft.simulate(**arguments).rounds == 1
+
+
+def test_arms_may_have_the_rank_of_an_adapter_that_was_passed_and_is_larger_than_the_default(tmp_path):
+    arguments = tiny_arguments(tmp_path, rounds=1, scheduler={"name": "random", "arms": {"rank": [4, 12]}})
+    arguments["peft_config"] = peft.LoraConfig(r=12, target_modules=["0"])
+    assert fedpeft.simulate(**arguments).rounds == 1
+    assert fedpeft.simulate(**arguments, resume=True).rounds == 1
 
 
 def started(folder, **changes):

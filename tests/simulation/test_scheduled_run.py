@@ -146,8 +146,12 @@ def test_devices_take_what_their_arm_costs(tmp_path):
 @pytest.mark.parametrize(
     ("table", "part"),
     [
-        ({"name": "ucb", "arms": {"rank": []}}, "scheduler.arms.rank"),
-        ({"name": "ucb", "arms": {"steps": [2, 2]}}, "2 is listed twice"),
+        ({"name": "ucb", "arms": {"rank": []}}, "scheduler.arms.rank = [] leaves nothing to choose from"),
+        ({"name": "ucb", "arms": {"steps": [2, 2]}}, "scheduler.arms.steps = [2, 2] lists 2 twice"),
+        ({"name": "ucb"}, 'scheduler.name = "ucb" has nothing to choose'),
+        ({"name": "ucb", "arms": {}}, "scheduler.arms lists one arm, rank 2, int8, 3 steps"),
+        ({"name": "tree", "arms": {"codec": ["int4"]}}, "scheduler.arms lists one arm, rank 2, int4"),
+        ({"name": "ucb", "arms": {"rank": [1, 4]}}, "scheduler.arms.rank has 4, which is more than adapter.rank"),
         ({"name": "ucb", "arms": {"rank": [2, 99]}}, "99, which is more than adapter.rank"),
         ({"name": "ucb", "arms": {"pruning": [0.0, 1.0]}}, "scheduler.arms.pruning[1] = 1.0"),
         ({"name": "ucb", "arms": {"codec": ["int7"]}}, 'codec "int7" is not known'),
@@ -173,11 +177,48 @@ def test_a_class_cannot_set_what_the_arm_sets(tmp_path, key, value):
         run_tiny(tmp_path, devices=devices, scheduler={"name": "random"})
 
 
-def test_a_device_class_with_its_own_steps_contradicts_the_arms(tmp_path):
-    fleet = [{"name": "d", "clients": 5, "steps": 2}]
-    with pytest.raises(FedpeftError, match=r"devices\.steps = 2") as caught:
+def test_the_scheduler_that_the_error_shows_says_what_the_classes_said(tmp_path):
+    fleet = [
+        {"name": "new phone", "clients": 2, "steps": 2, "rank": 1},
+        {"name": "tablet", "clients": 1, "codec": "topk(0.5)+sign"},
+        {"name": "server", "clients": 2},
+    ]
+    with pytest.raises(FedpeftError, match=r"devices\.rank = 1") as caught:
         run_tiny(tmp_path, devices=fleet, scheduler={"name": "ucb", "arms": {"steps": [2, 4]}})
-    assert "by_class" in caught.value.remedy
+    shown = tomllib.loads(caught.value.remedy.partition("\n")[2])["scheduler"]
+    assert shown["arms"] == {"rank": [1, 2], "codec": ["int8", "topk(0.5)+sign"], "steps": [2, 3]}
+    plain = [{key: table[key] for key in ("name", "clients")} for table in fleet]
+    result = run_tiny(tmp_path, devices=plain, scheduler=shown, ask=5, rounds=1)
+    arms = {event: told(result.folder, EventKind.ARM_CHOSEN, event) for event in ("device", "rank", "codec", "steps")}
+    assert set(zip(*(own.values() for own in arms.values()), strict=True)) == {
+        ("new phone", 1, "int8", 2),
+        ("tablet", 2, "topk(0.5)+sign", 3),
+        ("server", 2, "int8", 3),
+    }
+
+
+def test_a_scheduler_that_learns_nothing_may_have_one_arm_and_the_plan_says_so(tmp_path):
+    result = run_tiny(tmp_path, rounds=1, scheduler={"name": "random"})
+    with Journal.read(result.folder) as journal:
+        notes = stored_plan(journal).notes
+    assert any(note.startswith('scheduler "random" has nothing to choose: scheduler.arms is one') for note in notes)
+
+
+def test_a_run_in_which_no_arm_fits_anybody_is_refused_before_there_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedpeft.simulation.arm_costs.step_megabytes", lambda federation: 35.5)
+    devices = [{**table, "memory_mb": 10} for table in FLEET]
+    with pytest.raises(FedpeftError) as caught:
+        run_tiny(tmp_path, **options(devices=devices))
+    assert caught.value.code == "config.no-arm-fits"
+    assert "devices.memory_mb is 10 at most" in caught.value.message
+    assert "devices.memory_mb = 36" in caught.value.allowed
+    assert not (tmp_path / "tiny").exists()
+    result = run_tiny(tmp_path, rounds=1, **options(devices=[FLEET[0], devices[1]]))
+    with Journal.read(result.folder) as journal:
+        (note,) = [note for note in stored_plan(journal).notes if "device class slow" in note]
+    assert note.endswith(
+        "none of scheduler.arms fits into its devices.memory_mb = 10, the smallest needs 36 MB: its clients sit out"
+    )
 
 
 def test_a_misspelt_class_of_an_arm_is_refused_before_the_run(tmp_path):

@@ -1,0 +1,60 @@
+"""Where an export may be written."""
+
+import pytest
+
+from fedpeft import api
+from fedpeft.errors import ConfigError, JournalError
+from fedpeft.simulation.export_folder import MARK, check_export_folder, exporting_to
+
+
+def test_new_empty_and_earlier_exports_are_written(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "new" / "deep", tmp_path / "new" / "deep"):
+        with exporting_to(folder, "demo"):
+            (folder / "README.md").write_text("card")
+        assert (folder / MARK).is_file()
+
+
+def test_one_that_was_cut_short_is_written_again(tmp_path):
+    def cut_short(folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), exporting_to(tmp_path / "out", "demo"):
+        cut_short(tmp_path / "out")
+    with exporting_to(tmp_path / "out", "demo"):
+        pass
+
+
+def test_one_of_which_nothing_came_leaves_no_mark(tmp_path):
+    with pytest.raises(ZeroDivisionError), exporting_to(tmp_path / "out", "demo"):
+        raise ZeroDivisionError
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "config.json", "adapter_config.json"])
+def test_a_persons_own_files_are_never_replaced(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("precious")
+    for folder in (tmp_path, tmp_path.relative_to(tmp_path)):
+        with pytest.raises(ConfigError, match="has files in it, and is no earlier export") as caught:
+            api.export(tmp_path / "run", folder)
+        assert caught.value.code == "export.not-empty"
+        assert MARK in caught.value.allowed
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "precious"
+    with pytest.raises(JournalError):  # the folder is right, there is only no run
+        api.export(tmp_path / "run", tmp_path / "exported")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(ConfigError, match=rf"{tmp_path}/out is a file") as caught:
+            check_export_folder(folder)
+        assert caught.value.code == "export.file"
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"out cannot be written: .*full"), exporting_to(tmp_path / "out", "demo"):
+        raise OSError("disk full")
