@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedpeft.config import RunConfig, parse_config
-from fedpeft.errors import ConfigError
+from fedpeft.errors import ConfigError, JournalError
 from fedpeft.journal import Event, Journal
 from fedpeft.report import write_report
 from fedpeft.report.summary import Progress, RunPlan, RunResult, summarise
@@ -46,9 +47,11 @@ def run(
     Raises:
         FedpeftError: what is wrong and what to do.
     """
+    from fedpeft.simulation.arm_costs import check_fits
     from fedpeft.simulation.federation import assemble
 
     federation = assemble(config)
+    check_fits(federation)  # before there is a folder
     return _perform(federation, _create(federation.config, fresh), observers, on_plan, on_progress, separate=True)
 
 
@@ -108,7 +111,7 @@ def export(
 
     Args:
         folder: of the run.
-        to: folder to write; created.
+        to: folder to write; created if need be. A new or empty one, or an earlier export, which is replaced.
         merged: write an ordinary `transformers` model instead.
         which: that of the "last" committed round, of the "best" one, or the one that `evaluation.keep` says: "kept".
         client: whose adapter, in a run that keeps tensors private: its own with what is shared, as of the last commit.
@@ -118,9 +121,11 @@ def export(
 
     Raises:
         ModelError: `pruned`, and the model cannot be; or the adapter cannot be merged into weights.
+        ConfigError: `to` is a file, has files that are no earlier export, or cannot be written.
         JournalError: nothing is committed yet, no best round was looked for, or the run is damaged.
     """
     from fedpeft.adapters import export_adapter, export_merged
+    from fedpeft.simulation.export_folder import check_export_folder, exporting_to
     from fedpeft.simulation.federation import assemble
     from fedpeft.simulation.kept import ADAPTER, adapter_of, check_base
     from fedpeft.simulation.own import OWN_OBJECTS
@@ -135,6 +140,7 @@ def export(
             allowed='which = "last" for a client',
             remedy="leave out one of them",
         )
+    check_export_folder(to)
     with Journal.read(folder) as journal:
         config = _config_of(journal)
         if config.model.source == OWN_OBJECTS:
@@ -148,15 +154,16 @@ def export(
         check_base(journal, federation)
         own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
         scores = last_scores(journal)
-    if pruned:
-        return write_pruned(federation, scores, own, pruned, to)
-    federation.adapter.set(own)
-    if merged:
-        return export_merged(federation.adapter, to, federation.tokenizer)
-    path = export_adapter(federation.adapter, to, base_name=federation.base_name)
-    if client is None:
-        explain_shared(federation, path, config.run.name)
-    return path
+    with exporting_to(to, config.run.name):
+        if pruned:
+            return write_pruned(federation, scores, own, pruned, to)
+        federation.adapter.set(own)
+        if merged:
+            return export_merged(federation.adapter, to, federation.tokenizer)
+        path = export_adapter(federation.adapter, to, base_name=federation.base_name)
+        if client is None:
+            explain_shared(federation, path, config.run.name)
+        return path
 
 
 def simulate(
@@ -234,7 +241,7 @@ def simulate(
         "round": {"ask": max(1, len(clients)) if ask is None else ask},
     }
     if resume:  # on with the kernel that the run began with
-        with Journal.read(own_config(table, options).folder) as begun:
+        with _told_in_python(), Journal.read(own_config(table, options, peft_config).folder) as begun:
             options.setdefault("engine.kernel", _config_of(begun).engine.kernel)
     federation = own_federation(
         model=model,
@@ -251,7 +258,8 @@ def simulate(
         table=table,
         options=options,
     )
-    journal = Journal.open(federation.config.folder) if resume else _create(federation.config, fresh)
+    with _told_in_python():
+        journal = Journal.open(federation.config.folder) if resume else _create(federation.config, fresh)
     try:
         return _perform(federation, journal, observers, None, on_progress, separate=False)
     finally:
@@ -264,6 +272,26 @@ def _create(config: RunConfig, fresh: bool) -> Journal:
         Journal.open(folder).close()  # refuses when another process runs it
         shutil.rmtree(folder)
     return Journal.create(folder, run=config.run.name, config_toml=config.to_toml())
+
+
+_REMEDIES = {
+    "journal.exists": 'give this run another name="...", go on with the one that is there by resume=True, or remove it '
+    "first by fresh=True",
+    "journal.missing": "leave out resume=True: no run of this name was begun in this folder",
+}
+"""Of `simulate`, whose runs the command line can neither begin nor resume."""
+
+
+@contextmanager
+def _told_in_python() -> Iterator[None]:
+    try:
+        yield
+    except JournalError as error:
+        if error.code not in _REMEDIES:
+            raise
+        raise JournalError(
+            error.message, code=error.code, allowed=error.allowed, remedy=_REMEDIES[error.code]
+        ) from error
 
 
 def _config_of(journal: Journal) -> RunConfig:

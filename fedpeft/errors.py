@@ -29,6 +29,11 @@ class FedpeftError(Exception):
         self.remedy = remedy
         super().__init__(self.render())
 
+    def locate(self, where: str) -> None:
+        """Put in front of the message where the fault is: a key of the run file, one of several runs."""
+        self.message = f"{where}: {self.message}"
+        self.args = (self.render(),)
+
     def render(self) -> str:
         """The whole error as plain text, one fact a line."""
         lines = [self.message]

@@ -51,6 +51,30 @@ Kind: TypeAlias = Literal[
     "importance",
 ]
 
+KEYS: dict[Kind, str] = {
+    "strategy": "strategy.name",
+    "rule": "aggregation.rule",
+    "optimizer": "local.optimizer",
+    "adapter": "adapter.type",
+    "kernel": "engine.kernel",
+    "partitioner": "data.partition.name",
+    "source": "data.source",
+    "reader": "data.format",
+    "task": "model.task",
+    "model": "model.source",
+    "schedule": "local.schedule.name",
+    "sink": "report.sinks",
+    "mod": "client.mods",
+    "pool": "zeroth.pool",
+    "estimator": "zeroth.estimator.name",
+    "coefficient_optimizer": "zeroth.optimizer.name",
+    "zeroth_optimizer": "local.optimizer",
+    "scheduler": "scheduler.name",
+    "importance": "pruning.importance.name",
+}
+"""The key of a run file that names a kind, for errors. Codecs stand under several: who builds one says which. Stages
+and coders are parts of a codec, and an objective comes with its strategy."""
+
 PEFT_TYPES = (
     *("adamss", "beft", "boft", "c3a", "deft", "delora", "fourierft", "frod"),
     *("glora", "gralora", "hira", "hra", "ia3", "lily", "ln_tuning", "loha"),
@@ -276,9 +300,18 @@ def load(kind: Kind, name: str, *, relative_to: Path | None = None) -> Any:
         relative_to: folder against which a relative file path is taken; default: the working folder.
 
     Raises:
-        PluginError: no such name, file or attribute, or the file fails to import.
+        PluginError: no such name, file or attribute, or the file fails to import; names the run file's key.
     """
-    folder = relative_to or Path.cwd()
+    try:
+        return _load(kind, name, relative_to or Path.cwd())
+    except PluginError as error:
+        key = KEYS.get(kind)
+        if key and not error.message.startswith(f"{key}: "):  # a family asks here again
+            error.locate(key)
+        raise
+
+
+def _load(kind: Kind, name: str, folder: Path) -> Any:
     family, own_name = split_family(kind, name)
     if family:
         return _family(kind, family)(own_name, folder)
@@ -317,9 +350,10 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
         PluginError: as `load`; or a parameter is unknown, missing or refused by the plug-in.
     """
     target = load(kind, name, relative_to=relative_to)
+    named = _named(kind, name)
     if not callable(target):
         raise PluginError(
-            f'{kind} "{name}" is a {type(target).__name__}: it cannot be called',
+            f"{named} is a {type(target).__name__}: it cannot be called",
             code="plugin.not-callable",
             allowed="a class, or a function",
             remedy="name another attribute of the file",
@@ -328,7 +362,7 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
     for key, value in params.items():
         if key not in known and not takes_any:
             raise PluginError(
-                f'{kind} "{name}" has no parameter {key} (= {value!r})',
+                f"{named} has no parameter {key} (= {value!r})",
                 code=f"plugin.{kind}-parameter",
                 allowed=", ".join(known) or "no parameters",
                 remedy=closest(key, known) or f"remove {key}",
@@ -336,7 +370,7 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
     missing = [key for key in required if key not in params]
     if missing:
         raise PluginError(
-            f'{kind} "{name}" needs the parameter {missing[0]}, and it is not given',
+            f"{named} needs the parameter {missing[0]}, and it is not given",
             code=f"plugin.{kind}-parameter",
             allowed=", ".join(known),
             remedy=f"give {missing[0]} a value",
@@ -345,11 +379,17 @@ def build(kind: Kind, name: str, params: Mapping[str, Any], *, relative_to: Path
         return target(**params)
     except (TypeError, ValueError) as error:
         raise PluginError(
-            f'{kind} "{name}" refused its parameters {_told(params)}: {error}',
+            f"{named} refused its parameters {_told(params)}: {error}",
             code=f"plugin.{kind}-parameter",
             allowed=", ".join(known) or "no parameters",
             remedy="correct the value in the run file",
         ) from error
+
+
+def _named(kind: Kind, name: str) -> str:
+    """A plug-in as an error about its parameters names it; they stand in the run file beside its name."""
+    table = KEYS.get(kind, "").removesuffix(".name")
+    return f'{table and f"{table}: "}{kind} "{name}"'
 
 
 def _told(params: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 
 import numpy as np
 import peft
@@ -70,9 +71,18 @@ def test_a_name_is_taken_once_unless_fresh(tmp_path):
     first = run_tiny(tmp_path, rounds=2)
     with pytest.raises(FedpeftError) as caught:
         tiny(tmp_path, rounds=2)
-    assert caught.value.remedy
+    assert caught.value.code == "journal.exists"
+    assert re.findall(r"(name|resume|fresh)=", caught.value.remedy) == ["name", "resume", "fresh"]
+    assert "--" not in caught.value.remedy
+    assert "fedpeft resume" not in caught.value.remedy
     again = simulate(**tiny_arguments(tmp_path, rounds=2), fresh=True)
     assert again.adapter_hash == first.adapter_hash
+
+
+def test_there_is_nothing_to_resume_under_a_new_name(tmp_path):
+    with pytest.raises(FedpeftError, match="holds no journal") as caught:
+        simulate(**tiny_arguments(tmp_path), resume=True)
+    assert caught.value.remedy.startswith("leave out resume=True")
 
 
 def test_one_model_serves_several_runs(tmp_path):
@@ -298,6 +308,9 @@ def test_a_run_file_that_names_a_model_folder(tmp_path, task):
     again = fedpeft.api.export(result.folder, tmp_path / "again")
     tensors = "adapter_model.safetensors"
     assert (again / tensors).read_bytes() == (adapter / tensors).read_bytes()
+    fedpeft.api.export(result.folder, again)
+    with pytest.raises(FedpeftError, match="is no earlier export"):
+        fedpeft.api.export(result.folder, tmp_path / "model", merged=True)  # it would be its own base
     merged = fedpeft.api.export(result.folder, tmp_path / "merged", merged=True)
     head = task == "linear-head"
     kind, more = (AutoModelForSequenceClassification, {"num_labels": 2}) if head else (AutoModel, {})

@@ -7,7 +7,9 @@ import tomllib
 import pytest
 
 from fedpeft.config import SMOKE, RunConfig, load_run_file, parse_config
+from fedpeft.config.pruning import PruningTable
 from fedpeft.errors import ConfigError
+from fedpeft.pruning.ramp import Ramp
 
 BASE = {
     "run": {"name": "toy", "rounds": 2},
@@ -200,6 +202,32 @@ def test_an_override_of_a_wrong_form(tmp_path, override):
     assert "run.rounds=3" in (caught.value.allowed or "")
 
 
+def test_an_override_names_a_device_class(tmp_path):
+    devices = [{"name": "phone", "clients": 2}, {"name": "old-phone", "clients": 1, "steps": 5}]
+    path = written(tmp_path, {"devices": devices})
+    config = load_run_file(path, ["devices.old-phone.rank=2", "devices.phone.codec=rules.py:Mine"])
+    assert [table.rank for table in config.devices] == [None, 2]
+    assert config.devices[0].codec == f"{tmp_path}/rules.py:Mine"
+    assert load_run_file(path, ["devices.old-phone.steps=7"], smoke=True).devices[1].steps == 7
+    for override, words in [
+        ("devices.rank=2", "devices is a list of tables"),
+        ("devices.1.rank=2", 'no table of devices has the name "1"'),
+    ]:
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_run_file(path, [override])
+        assert caught.value.code == "config.override"
+        assert caught.value.allowed == "devices.phone.KEY=VALUE, devices.old-phone.KEY=VALUE"
+
+
+def test_an_override_may_be_a_whole_table(tmp_path):
+    path = written(tmp_path, {"strategy": {"name": "fedprox", "mu": 0.1}})
+    faults = 'faults=[{ client = "c00", rounds = [1], kind = "drop" }]'
+    config = load_run_file(path, ['strategy={ name = "fedadam" }', faults, "local={ steps = 4 }"], smoke=True)
+    assert (config.strategy.name, config.strategy.params) == ("fedadam", {})
+    assert [fault.kind for fault in config.faults] == ["drop"]
+    assert (config.local.steps, config.local.batch_size) == (4, SMOKE["local.batch_size"])
+
+
 @pytest.mark.parametrize(
     ("override", "code"),
     [
@@ -225,6 +253,15 @@ def test_smoke_lowers_and_never_raises(tmp_path):
     large = load_run_file(written(tmp_path, {"run.rounds": 50, "devices.0.clients": 50, "round.ask": 9}), smoke=True)
     assert (large.run.rounds, large.round.ask, large.evaluation.examples) == (2, 3, 64)
     assert load_run_file(path, ["local.steps=4"], smoke=True).local.steps == 4
+
+
+def test_smoke_prunes_in_its_last_round_and_leaves_what_nobody_told(tmp_path):
+    told = load_run_file(written(tmp_path, {"run.rounds": 30, "pruning": {"start": 3, "ramp": 6}}), smoke=True)
+    assert Ramp(told.pruning.start, told.pruning.ramp, told.pruning.every).ratio(0.5, told.run.rounds) == 0.5
+    untold = load_run_file(written(tmp_path, {"run.rounds": 30}), smoke=True)
+    assert untold.pruning == PruningTable()
+    kept = load_run_file(written(tmp_path, {"pruning": {"start": 1}}), ["pruning.ramp=5"], smoke=True)
+    assert (kept.pruning.start, kept.pruning.ramp) == (1, 5)
 
 
 def test_smoke_of_a_malformed_file_names_the_files_own_fault(tmp_path):

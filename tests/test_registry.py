@@ -6,7 +6,7 @@ import pytest
 
 from fedpeft import registry
 from fedpeft.errors import PluginError
-from fedpeft.registry import BUILTIN, build, load, names, split_family
+from fedpeft.registry import BUILTIN, KEYS, build, load, names, split_family
 
 RULE = """
 class Rule:
@@ -62,6 +62,16 @@ def test_an_unknown_name_names_the_closest_and_all_that_there_are(kind, name, me
     assert all(known in error.allowed for known in names(kind))
     assert "path/file.py:Class" in error.allowed
     assert error.exit_status == 5
+
+
+@pytest.mark.parametrize("kind", sorted(KEYS))
+def test_an_unknown_name_is_told_with_its_key(kind):
+    assert refusal(kind, "no-such").message.startswith(f'{KEYS[kind]}: {kind} "no-such" is not known')
+
+
+def test_parameters_are_told_with_their_table():
+    assert refusal("strategy", "fedprox", {"zzz": 1}).message.startswith('strategy: strategy "fedprox" has no param')
+    assert refusal("schedule", "step", {}).message.startswith('local.schedule: schedule "step" needs the parameter')
 
 
 def test_a_file_is_loaded_relative_to_the_run_file(plugin):

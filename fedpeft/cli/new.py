@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -19,13 +20,13 @@ app = typer.Typer(help="Start a plug-in of your own.", no_args_is_help=True, con
 Name = Annotated[str, typer.Argument(help="Name of the file and of what is in it, e.g. my_rule.")]
 Folder = Annotated[Path, typer.Option("--dir", help="Where to write; created.")]
 
-KEYS = {
-    "strategy": "strategy.name",
-    "codec": "codec.up",
-    "partitioner": "data.partition.name",
-    "scheduler": "scheduler.name",
+USES = {
+    "strategy": 'strategy={ name = "$name" }',
+    "codec": 'codec.up="$name"',
+    "partitioner": 'data.partition={ name = "$name" }',
+    "scheduler": 'scheduler={ name = "$name", arms = { steps = [4, 8] } }',
 }
-"""The key of a run file that names each kind."""
+"""What sets each kind in a run file: all of its table, where it has parameters that are those of another plug-in."""
 
 
 @app.command("strategy")
@@ -104,4 +105,5 @@ def _start(kind: str, name: str, folder: Path, format: Format) -> None:
         return
     typer.echo(f"{plugin}\n{test}")
     typer.echo(f"try it: pytest {test}")
-    typer.echo(f'use it: fedpeft run FILE --set {KEYS[kind]}="{plugin.resolve()}:{attribute}"')
+    use = Template(USES[kind]).substitute(name=f"{plugin.resolve().as_posix()}:{attribute}")
+    typer.echo(f"use it: fedpeft run FILE --set {shlex.quote(use)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from fedpeft.cli.output import Format, FormatOption, console, print_json
 from fedpeft.cli.run import EngineOption, FileArgument, NameOption, SetOption, SmokeOption, short_forms
 
@@ -27,4 +29,6 @@ def validate(
         return
     out = console()
     out.print(plan_table(plan))
-    out.print(f"{file} can be run: fedpeft run {file}")
+    told = [word for text in overrides or () for word in ("--set", text)] + ["--smoke"] * smoke
+    told += [word for option, value in (("--name", name), ("--engine", engine)) if value for word in (option, value)]
+    out.print(f"{file} can be run: {shlex.join(['fedpeft', 'run', str(file), *told])}", soft_wrap=True)

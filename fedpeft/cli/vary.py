@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedpeft.errors import ConfigError
+from fedpeft.errors import ConfigError, FedpeftError
 
 if TYPE_CHECKING:
     from fedpeft.config import RunConfig
@@ -73,8 +73,11 @@ def contenders(file: Path, overrides: Sequence[str], varied: Sequence[Varied], *
     """The run file under every combination of the values, each in a folder of its own: NAME-value-value; the run file
     itself where nothing is varied.
 
+    All of them are checked before the first is run: keys and values, plug-ins and their parameters; no model is loaded.
+
     Raises:
-        ConfigError: the run file does not validate under one of them, or there are too many.
+        ConfigError: the run file does not validate under one of them, which it names, or there are too many.
+        PluginError: one of them names a plug-in that is not known, or that refuses its parameters.
     """
     from fedpeft.config import load_run_file
     from fedpeft.config.overrides import parse_override
@@ -92,11 +95,25 @@ def contenders(file: Path, overrides: Sequence[str], varied: Sequence[Varied], *
     found = []
     base = dict(map(parse_override, overrides))
     for values, name in zip(combinations, names, strict=True):
-        config = load_run_file(file, {**base, **dict(zip(keys, values, strict=True))}, smoke=smoke)
-        if name:
-            config = config.model_copy(update={"run": config.run.model_copy(update={"name": _named(config, name)})})
+        own = dict(zip(keys, values, strict=True))
+        try:
+            config = load_run_file(file, {**base, **own}, smoke=smoke)
+            if name:
+                _check(config)
+                config = config.model_copy(update={"run": config.run.model_copy(update={"name": _named(config, name)})})
+        except FedpeftError as error:
+            if name:
+                error.locate(" ".join(f"--vary {key}={value}" for key, value in own.items()))
+            raise
         found.append(config)
     return found
+
+
+def _check(config: RunConfig) -> None:
+    """What can be wrong with a combination beside its keys, seen before hours of those before it."""
+    from fedpeft.simulation.federation import check_plugins
+
+    check_plugins(config)
 
 
 def _named(config: RunConfig, name: str) -> str:

@@ -33,6 +33,8 @@ class DataTable(Table):
     test: str | list[str] | Share | None = None  # the same, or the share of the training examples to set aside first
     format: str | None = None  # files: csv | tsv | json | jsonl | parquet | image; default: by each file's suffix
     columns: list[str] | None = None  # files: names of a CSV file's columns, where its first line is not a header
+    delimiter: str | None = Field(None, pattern=r'^[^"\r\n]$', description="one character, not a quote")
+    """files: what is between the fields of a line, e.g. ";"; default: a comma in CSV, a tab in TSV."""
     dataset: str | None = None  # hub: id of a data set, or a folder
     subset: str | None = None  # hub: configuration of the data set, e.g. "en"
     revision: str | None = None  # hub: commit, tag or branch

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from fedpeft.config import RunConfig
 from fedpeft.data.corpus import Corpus
@@ -43,11 +44,12 @@ def _read(config: RunConfig, format: str | None) -> Corpus:
             remedy="add them to the run file",
         )
     folder = _folder(config)
-    train = list(read_files(data.train, folder, format=format, columns=data.columns))
+    told: dict[str, Any] = {"format": format, "columns": data.columns, "delimiter": data.delimiter}
+    train = list(read_files(data.train, folder, **told))
     if isinstance(data.test, float):
         test, tested = None, f"{data.test:.0%} of its rows, set aside"
     else:
-        test, tested = list(read_files(data.test, folder, format=format, columns=data.columns)), _shown(data.test)
+        test, tested = list(read_files(data.test, folder, **told)), _shown(data.test)
     return corpus_of(config, train, test, origin=(_shown(data.train), tested), folder=folder)
 
 

@@ -86,7 +86,7 @@ class Journal:
                     code="journal.exists",
                     allowed="a folder without a journal",
                     remedy=f"`fedpeft resume {folder.name}` goes on with it; or choose another name with "
-                    "--set run.name=NAME, or replace it with --fresh",
+                    "--set run.name=NAME, or replace it with --fresh (from Python: fresh=True)",
                 )
             database.make(path, {"run": run, "config_toml": config_toml})
             return cls._writable(path, lock, stack)

@@ -22,6 +22,7 @@ from fedpeft.codecs.downlink import Downlink
 from fedpeft.config import RunConfig
 from fedpeft.config.scheduler import axes_of
 from fedpeft.data import client_ids, load_corpus
+from fedpeft.data.partition import load_partitioner
 from fedpeft.data.split import DataSplit, split_of
 from fedpeft.errors import ConfigError
 from fedpeft.evaluation import Evaluation, evaluate
@@ -301,7 +302,11 @@ def check_plugins(config: RunConfig) -> Strategy:
     load_task_class(config.model.task, config.model.source)
     load("source", config.data.source)
     if config.data.partition is not None:
-        load("partitioner", config.data.partition.name)
+        load_partitioner(config.data.partition)
+    if config.data.format is not None:
+        load("reader", config.data.format)
+    if config.engine.kernel != "auto":
+        load("kernel", config.engine.kernel)
     if config.client.mods:
         load_mods(config.client.mods)
     Faults(config.faults, client_ids(config.clients))

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 
 import pytest
 from fake_run import PLAN, write_fake_run
@@ -122,6 +123,11 @@ def test_validate_shows_the_plan(here, capsys, monkeypatch):
     monkeypatch.setattr(api, "validate", lambda config: PLAN)
     assert call("validate", "demo.toml") == 0
     assert "demo.toml can be run: fedpeft run demo.toml" in capsys.readouterr().out
+    options = ["--set", "local.steps=4", "--set", 'strategy={ name = "fedprox", mu = 0.1 }', "--smoke", "--name", "x"]
+    assert call("validate", "demo.toml", *options, "--engine", "ray") == 0
+    told = capsys.readouterr().out.rsplit("can be run: ", 1)[1]
+    assert shlex.split(told) == ["fedpeft", "run", "demo.toml", *options, "--engine", "ray"]
+    assert told.count("\n") == 1
     assert call("validate", "demo.toml", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out)["update_bytes"] == PLAN.update_bytes
 

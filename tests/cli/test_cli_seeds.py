@@ -250,6 +250,30 @@ def test_runs_that_would_meet_in_a_folder_are_refused(here, vary, words):
         contenders(Path("demo.toml"), [], [parse_vary(text) for text in vary], smoke=False)
 
 
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        (["codec.up=int8,int9"], '--vary codec.up=int9: codec.up: codec "int9" is not known'),
+        (
+            ["local.steps=4,8", "strategy.name=fedavg,fedprx"],
+            '--vary local.steps=4 --vary strategy.name=fedprx: strategy.name: strategy "fedprx" is not known',
+        ),
+        (
+            ['strategy={ name = "fedprox", mu = 0.1 },{ name = "fedavg", mu = 0.1 }'],
+            """--vary strategy={'name': 'fedavg', 'mu': 0.1}: strategy: strategy "fedavg" has no parameter mu""",
+        ),
+        (["local.steps=4,0"], "--vary local.steps=0: demo.toml: local.steps = 0"),
+        (["devices.phone.rank=4,99"], "--vary devices.phone.rank=99: demo.toml: devices.rank = 99"),
+        (["data.source=assistant,cvs"], '--vary data.source=cvs: data.source: source "cvs" is not known'),
+        (["engine.kernel=torch,trch"], '--vary engine.kernel=trch: engine.kernel: kernel "trch" is not known'),
+    ],
+)
+def test_a_combination_that_cannot_be_run_is_told_before_the_first(here, capsys, vary, words):
+    assert call("run", "demo.toml", *(word for one in vary for word in ("--vary", one))) != 0
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert here == []
+
+
 def test_a_page_of_curves(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_fake_run(tmp_path / "runs" / "one")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedpeft.config import DataTable
+from fedpeft.config import DataTable, parse_config
 from fedpeft.config.data import PartitionTable
 from fedpeft.registry import BUILTIN
+from fedpeft.simulation.federation import check_plugins
 
 PAGE = (Path(__file__).parents[2] / "simulations" / "DATA.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
@@ -35,6 +36,12 @@ def test_a_table_of_the_page_is_valid(block):
 def test_a_partition_of_the_page_is_valid(line):
     partition = PartitionTable.model_validate(tomllib.loads(line)["partition"])
     assert partition.name in BUILTIN["partitioner"]
+
+
+def test_the_first_block_is_a_whole_run_file():
+    config = parse_config(tomllib.loads(BLOCKS[0]), origin="DATA.md")
+    assert config.data.source == "files"
+    check_plugins(config)
 
 
 def test_every_key_is_on_the_page():

@@ -406,6 +406,32 @@ def test_a_missing_file_says_where_it_was_looked_for(folder):
     assert "FEDPEFT_DATA" in str(caught.value.remedy)
 
 
+def test_a_missing_folder_is_named_itself(folder):
+    with pytest.raises(DataError, match=r"train\.csv does not exist: there is no folder \S+/nope, and so no") as caught:
+        load_corpus(config_of(folder / "nope", train="banking77/train.csv"))
+    assert f"no folder {folder / 'nope'}, " in caught.value.message
+    with pytest.raises(DataError, match=r'matches "\*\.csv": there is no folder \S+/nope\n'):
+        load_corpus(config_of(folder / "nope", train="*.csv"))
+
+
+def test_another_separator_is_told_or_named(folder):
+    for name in ("train.csv", "test.csv"):
+        (folder / name).write_text((TRAIN if name == "train.csv" else TEST).replace(",", ";"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"train\.csv, line 1: the header has one column, 'text;label'") as caught:
+        load_corpus(config_of(folder))
+    assert 'set data.delimiter = ";"' in caught.value.remedy
+    assert len(load_corpus(config_of(folder, delimiter=";")).test) == 2
+    with pytest.raises(DataError, match='there is no column "label"'):  # it is one column, as the run file says
+        load_corpus(config_of(folder, delimiter=","))
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", '"', "\n"])
+def test_a_separator_that_is_none(delimiter):
+    with pytest.raises(ConfigError, match=r"data\.delimiter = ") as caught:
+        config_of(None, delimiter=delimiter)
+    assert caught.value.allowed == "one character, not a quote"
+
+
 def test_the_folder_may_come_from_the_environment(folder, monkeypatch):
     monkeypatch.setenv("FEDPEFT_DATA", str(folder))
     assert len(load_corpus(config_of(None)).test) == 2

@@ -4,6 +4,6 @@ A partitioner (registry kind `partitioner`) is one function; `contract.py` says 
 """
 
 from fedpeft.data.partition.contract import Partitioner
-from fedpeft.data.partition.deal import deal
+from fedpeft.data.partition.deal import deal, load_partitioner
 
-__all__ = ["Partitioner", "deal"]
+__all__ = ["Partitioner", "deal", "load_partitioner"]

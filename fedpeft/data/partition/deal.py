@@ -33,18 +33,28 @@ def deal(partition: PluginTable, labels: npt.NDArray[np.int64], clients: int, se
         DataError: a client is left with too few examples.
         PluginError: the partitioner is not known, refuses its parameters, or loses or doubles examples.
     """
-    partitioner: Partitioner = registry.load("partitioner", partition.name)
-    _check_parameters(partition, partitioner)
+    partitioner = load_partitioner(partition)
     try:
         parts = partitioner(labels, clients, seed, **partition.params)
     except (TypeError, ValueError) as error:
         raise PluginError(
-            f'partitioner "{partition.name}" refused its parameters {partition.params}: {error}',
+            f'data.partition: partitioner "{partition.name}" refused its parameters {partition.params}: {error}',
             code="plugin.partitioner-parameter",
             allowed=", ".join(_own_parameters(partitioner)) or "no parameters",
             remedy="correct data.partition in the run file",
         ) from error
     return _check_parts(partition.name, parts, len(labels), clients)
+
+
+def load_partitioner(partition: PluginTable) -> Partitioner:
+    """The partitioner of that name, which has the parameters that are given.
+
+    Raises:
+        PluginError: it is not known, or lacks a parameter of that name.
+    """
+    partitioner: Partitioner = registry.load("partitioner", partition.name)
+    _check_parameters(partition, partitioner)
+    return partitioner
 
 
 def _own_parameters(partitioner: Partitioner) -> list[str]:
@@ -56,7 +66,7 @@ def _check_parameters(partition: PluginTable, partitioner: Partitioner) -> None:
     for key, value in partition.params.items():
         if key not in known:
             raise PluginError(
-                f'partitioner "{partition.name}" has no parameter {key} (= {value!r})',
+                f'data.partition: partitioner "{partition.name}" has no parameter {key} (= {value!r})',
                 code="plugin.partitioner-parameter",
                 allowed=", ".join(known) or "no parameters",
                 remedy=closest(key, known) or f"remove data.partition.{key}",

@@ -43,6 +43,7 @@ class DataFile:
     inside: tuple[str, ...] = ()  # JSON: keys that lead to the list of rows; what stood after "#" in the run file
     columns: tuple[str, ...] | None = None  # CSV: names of the columns of a file without a header line
     fields: Mapping[str, str] = field(default_factory=dict)  # for every row: what "{client}" matched in the path
+    delimiter: str | None = None  # CSV: what is between two fields; None: as the format has it
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:

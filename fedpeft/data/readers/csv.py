@@ -6,37 +6,41 @@ The first line names the columns, unless the run file does (`data.columns`). Bla
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Iterator
 
 from fedpeft.data.readers.contract import DataFile, Row
 from fedpeft.errors import DataError
 
+_SEPARATORS = (";", "\t", "|", ",")
+"""That files have in practice: one of them in a header of one column is the separator, most likely."""
+
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a document in a field is no error
 
 
 def read_csv(file: DataFile) -> Iterator[Row]:
-    """The rows of a comma-separated file. See `Reader`."""
+    """The rows of a file separated by commas, or by `data.delimiter`. See `Reader`."""
     return _read(file, ",")
 
 
 def read_tsv(file: DataFile) -> Iterator[Row]:
-    """The rows of a tab-separated file. See `Reader`."""
+    """The rows of a file separated by tabs, or by `data.delimiter`. See `Reader`."""
     return _read(file, "\t")
 
 
-def _read(file: DataFile, delimiter: str) -> Iterator[Row]:
+def _read(file: DataFile, usual: str) -> Iterator[Row]:
     names = list(file.columns) if file.columns else None
-    for line, record in _records(file, delimiter):
+    for line, record in _records(file, file.delimiter or usual):
         if names is None:
-            names = _header(file, record)
+            names = _header(file, record, usual)
             continue
         if len(record) != len(names):
             raise DataError(
                 f"{file.path}, line {line}: {len(record)} fields, but there are {len(names)} columns",
                 code="data.csv-fields",
                 allowed=f"{len(names)} fields: {', '.join(names)}",
-                remedy="quote fields that hold the separator or line ends",
+                remedy="quote fields that hold the separator or line ends; another separator is data.delimiter",
             )
         yield Row(str(file.path), f"line {line}", dict(zip(names, record, strict=True)), file.fields)
 
@@ -59,8 +63,16 @@ def _records(file: DataFile, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _header(file: DataFile, record: list[str]) -> list[str]:
+def _header(file: DataFile, record: list[str], usual: str) -> list[str]:
     names = [name.strip() for name in record]
+    others = [mark for mark in _SEPARATORS if mark != usual and mark in record[0]] if len(record) == 1 else []
+    if others and file.delimiter is None:
+        raise DataError(
+            f"{file.path}, line 1: the header has one column, {record[0]!r}, and {others[0]!r} in it",
+            code="data.delimiter",
+            allowed="a comma in CSV, a tab in TSV, or what data.delimiter says",
+            remedy=f"set data.delimiter = {json.dumps(others[0])}, or {json.dumps(usual)} if it is one column",
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(

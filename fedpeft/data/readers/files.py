@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fedpeft import registry
 from fedpeft.data.readers.contract import DataFile, Reader, Row
-from fedpeft.data.readers.opening import COMPRESSED, missing
+from fedpeft.data.readers.opening import COMPRESSED, missing, no_folder
 from fedpeft.errors import DataError
 
 BY_SUFFIX = {
@@ -31,7 +32,12 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}|\*\*/|\*|\?")
 
 
 def read_files(
-    names: str | Sequence[str], folder: Path, *, format: str | None = None, columns: Sequence[str] | None = None
+    names: str | Sequence[str],
+    folder: Path,
+    *,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
 ) -> Iterator[Row]:
     """The rows of the files that `names` stand for, in order.
 
@@ -40,6 +46,7 @@ def read_files(
         folder: of the data.
         format: name of a reader; default: by each file's suffix.
         columns: of CSV files without a header line.
+        delimiter: between the fields of CSV files; default: a comma, or a tab.
 
     Raises:
         DataError: a file is missing or malformed, nothing matches a pattern, or a suffix is not known.
@@ -48,7 +55,7 @@ def read_files(
     for name in [names] if isinstance(names, str) else names:
         for file in find_files(name, folder, columns):
             reader: Reader = registry.load("reader", format or format_of(file.path))
-            yield from reader(file)
+            yield from reader(replace(file, delimiter=delimiter))
 
 
 def find_files(name: str, folder: Path, columns: Sequence[str] | None = None) -> list[DataFile]:
@@ -70,6 +77,8 @@ def find_files(name: str, folder: Path, columns: Sequence[str] | None = None) ->
         if match:  # {client} twice in a pattern must stand for one name
             files.append(DataFile(path, inside, named, match.groupdict()))
     if not files:
+        if not folder.is_dir():
+            raise no_folder(folder, f'no file matches "{pattern}"')
         raise DataError(
             f'no file matches "{pattern}" in {folder}',
             code="data.no-file",

@@ -65,13 +65,26 @@ def decoded_lines(path: Path, stream: BinaryIO) -> Iterator[tuple[int, str]]:
 
 
 def missing(path: Path) -> DataError:
-    """The error of a file that is not there; names its neighbours."""
-    near = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+    """The error of a file that is not there; names its neighbours, or the folder that is not there either."""
+    if not path.parent.is_dir():
+        return no_folder(path.parent, f"data file {path.name} does not exist")
+    near = sorted(item.name for item in path.parent.iterdir())
     return DataError(
         f"data file {path.name} does not exist; looked in {path.parent}",
         code="data.no-file",
         allowed=", ".join(near[:20]) + (", ..." if len(near) > 20 else "") or "a folder that holds the data files",
         remedy="set data.folder, or export FEDPEFT_DATA=/path/to/data, to the folder that holds it",
+    )
+
+
+def no_folder(folder: Path, found: str) -> DataError:
+    """The error of a folder that is not there; names the first that is missing on the way to it."""
+    lost = next((one for one in reversed(folder.parents) if not one.is_dir()), folder)
+    return DataError(
+        f"{found}: there is no folder {lost}" + (f", and so no {folder}" if lost != folder else ""),
+        code="data.no-file",
+        allowed="the folder that holds the data files",
+        remedy="set data.folder in the run file, or export FEDPEFT_DATA=/path/to/data, to a folder that is there",
     )
 
 
