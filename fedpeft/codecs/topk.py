@@ -18,6 +18,9 @@ from fedpeft.codecs.base import Codec, MalformedPayload, inside
 from fedpeft.codecs.rice import Places, decode_places, encode_places, most_bytes, places_bytes
 from fedpeft.types import FloatArray
 
+_SAMPLE = 1 << 14
+"""Values that are put in order to see where the others lie."""
+
 
 class TopK:
     """See the module.
@@ -72,8 +75,32 @@ class TopK:
         count, sizes = self.count(values.size), np.abs(values)
         if count == values.size:
             return np.arange(count, dtype=np.int64)
-        least = np.partition(sizes, values.size - count)[values.size - count]
+        least = _at_least(sizes, count)
         keep = sizes > least
         equal = np.flatnonzero(sizes == least)
         keep[equal[: count - int(keep.sum())]] = True
         return np.flatnonzero(keep)
+
+
+def _at_least(sizes: FloatArray, count: int) -> np.float32:
+    """The `count`-th largest of them, exactly.
+
+    Of many, a sample tells between which two values it lies, but for one time in 10^8 of random ones: what is above is
+    counted, and only what is between is put in order. numpy's own selection among all takes several times as long.
+    """
+    step = sizes.size // _SAMPLE
+    if step > 1:
+        sample = np.sort(sizes[::step])
+        share = count / sizes.size
+        place, slack = (1.0 - share) * sample.size, 6.0 * math.sqrt(sample.size * share * (1.0 - share)) + 1.0
+        low, high = sample[max(0, int(place - slack))], sample[min(sample.size - 1, int(place + slack))]
+        between = sizes[(sizes >= low) & (sizes <= high)]
+        wanted = count - int(np.count_nonzero(sizes > high))
+        if 1 <= wanted <= between.size:
+            return _selected(between, wanted)
+    return _selected(sizes, count)
+
+
+def _selected(sizes: FloatArray, count: int) -> np.float32:
+    found: np.float32 = np.partition(sizes, sizes.size - count)[sizes.size - count]
+    return found

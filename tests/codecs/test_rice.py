@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpeft.codecs import MalformedPayload
-from fedpeft.codecs.rice import decode_places, encode_places, entropy_bits, most_bytes, places_bytes
+from fedpeft.codecs.rice import _best, decode_places, encode_places, entropy_bits, most_bytes, places_bytes
 
 
 def some(count, size, seed=0):
@@ -99,3 +99,10 @@ def test_an_encoder_takes_no_more_bits_than_without_remainders(size, data):
     length = int.from_bytes(body[1:5], "little")
     assert 8 * length + (count + 1) * body[0] <= size + 8
     assert len(decode_places(body, count, size)[0]) == count
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60))
+def test_the_number_of_bits_is_the_best_of_all(gaps):
+    size = sum(gaps) + len(gaps)
+    cost = [sum(gap >> b for gap in gaps) + len(gaps) * (b + 1) for b in range(min(size.bit_length(), 31) + 1)]
+    assert _best(np.array(gaps, dtype=np.int64), size) == cost.index(min(cost))
