@@ -111,7 +111,8 @@ def export(
 
     Args:
         folder: of the run.
-        to: folder to write; created if need be. A new or empty one, or an earlier export, which is replaced.
+        to: folder to write; created if need be. A new or empty one, or an earlier export of the same kind (adapter,
+            model, pruned model), which is replaced.
         merged: write an ordinary `transformers` model instead.
         which: that of the "last" committed round, of the "best" one, or the one that `evaluation.keep` says: "kept".
         client: whose adapter, in a run that keeps tensors private: its own with what is shared, as of the last commit.
@@ -121,11 +122,11 @@ def export(
 
     Raises:
         ModelError: `pruned`, and the model cannot be; or the adapter cannot be merged into weights.
-        ConfigError: `to` is a file, has files that are no earlier export, or cannot be written.
+        ConfigError: `to` is a file, has files that are no earlier export of the same kind, or cannot be written.
         JournalError: nothing is committed yet, no best round was looked for, or the run is damaged.
     """
     from fedpeft.adapters import export_adapter, export_merged
-    from fedpeft.simulation.export_folder import check_export_folder, exporting_to
+    from fedpeft.simulation.export_folder import Kind, check_export_folder, exporting_to
     from fedpeft.simulation.federation import assemble
     from fedpeft.simulation.kept import ADAPTER, adapter_of, check_base
     from fedpeft.simulation.own import OWN_OBJECTS
@@ -140,7 +141,8 @@ def export(
             allowed='which = "last" for a client',
             remedy="leave out one of them",
         )
-    check_export_folder(to)
+    kind: Kind = "pruned model" if pruned else "model" if merged else "adapter"
+    check_export_folder(to, kind)
     with Journal.read(folder) as journal:
         config = _config_of(journal)
         if config.model.source == OWN_OBJECTS:
@@ -154,7 +156,7 @@ def export(
         check_base(journal, federation)
         own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
         scores = last_scores(journal)
-    with exporting_to(to, config.run.name):
+    with exporting_to(to, config.run.name, kind):
         if pruned:
             return write_pruned(federation, scores, own, pruned, to)
         federation.adapter.set(own)

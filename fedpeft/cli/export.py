@@ -22,7 +22,7 @@ class Which(StrEnum):
 
 def export(
     run: RunArgument,
-    to: Annotated[Path, typer.Option("--to", help="Folder to write: new, empty, or an earlier export.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write: new, empty, or an earlier export of its kind.")],
     merged: Annotated[bool, typer.Option("--merged", help="The whole model with the adapter merged in.")] = False,
     which: Annotated[
         Which, typer.Option("--round", help="kept: as evaluation.keep says; or the last round, or the best.")

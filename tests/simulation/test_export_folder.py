@@ -10,9 +10,22 @@ from fedpeft.simulation.export_folder import MARK, check_export_folder, exportin
 def test_new_empty_and_earlier_exports_are_written(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "new" / "deep", tmp_path / "new" / "deep"):
-        with exporting_to(folder, "demo"):
+        with exporting_to(folder, "demo", "adapter"):
             (folder / "README.md").write_text("card")
         assert (folder / MARK).is_file()
+
+
+def test_a_model_is_not_put_beside_an_adapter(tmp_path):
+    """transformers would load the adapter on top of it."""
+    with exporting_to(tmp_path / "out", "demo", "adapter"):
+        (tmp_path / "out" / "adapter_config.json").write_text("{}")
+    for kind in ("model", "pruned model"):
+        with pytest.raises(ConfigError, match=f"adapter, not {kind}") as caught:
+            check_export_folder(tmp_path / "out", kind)
+        assert caught.value.code == "export.other-kind"
+    check_export_folder(tmp_path / "out", "adapter")
+    (tmp_path / "out" / MARK).write_text("{")  # one that was damaged says nothing
+    check_export_folder(tmp_path / "out", "model")
 
 
 def test_one_that_was_cut_short_is_written_again(tmp_path):
@@ -20,14 +33,14 @@ def test_one_that_was_cut_short_is_written_again(tmp_path):
         (folder / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), exporting_to(tmp_path / "out", "demo"):
+    with pytest.raises(KeyboardInterrupt), exporting_to(tmp_path / "out", "demo", "adapter"):
         cut_short(tmp_path / "out")
-    with exporting_to(tmp_path / "out", "demo"):
+    with exporting_to(tmp_path / "out", "demo", "adapter"):
         pass
 
 
 def test_one_of_which_nothing_came_leaves_no_mark(tmp_path):
-    with pytest.raises(ZeroDivisionError), exporting_to(tmp_path / "out", "demo"):
+    with pytest.raises(ZeroDivisionError), exporting_to(tmp_path / "out", "demo", "adapter"):
         raise ZeroDivisionError
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -51,10 +64,13 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("precious")
     for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(ConfigError, match=rf"{tmp_path}/out is a file") as caught:
-            check_export_folder(folder)
+            check_export_folder(folder, "adapter")
         assert caught.value.code == "export.file"
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"out cannot be written: .*full"), exporting_to(tmp_path / "out", "demo"):
+    with (
+        pytest.raises(ConfigError, match=r"out cannot be written: .*full"),
+        exporting_to(tmp_path / "out", "demo", "adapter"),
+    ):
         raise OSError("disk full")
