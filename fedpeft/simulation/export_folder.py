@@ -63,6 +63,7 @@ def exporting_to(folder: Path, run: str, kind: Kind) -> Iterator[None]:
         ConfigError: as `check_export_folder`; or the folder cannot be written.
     """
     check_export_folder(folder, kind)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = {"format": "fedpeft-export-1", "run": run, "kind": kind}
@@ -73,6 +74,8 @@ def exporting_to(folder: Path, run: str, kind: Kind) -> Iterator[None]:
     finally:
         if folder.is_dir() and [path.name for path in folder.iterdir()] == [MARK]:  # nothing came of it
             (folder / MARK).unlink()
+            if new:
+                folder.rmdir()
 
 
 def _kind_of(folder: Path) -> str:

@@ -39,10 +39,13 @@ def test_one_that_was_cut_short_is_written_again(tmp_path):
         pass
 
 
-def test_one_of_which_nothing_came_leaves_no_mark(tmp_path):
-    with pytest.raises(ZeroDivisionError), exporting_to(tmp_path / "out", "demo", "adapter"):
-        raise ZeroDivisionError
-    assert list((tmp_path / "out").iterdir()) == []
+def test_one_of_which_nothing_came_leaves_nothing(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        with pytest.raises(ZeroDivisionError), exporting_to(tmp_path / name, "demo", "adapter"):
+            raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "model.safetensors", "config.json", "adapter_config.json"])
