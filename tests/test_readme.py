@@ -113,14 +113,18 @@ def test_every_fedpeft_command_that_is_shown_exists(words):
             assert (ROOT / word).is_file()
 
 
-@pytest.mark.parametrize("words", [shown for shown in shown("fedpeft") if shown.values[0][1] in ("run", "validate")])
+def shown_runs():
+    """Those of files that there are; others stand for a file of one's own."""
+    commands = [(one, one.values[0]) for one in shown("fedpeft")]
+    return [one for one, words in commands if words[1] in ("run", "validate") and (ROOT / words[2]).is_file()]
+
+
+@pytest.mark.parametrize("words", shown_runs())
 def test_every_run_that_is_shown_is_one(words, monkeypatch, tmp_path):
     """Keys, values and plug-ins of its run file with all that is set and varied."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FEDPEFT_DATA", str(tmp_path))
     options = list(itertools.pairwise(words))
-    if not (ROOT / words[2]).is_file():
-        pytest.skip(f"{words[2]} stands for a file of one's own")
     overrides = [value for option, value in options if option == "--set"]
     varied = [parse_vary(value) for option, value in options if option == "--vary"]
     for config in contenders(ROOT / words[2], overrides, varied, smoke="--smoke" in words):

@@ -200,6 +200,25 @@ class Stubborn(Scheduler):
         self.missed = list(state["missed"])
 
 
+class Killed(Exception):
+    pass
+
+
+def killed_at(of, kind, count):
+    """Run until so many events of a kind are on record."""
+    left = [count]
+
+    def kill(event):
+        left[0] -= event.kind is kind
+        if event.kind is kind and left[0] == 0:
+            raise Killed
+
+    of.journal.subscribe(kill)
+    with pytest.raises(Killed):
+        of.run()
+    of.journal.close()
+
+
 def stubborn(folder):
     of = run(fleet(), folder, "random", DEADLINE, run__rounds=2, round__attempts=2)
     of.coordinator.state.scheduling.scheduler = Stubborn()
@@ -220,17 +239,7 @@ def test_deadlines_missed_in_an_attempt_that_came_short_are_learned_for_the_next
 def test_a_resumed_run_knows_what_was_missed_before_it_was_killed(tmp_path, kind, count):
     whole = stubborn(tmp_path / "whole")
     whole.run()
-    parts, left = stubborn(tmp_path / "parts"), [count]
-
-    def kill(event):
-        left[0] -= event.kind is kind
-        if event.kind is kind and left[0] == 0:
-            raise Killed
-
-    parts.journal.subscribe(kill)
-    with pytest.raises(Killed):
-        parts.run()
-    parts.journal.close()
+    killed_at(stubborn(tmp_path / "parts"), kind, count)
     again = stubborn(tmp_path / "parts")
     again.run()
     known = [scheduling.coordinator.state.scheduling.scheduler.missed for scheduling in (again, whole)]
@@ -326,10 +335,6 @@ def test_an_arm_that_is_not_yet_what_it_says_is_not_learned_of(tmp_path):
     assert [len(told) for told in scheduler.told] == [2, 0, 2]
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("name", ["ucb", "thompson", "tree", "exp3", "random", "pacing"])
 @pytest.mark.parametrize("kind", [EventKind.ARM_CHOSEN, EventKind.ARM_REWARDED, EventKind.COMMITTED])
 @pytest.mark.parametrize("settings", [SETTINGS, PRUNED], ids=["whole", "pruned"])
@@ -337,18 +342,7 @@ def test_killed_and_resumed_it_makes_the_same_choices(tmp_path, name, kind, sett
     options = {"run__rounds": 6, "round__ask": 3, "settings": settings}
     whole = run(fleet(), tmp_path / "whole", name, **options)
     theta = whole.run()
-    parts = run(fleet(), tmp_path / "parts", name, **options)
-    left = [8 if kind is not EventKind.COMMITTED else 4]
-
-    def kill(event):
-        left[0] -= event.kind is kind
-        if event.kind is kind and left[0] == 0:
-            raise Killed
-
-    parts.journal.subscribe(kill)
-    with pytest.raises(Killed):
-        parts.run()
-    parts.journal.close()
+    killed_at(run(fleet(), tmp_path / "parts", name, **options), kind, 8 if kind is not EventKind.COMMITTED else 4)
     again = run(fleet(), tmp_path / "parts", name, **options)
     assert (again.run() == theta).all()
     assert dict(last(choices(again))) == dict(last(choices(whole)))
