@@ -6,9 +6,12 @@ call of `fedpeft bench`, named by its time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -113,14 +116,32 @@ def save(folder: Path, results: Results) -> tuple[Path, Results]:
     latest = load_latest(folder).merged(results)
     began = max((item.began for item in results.measurements), default=datetime.now().astimezone())
     path = folder / f"{began:%Y%m%d-%H%M%S}.json"
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, dump(results))
         write_atomically(folder / LATEST, dump(latest))
+    return path, latest
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and write into it, to be told of trouble before an hour of measuring.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as trial:
+            trial.write(b"written")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"{folder} cannot be written: {error}",
             code="bench.not-written",
             remedy="free some space, or name another folder with --folder",
         ) from error
-    return path, latest

@@ -51,11 +51,12 @@ def bench(
     given = _check_delta(subjects, delta, since)
     from fedpeft.bench.compare import changes
     from fedpeft.bench.page import write_page
-    from fedpeft.bench.results import Results, load_latest, save
+    from fedpeft.bench.results import Results, check_writable, load_latest, save
     from fedpeft.bench.session import measure_subject
 
     place = folder / "quick" if quick else folder  # a quick run never stands in for a whole one
     before = load_latest(place)  # read first: a file that is not ours is told before an hour of measuring
+    check_writable(place)
     out = console(stderr=format is Format.JSON)
     measured: list[Measurement] = []
     changed: list[Change] = []

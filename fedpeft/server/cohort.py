@@ -50,9 +50,11 @@ class CohortRound(Round):
         arm of the scheduler makes no round.
         """
         clock, config, inflight = self.state.clock, self.state.config, self.state.inflight
-        deadline = clock.now() + config.round.deadline_s
+        deadline, patience = clock.now() + config.round.deadline_s, PATIENCE * config.round.deadline_s
+        if inflight.overdue(clock.now() - patience):  # it may have answered while the coordinator evaluated
+            self._receive(config.round.ask)
         while True:
-            inflight.give_up(clock.now(), PATIENCE * config.round.deadline_s)
+            inflight.give_up(clock.now(), patience)
             free = self._fitting(self.state.roster.available(inflight.busy() | self.heard))
             enough = self.accepted + len(free) >= config.round.min_replies
             if enough or not inflight.messages() or clock.now() >= deadline:

@@ -53,6 +53,15 @@ def test_a_peer_is_installed_and_measured(checkout, capsys):
     assert [figure.value for figure in measured.figures] == [3.0, 1.0]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(checkout, capsys):
+    (checkout / "out").write_text("a file")
+    assert perform(["bench", "fast", "--no-peers", "--folder", "out"], Session()) == 3
+    told = capsys.readouterr()
+    assert "out cannot be written" in told.err
+    assert "--folder" in told.err
+    assert "Counts to a thousand" not in told.out
+
+
 def test_a_failure_stops_nothing_and_is_the_exit_status(checkout, capsys):
     assert perform(["bench", "--no-peers", "--folder", "out"], Session()) == 1
     assert "no such luck" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from fedpeft.errors import RoundError
 from fedpeft.journal import EventKind
 from fedpeft.report.history import read_history
 from fedpeft.server.inflight import Asked, InFlight
+from fedpeft.strategies import FedAvg
 
 
 def test_late_drop_forgets(tmp_path):
@@ -117,6 +118,21 @@ def test_a_late_reply_of_an_earlier_attempt_counts_in_full_and_its_client_is_not
     np.testing.assert_allclose(theta, expected, atol=1e-6)
     assert {age for *_, age in run.told(EventKind.LATE, "age")} == {0}
     assert len(run.told(EventKind.ACCEPTED)) == 2
+
+
+def test_what_arrived_while_the_coordinator_was_busy_is_taken_before_its_client_is_given_up(tmp_path):
+    fleet = FakeFleet(3)
+    fleet["c02"].seconds = 25.0  # late, within the patience of three deadlines
+
+    class Busy(FedAvg):
+        def finish(self):
+            fleet.clock.sleep(100.0)  # as a long evaluation on the test set
+            return super().finish()
+
+    run = FakeRun(fleet, tmp_path, Busy(), run__rounds=3, round__deadline_s=10.0, round__late="fold")
+    run.run()
+    assert run.told(EventKind.LATE, "rule", "age") == [(2, "c02", "fold", 1)]
+    assert (1, "c02") in run.told(EventKind.ACCEPTED)
 
 
 def test_a_device_that_went_silent_is_asked_again_after_a_while(tmp_path):
