@@ -39,6 +39,3 @@ def write_files(folder: Path) -> Path:
 
 def write_lines(path: Path, rows: list) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-# --- texts and labels ---

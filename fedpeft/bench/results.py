@@ -117,7 +117,6 @@ def save(folder: Path, results: Results) -> tuple[Path, Results]:
     began = max((item.began for item in results.measurements), default=datetime.now().astimezone())
     path = folder / f"{began:%Y%m%d-%H%M%S}.json"
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, dump(results))
         write_atomically(folder / LATEST, dump(latest))
     return path, latest
@@ -129,15 +128,14 @@ def check_writable(folder: Path) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder) as trial:
-            trial.write(b"written")
+    with _writing(folder), TemporaryFile(dir=folder) as trial:
+        trial.write(b"written")
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise DataError(

@@ -28,9 +28,6 @@ def test_a_source_without_what_the_task_reads(folder):
         load_corpus(config)
 
 
-# --- errors ---
-
-
 @pytest.mark.parametrize(
     ("content", "message", "code"),
     [
@@ -143,6 +140,3 @@ def test_what_a_source_of_ones_own_must_still_say():
 def test_an_unknown_partitioner(folder):
     with pytest.raises(PluginError, match='partitioner "dirichlett" is not known'):
         load_corpus(config_of(folder, partition={"name": "dirichlett"}))
-
-
-# --- the real data ---
