@@ -54,7 +54,8 @@ class CohortRound(Round):
         if inflight.overdue(clock.now() - patience):  # it may have answered while the coordinator evaluated
             self._receive(config.round.ask)
         while True:
-            inflight.give_up(clock.now(), patience)
+            for asked in inflight.give_up(clock.now(), patience):
+                self._forget(asked.round, asked.attempt, asked.client)
             free = self._fitting(self.state.roster.available(inflight.busy() | self.heard))
             enough = self.accepted + len(free) >= config.round.min_replies
             if enough or not inflight.messages() or clock.now() >= deadline:

@@ -54,6 +54,10 @@ class InFlight:
         """Take out the reply that has been kept longest; None when there is none."""
         return self._kept.popleft() if self._kept else None
 
+    def out(self) -> list[Asked]:
+        """All that awaits its reply, and replies that are here and have not been dealt with."""
+        return list(self._asked.values())
+
     def busy(self) -> set[ClientId]:
         """Clients with a message out."""
         return {asked.client for asked in self._asked.values()}

@@ -93,7 +93,7 @@ class Round(ABC):
         self.state.strategy.meet(len(self.state.roster.clients))
         self.state.strategy.begin(theta)
         if self.state.scheduling is not None:
-            self.state.scheduling.open(self.state.inflight.busy())
+            self.state.scheduling.open(self.state.inflight.out())
         if self.state.pruning is not None:
             self.state.pruning.begin()
         self.state.reading.published(self.state.broadcasts.version, theta, self.state.inflight.versions())
@@ -148,6 +148,7 @@ class Round(ABC):
         sent = self.state.post.send("train", frames)
         for (info, frame), own, (message, size) in zip(frames, told, sent, strict=True):
             if message is None:
+                self._forget(self.number, self.attempt, info.client)
                 self._record(EventKind.FAILED, info.client, reason="the message could not be sent")
                 self.faults.append(f"client {info.client}: the message could not be sent")
                 continue
@@ -211,8 +212,10 @@ class Round(ABC):
         """Record a late reply, and by which rule it is treated."""
         size, age = len(incoming.frame or b""), self.number - asked.round
         self._record(EventKind.LATE, asked.client, rule=rule, age=age, bytes=size)
-        if rule == "drop" and incoming.frame is not None:  # one that is folded is counted when it is opened
-            self.state.post.traffic.add("train", "up", size)
+        if rule == "drop":
+            self._forget(asked.round, asked.attempt, asked.client)
+            if incoming.frame is not None:  # one that is folded is counted when it is opened
+                self.state.post.traffic.add("train", "up", size)
 
     def _fold_or_refuse(self, incoming: Incoming, asked: Asked) -> None:
         """Fold a reply in; one that is no good costs its client's update and nothing else."""
@@ -221,6 +224,7 @@ class Round(ABC):
         except ClientFault as fault:
             if fault.code in BASE_LOST:
                 self.state.roster.lost_base(asked.client)
+            self._forget(asked.round, asked.attempt, asked.client)
             self.faults.append(fault.message)
             if incoming.frame is None:
                 self._record(EventKind.FAILED, asked.client, reason=incoming.failure or "no reason given")
@@ -269,6 +273,11 @@ class Round(ABC):
             **({"steps_skipped": frame.metrics["steps_skipped"]} if "steps_skipped" in frame.metrics else {}),
             **({"chosen": choice} if (choice := chosen(frame.metrics)) else {}),
         )
+
+    def _forget(self, number: int, attempt: int, client: ClientId) -> None:
+        """Nothing will be learned of what was chosen for a client in an attempt."""
+        if self.state.scheduling is not None:
+            self.state.scheduling.forget(number, attempt, client)
 
     def _reasons(self) -> str:
         """What went wrong, in one line that a thousand clients do not make endless."""

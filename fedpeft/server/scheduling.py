@@ -15,7 +15,7 @@ from there. Its replies are forgotten: their updates are folded into nothing, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,10 +90,15 @@ class Scheduling:
         self._spare = config.round.over_select if self._sync else 0
         self._sitting: set[ClientId] = set()  # too small for any arm, and recorded
 
-    def open(self, busy: Collection[ClientId]) -> None:
-        """Begin an attempt: what a failed one saw is forgotten, and so is who was out and is no more."""
+    def open(self, out: Iterable[Asked]) -> None:
+        """Begin an attempt: what a failed one saw is forgotten, and so is what was out and is no more.
+
+        Args:
+            out: all that awaits a reply.
+        """
         self._seen = []
-        self._out = {key: chosen for key, chosen in self._out.items() if key[2] in busy}
+        still = {(asked.round, asked.attempt, asked.client) for asked in out}
+        self._out = {key: chosen for key, chosen in self._out.items() if key in still}
         self._at_work = {}
         for chosen in self._out.values():
             self._at_work.setdefault(chosen.device, Counter())[chosen.choice.place] += 1
@@ -219,6 +224,18 @@ class Scheduling:
             look = self._look(update, weight, whole)
         self._seen.append(Seen(asked, chosen, seconds, look))
 
+    def forget(self, number: int, attempt: int, client: ClientId) -> None:
+        """Nothing will be learned of a choice: it was not sent, or what came back is refused or dropped.
+
+        Args:
+            number: the round in which it was made.
+            attempt: of that round.
+            client: for whom.
+        """
+        chosen = self._out.pop((number, attempt, client), None)
+        if chosen is not None:
+            self._at_work[chosen.device] -= Counter([chosen.choice.place])
+
     def learn(self, number: int, attempt: int) -> None:
         """Turn what a round saw into rewards, on record, and tell the scheduler. Right before the round's commit."""
         seen = sorted(self._seen, key=_order)
@@ -226,20 +243,22 @@ class Scheduling:
         measured = self._measured(seen)
         self.reference = self.reference.after([one for one in measured if one.told])
         outcomes = []
-        for one, found in zip(seen, measured, strict=True):
-            outcome = self._outcome(one, found)
-            if outcome is not None:
-                outcomes.append(replace(outcome, offered=one.chosen.fits))
-                if outcome.reward is not None:
-                    self._record(outcome, number, attempt)
+        with self.journal.together():
+            for one, found in zip(seen, measured, strict=True):
+                outcome = self._outcome(one, found)
+                if outcome is not None:
+                    outcomes.append(replace(outcome, offered=one.chosen.fits))
+                    if outcome.reward is not None:
+                        self._record(outcome, number, attempt)
         self.scheduler.observe(outcomes)
 
     def came_short(self, number: int, attempt: int) -> None:
         """Tell the scheduler, on record, which deadlines were missed in an attempt that is given up."""
         missed = sorted((one for one in self._seen if one.seconds is None), key=_order)
         outcomes = [outcome for one in missed if (outcome := self._outcome(one, Measured(None))) is not None]
-        for outcome in outcomes:
-            self._record(outcome, number, attempt)
+        with self.journal.together():
+            for outcome in outcomes:
+                self._record(outcome, number, attempt)
         self._seen = []
         if outcomes:
             self.scheduler.observe(outcomes)
