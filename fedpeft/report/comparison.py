@@ -121,7 +121,7 @@ def _body(groups: Sequence[Group], drawn: dict[str, Figure]) -> Iterator[str]:
     yield "</p></header>"
     tests = (item for group in groups for run in group.records for item in run.tests)
     metrics = dict.fromkeys(name for item in tests for name in item.metrics)
-    for metric in metrics:
+    for place, metric in enumerate(metrics):
         curves = [(group, points) for group in groups if (points := curve(group.records, metric))]
         if not curves:
             continue
@@ -132,8 +132,9 @@ def _body(groups: Sequence[Group], drawn: dict[str, Figure]) -> Iterator[str]:
                 continue  # a clock on which nothing took any time
             if axis.name == "passes" and not all(any(point.passes for point in points) for _, points in curves):
                 continue  # a run of an older version, which did not tell
-            drawn[f"{metric}-{axis.name}"] = plot = _plot(curves, metric, axis)
-            yield plot_box(f"{metric}-{axis.name}", plot, axis.caption)
+            box = f"metric{place}-{axis.name}"  # a metric's name is its task's, and may be any text
+            drawn[box] = plot = _plot(curves, metric, axis)
+            yield plot_box(box, plot, axis.caption)
         yield "</div></section>"
     yield from _table(groups)
 
@@ -147,14 +148,14 @@ def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) 
         color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
         x = [axis.of(point) for point in points]
         y = [scale * point.value.mean for point in points]
-        trace = line(group.name, x, y, color, symbol=SYMBOLS[place % len(SYMBOLS)], dash=dash)
+        trace = line(escape(group.name, quote=False), x, y, color, symbol=SYMBOLS[place % len(SYMBOLS)], dash=dash)
         halves = [point.value.half for point in points]
         if None not in halves:
             bars = [scale * half for half in halves if half is not None]
             trace["error_y"] = {"type": "data", "array": bars, "color": color, "thickness": 1, "width": 3}
         traces.append(trace)
     y_title = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
-    plot = figure_of(traces, axis.title, y_title, whole_x=axis.name == "rounds")
+    plot = figure_of(traces, axis.title, escape(y_title, quote=False), whole_x=axis.name == "rounds")
     if apart:
         plot["layout"]["xaxis"]["type"] = "log"
     return plot

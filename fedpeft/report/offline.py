@@ -29,7 +29,7 @@ def offline_page(title: str, body: str, figures: Mapping[str, Figure]) -> str:
 def plot_box(name: str, figure: Figure, caption: str) -> str:
     """The place of a figure in the body, as high as its layout says."""
     return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><div class="plot" id="{name}" '
+        f'<figure><figcaption>{escape(caption)}</figcaption><div class="plot" id="{escape(name)}" '
         f'style="height: {figure["layout"]["height"]}px; min-height: 0"></div></figure>'
     )
 

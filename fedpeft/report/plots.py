@@ -8,6 +8,7 @@ or fill too.
 from __future__ import annotations
 
 import html
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from statistics import median
@@ -122,8 +123,11 @@ def devices_plot(history: History) -> Figure | None:
     if not replies:
         return None
     traces: list[Figure] = []
+    by_class: defaultdict[str, list[Reply]] = defaultdict(list)
+    for reply in replies:
+        by_class[reply.device].append(reply)
     for place, device in enumerate(classes):
-        own = [reply for reply in replies if reply.device == device]
+        own = by_class[device]
         color, symbol = HUES[place % len(HUES)], SYMBOLS[place % len(SYMBOLS)]
         shift = 0.5 * ((place + 0.5) / len(classes) - 0.5)
         group = f"class{place}"
@@ -140,11 +144,14 @@ def devices_plot(history: History) -> Figure | None:
                 "hovertemplate": "%{text}: %{y:.2f} s<extra>" + html.escape(device, quote=False) + "</extra>",
             }
         )
-        rounds = sorted({reply.round for reply in own})
+        by_round: defaultdict[int, list[float]] = defaultdict(list)
+        for reply in own:
+            by_round[reply.round].append(reply.seconds)
+        rounds = sorted(by_round)
         medians = line(
             html.escape(device, quote=False),
             [number + shift for number in rounds],
-            [median(reply.seconds for reply in own if reply.round == number) for number in rounds],
+            [median(by_round[number]) for number in rounds],
             color,
         )
         traces.append(medians | {"legendgroup": group, "showlegend": False, "hoverinfo": "skip", "opacity": 0.6})

@@ -6,6 +6,7 @@ The round in which a client's fell is in the journal: `ranks` of each `committed
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -47,10 +48,14 @@ def rank_counts(events: Iterable[Event]) -> tuple[RankCount, ...]:
             devices[event.client] = str(event.payload["device"])
         elif event.kind is EventKind.COMMITTED:
             now |= event.payload.get("ranks", {})
-    names = list(devices.values())
-    ranks = {name: [now[one] for one, own in devices.items() if own == name and one in now] for name in names}
+    if not now:
+        return ()
+    clients = Counter(devices.values())
+    ranks: dict[str, list[int]] = {name: [] for name in clients}
+    for client, rank in now.items():
+        ranks[devices[client]].append(rank)
     return tuple(
-        RankCount(name, names.count(name), len(own), min(own), sum(own) / len(own), max(own))
+        RankCount(name, clients[name], len(own), min(own), sum(own) / len(own), max(own))
         for name, own in ranks.items()
         if own
     )

@@ -55,6 +55,7 @@ class RunRecord:
     tests: tuple[CurvePoint, ...]  # in round order
     settings: Mapping[str, Any]  # the resolved run file, without what `APART` names
     version: str = __version__  # of fedpeft, which ran it
+    larger_is_better: bool | None = None  # of the headline metric, as its task says; None: known by its name
 
 
 APART = (("run", "seed"), ("run", "name"), ("run", "folder"), ("engine", "kernel"))
@@ -79,6 +80,7 @@ def record_of(journal: Journal) -> RunRecord | None:
         adapter_hash=result.adapter_hash,
         tests=curve_points(read_history(list(journal.events()))),
         settings=_settings(table),
+        larger_is_better=result.larger_is_better,
     )
 
 

@@ -46,6 +46,7 @@ class Rewarded:
     device: str
     place: int
     reward: float
+    arm: str  # in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class ScheduleHistory:
     chosen: list[Chosen] = field(default_factory=list)
     rewarded: list[Rewarded] = field(default_factory=list)
     waited: list[Waited] = field(default_factory=list)
-    names: dict[int, str] = field(default_factory=dict)  # place -> the arm in words, of all that were chosen
+    names: dict[int, str] = field(default_factory=dict)  # place -> the arm in words: of all chosen, or rewarded (an
+    # arm that is played as another before the ramp has ended is rewarded as that one, which nobody need have chosen)
 
     @property
     def devices(self) -> list[str]:
@@ -115,7 +117,8 @@ def schedule_history(events: Iterable[Event]) -> ScheduleHistory:
                 arm = arm_text(payload)
                 chosen.append(Chosen(number, event.client or "", payload["device"], payload["place"], arm))
             case EventKind.ARM_REWARDED if payload["reward"] is not None:
-                rewarded.append(Rewarded(number, payload["device"], payload["place"], payload["reward"]))
+                told = payload["device"], payload["place"], payload["reward"], arm_text(payload)
+                rewarded.append(Rewarded(number, *told))
             case EventKind.LATE if event.client is not None:
                 late.add(event.client)
             case EventKind.ACCEPTED if not (payload.get("age") and event.client in late):
@@ -126,7 +129,7 @@ def schedule_history(events: Iterable[Event]) -> ScheduleHistory:
                 history.chosen += chosen
                 history.rewarded += rewarded
                 history.waited += [Waited(number, seconds) for seconds in waited]
-                history.names |= {one.place: one.arm for one in chosen}
+                history.names |= {one.place: one.arm for one in chosen} | {one.place: one.arm for one in rewarded}
                 chosen, rewarded, waited, late = [], [], [], set()
     return history
 

@@ -18,7 +18,7 @@ def arms_plot(history: ScheduleHistory) -> Figure | None:
     """Which arm each client got, round by round: a mark a choice, a colour and symbol a device class."""
     if not history.chosen:
         return None
-    places = sorted(history.names)
+    places = sorted({one.place for one in history.chosen})
     row = {place: number for number, place in enumerate(places)}
     traces: list[Figure] = []
     devices = history.devices

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.journal.headline import SMALLER_IS_BETTER
+from fedpeft.journal.headline import SMALLER_IS_BETTER, Headline
 from fedpeft.report.record import RunRecord
 from fedpeft.report.seeds import Group
 from fedpeft.report.statistics import MeanInterval, mean_interval
@@ -28,9 +28,15 @@ class Target:
     metric: str
     value: float  # in the metric's own unit: accuracies from 0 to 1
 
-    def reached(self, found: float) -> bool:
-        """Whether a value is as good."""
-        return found <= self.value if self.metric in SMALLER_IS_BETTER else found >= self.value
+    def reached(self, found: float, headline: Headline) -> bool:
+        """Whether a value is as good.
+
+        Args:
+            found: of the metric.
+            headline: of the run, which says which way it goes; of another metric its name does.
+        """
+        larger = headline.larger_is_better if headline.name == self.metric else self.metric not in SMALLER_IS_BETTER
+        return found >= self.value if larger else found <= self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +107,27 @@ def seconds_to(run: RunRecord, target: Target) -> float | None:
             allowed=", ".join(names) or "runs that were evaluated on the coordinator's test set",
             remedy="name one of these" if names else "name runs with a test set",
         )
-    return next((item.seconds for item in known if target.reached(item.metrics[target.metric])), None)
+    headline = Headline.of({run.metric: 0.0}, run.metric, run.larger_is_better)
+    return next((item.seconds for item in known if target.reached(item.metrics[target.metric], headline)), None)
 
 
 def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
-    """Every group against the target, and against the first group, seed by seed."""
+    """Every group against the target and, seed by seed, against the first group; of several runs of a seed the last."""
     found: list[TimeToTarget] = []
     first: dict[int, float | None] = {}
     for group in groups:
-        own = {one.seed: seconds_to(one, target) for one in group.records}
+        every = [seconds_to(one, target) for one in group.records]
+        own = dict(zip(group.seeds, every, strict=True))
         first = first or own
-        reached = [seconds for seconds in own.values() if seconds is not None]
+        reached = [seconds for seconds in every if seconds is not None]
         pairs = [(first.get(seed), seconds) for seed, seconds in own.items()]
         ratios = [math.log(theirs / ours) for theirs, ours in pairs if theirs and ours]
         found.append(
             TimeToTarget(
                 group.name,
                 group.seeds,
-                tuple(own.values()),
-                mean_interval(reached) if len(reached) == len(own) else None,
+                tuple(every),
+                mean_interval(reached) if len(reached) == len(every) else None,
                 groups[0].name,
                 mean_interval(ratios),
             )

@@ -71,9 +71,9 @@ def test_the_page_holds_a_line_for_each_group(tmp_path):
     page = write_comparison(tmp_path / "page.html", groups).read_text()
     data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     figures = json.loads(data[1])
-    assert "accuracy-passes" not in figures  # these runs do not tell how much a step computes
-    over_rounds = figures["accuracy-rounds"]["data"]
-    assert [trace["name"] for trace in over_rounds] == ["a", "b<i>"]
+    assert "metric0-passes" not in figures  # these runs do not tell how much a step computes
+    over_rounds = figures["metric0-rounds"]["data"]
+    assert [trace["name"] for trace in over_rounds] == ["a", "b&lt;i&gt;"]
     own = groups[0].records[0].tests
     assert len(own) > 1
     assert over_rounds[0]["y"] == pytest.approx([100 * item.metrics["accuracy"] for item in own])
@@ -81,6 +81,15 @@ def test_the_page_holds_a_line_for_each_group(tmp_path):
     assert "error_y" not in over_rounds[1]
     assert "b&lt;i&gt;" in page
     assert "b<i>" not in page.replace(data[0], "")
+
+
+def test_a_metric_of_any_name_is_text_on_the_page(tmp_path):
+    named = '"><img src=x onerror=alert(1)>'
+    run = run_of([0.1, 0.4])
+    run = replace(run, metric=named, tests=tuple(replace(item, metrics={named: 1.0}) for item in run.tests))
+    page = write_comparison(tmp_path / "page.html", group_runs([run])).read_text()
+    assert "<img" not in page
+    assert "&lt;img src=x" in page
 
 
 def test_what_is_far_apart_is_drawn_on_a_logarithmic_axis(tmp_path):

@@ -27,7 +27,9 @@ def choice(number, client, device, place):
 
 
 def reward(number, client, device, place, value, seconds=1.0):
-    return event(EventKind.ARM_REWARDED, number, client, device=device, place=place, reward=value, seconds=seconds)
+    codec, steps = ARMS[place]
+    told = {"device": device, "place": place, "rank": 4, "pruning": 0.0, "codec": codec, "steps": steps}
+    return event(EventKind.ARM_REWARDED, number, client, reward=value, seconds=seconds, **told)
 
 
 def committed(number):
@@ -55,6 +57,14 @@ def test_only_committed_choices_count():
     assert [(one.round, one.client, one.place) for one in history.chosen] == [(1, "a", 0), (1, "b", 1), (2, "a", 1)]
     assert [one.reward for one in history.rewarded] == [0.2, 0.6, 0.4]
     assert history.names == {0: "rank 4, int4, 2 steps", 1: "rank 4, int8, 8 steps"}
+
+
+def test_an_arm_that_was_played_and_never_chosen_has_its_name():
+    """Before pruning.ramp has ended, an arm is rewarded as the less pruned one that it was played as."""
+    played = [choice(1, "a", "phone", 0), reward(1, "a", "phone", 1, 0.5), committed(1)]
+    history = schedule_history(played)
+    assert schedule_rows(history, {})[0][4] == "rank 4, int8, 8 steps"
+    assert arms_plot(history)["layout"]["yaxis"]["ticktext"] == ["rank 4, int4, 2 steps"], "rows are of what was chosen"
 
 
 def test_regret_is_what_the_best_mean_would_have_brought_more():

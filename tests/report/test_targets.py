@@ -42,6 +42,24 @@ def test_a_loss_is_reached_from_above():
     assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.1)) is None
 
 
+def test_a_task_says_which_way_its_metric_goes():
+    run = run_of([5.0, 2.0, 0.9])
+    tests = tuple(replace(item, metrics={"bits_per_byte": item.metrics["accuracy"], "loss": 1.0}) for item in run.tests)
+    run = replace(run, metric="bits_per_byte", tests=tests)
+    assert seconds_to(replace(run, larger_is_better=False), Target("bits_per_byte", 1.0)) == 20.0
+    assert seconds_to(run, Target("bits_per_byte", 1.0)) == 0.0, "a name that nobody knows: more is better"
+    assert seconds_to(replace(run, larger_is_better=True), Target("loss", 1.0)) == 0.0, "of another metric, its name"
+
+
+def test_every_run_counts_where_several_have_one_seed():
+    again = group("a", run_of([0, 0.5], 10.0), run_of([0, 0.5], 90.0))
+    missed = group("b", run_of([0, 0.1]), run_of([0, 0.5], 45.0))
+    first, second = times_to([again, missed], Target("accuracy", 0.5))
+    assert (first.seconds, first.mean.mean) == ((10.0, 90.0), 50.0)
+    assert (second.seconds, second.reached, second.mean) == ((None, 45.0), 1, None)
+    assert second.times[0] == pytest.approx(2.0), "a pair is of the last of each"
+
+
 def test_rounds_without_an_evaluation_are_passed_over():
     run = run_of([0.1, 0.4, 0.7])
     run = replace(run, tests=tuple(item for item in run.tests if item.round != 1))
