@@ -38,7 +38,12 @@ REFUSALS = (
 
 
 def build_adapter(
-    model: torch.nn.Module, config: Any, *, seed: int, weights: Mapping[str, torch.Tensor] | None = None
+    model: torch.nn.Module,
+    config: Any,
+    *,
+    seed: int,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    merged: int = 0,
 ) -> FlatAdapter:
     """Wrap `model` with the adapter that `config` describes and give it its seeded initial value.
 
@@ -52,6 +57,8 @@ def build_adapter(
         config: any peft configuration object; it is copied, since peft fills in and changes the one it is given.
         seed: the run's seed.
         weights: of an adapter that was saved with this configuration; they are where θ starts.
+        merged: components, of those that `config` has, that nobody trains: they stand for a part of the base and may
+            fill a layer, whatever the rank beside them.
 
     Raises:
         ModelError: `config` is no peft configuration or of a type that a federation cannot train, a target module that
@@ -63,7 +70,7 @@ def build_adapter(
     if config.is_prompt_learning:
         prepare_prompts(model, config)
     _check_targets(model, config)
-    _check_rank(model, config)
+    _check_rank(model, config, merged)
     targets, excluded = getattr(config, "target_modules", None), getattr(config, "exclude_modules", None)
     if isinstance(excluded, str) and not _matches(excluded, [name for name, _ in model.named_modules()]):
         config.exclude_modules = None  # else peft warns whoever loads the exported adapter
@@ -85,7 +92,7 @@ def build_adapter(
     if config.is_prompt_learning:
         leave_out_prompts(wrapped)
     adapter = FlatAdapter(wrapped.eval())
-    _check_layers(adapter)
+    _check_layers(adapter, merged)
     if getattr(config, "init_lora_weights", None) is True and weights is None:
         _draw(adapter, seed)
     return adapter
@@ -200,15 +207,22 @@ def _matches(pattern: str, names: Sequence[str]) -> bool:
         return False
 
 
-def _check_rank(model: torch.nn.Module, config: Any) -> None:
+def _check_rank(model: torch.nn.Module, config: Any, merged: int) -> None:
     """Refuse a rank that no layer can hold, before peft allocates it; `_check_layers` sees to the single layers."""
     rank, linear = getattr(config, "r", None), linear_layers(model)
     if config.peft_type != peft.PeftType.LORA or not isinstance(rank, int) or not linear:
         return
     sizes = {name: _width(module) for name, module in linear.items()}
     name, largest = max(sizes.items(), key=lambda pair: pair[1])
-    if not 1 <= rank <= largest:
-        raise _wrong_rank(rank, name, largest)
+    if not 1 <= rank - merged <= largest:
+        raise _wrong_rank(rank - merged, name, largest)
+    if merged > largest:
+        raise ModelError(
+            f"adapter.merged = {merged} does not fit: the largest layer, {name}, is only {largest} wide",
+            code="adapter.merged",
+            allowed=f"0 to {largest}",
+            remedy="lower adapter.merged",
+        )
 
 
 def _width(module: Any) -> int:
@@ -218,7 +232,7 @@ def _width(module: Any) -> int:
     return int(min(module.get_parameter("weight").shape))
 
 
-def _check_layers(adapter: FlatAdapter) -> None:
+def _check_layers(adapter: FlatAdapter, merged: int) -> None:
     shapes = {tensor.name: tensor.shape for tensor in adapter.layout.tensors}
     for name, shape in shapes.items():
         if not name.endswith(".lora_A.weight"):
@@ -226,8 +240,8 @@ def _check_layers(adapter: FlatAdapter) -> None:
         layer = name.removesuffix(".lora_A.weight")
         below = shapes.get(f"{layer}.lora_B.weight", shape)
         size = min(math.prod(shape[1:]), below[0])
-        if shape[0] > size:
-            raise _wrong_rank(shape[0], layer, size)
+        if shape[0] - merged > size:
+            raise _wrong_rank(shape[0] - merged, layer, size)
 
 
 def _wrong_rank(rank: int, layer: str, size: int) -> ModelError:

@@ -104,7 +104,12 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
             device["codec"] = _absolute(device["codec"], folder)
     if config.scheduler is not None and config.scheduler.arms.codec is not None:
         table["scheduler"]["arms"]["codec"] = [_absolute(name, folder) for name in config.scheduler.arms.codec]
-    plugins = [table["local"]["schedule"]]
+    if config.scheduler is not None and config.scheduler.name == "fixed":
+        arm = table["scheduler"]  # its further keys are an arm, for all or by device class
+        for own in (arm, *(arm.get("by_class") or {}).values()):
+            if isinstance(own, dict) and isinstance(own.get("codec"), str):
+                own["codec"] = _absolute(own["codec"], folder)
+    plugins = [table["local"]["schedule"], table["pruning"]["importance"]]
     if table["zeroth"] is not None:
         plugins += [table["zeroth"]["estimator"], table["zeroth"]["optimizer"]]
     for plugin in plugins:

@@ -9,6 +9,7 @@ of their products may depend on how many rows share a pass, and so a client's up
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,11 @@ def kept_of(size: int, ratio: float) -> int:
 
     >>> kept_of(12, 0.5), kept_of(12, 0.3), kept_of(4, 0.9), kept_of(1536, 0.3)
     (6, 8, 0, 1072)
+    >>> kept_of(5, 0.9), kept_of(25, 0.34), kept_of(400, 0.9)  # halves, which (1 - ρ) H misses by its rounding
+    (1, 17, 48)
     """
     grain = GRAIN if size >= MANY and size % GRAIN == 0 else 1
-    return int((1.0 - ratio) * size / grain + 0.5) * grain
+    return math.floor(round((1.0 - ratio) * size / grain, 9) + 0.5) * grain
 
 
 def largest_ratio(sizes: Sequence[int]) -> float:

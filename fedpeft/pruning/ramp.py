@@ -41,4 +41,8 @@ class Ramp:
         made = self.planned(number)
         if not made:
             return 0.0
-        return target if self.ramp == 0 else target * min(1.0, (made - self.start + 1) / self.ramp)
+        if self.ramp == 0 or made - self.start + 1 >= self.ramp:
+            return target
+        return round(
+            target * (made - self.start + 1) / self.ramp, 9
+        )  # 0.2, not 0.19999999999999998: it may be an arm's

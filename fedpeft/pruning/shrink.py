@@ -28,8 +28,8 @@ from fedpeft.pruning.anatomy import Anatomy, anatomy_of
 from fedpeft.pruning.mask import unpack
 from fedpeft.pruning.units import Places, Units
 
-MOST_KEPT = 4
-"""Smaller models that are kept at a time, of the masks used last."""
+KEPT = 4
+"""Smaller models that are kept at a time unless a run has more ratios, of the masks used last."""
 
 MOST_UNITS = 400_000
 """Of a model: a mask takes a bit each, and it travels in the header of a frame, which has 64 KiB."""
@@ -49,6 +49,7 @@ class Pruner:
     Args:
         adapter: the full model; it is not changed.
         kernel: under its frozen matrices; None: torch's own.
+        kept: smaller models that are kept at a time; where there are more masks, each is made anew again and again.
 
     Attributes:
         units: what can be left out.
@@ -58,9 +59,10 @@ class Pruner:
         ModelError: an architecture or a layer that cannot be cut, or too many heads and channels.
     """
 
-    def __init__(self, adapter: FlatAdapter, kernel: Kernel | None = None) -> None:
+    def __init__(self, adapter: FlatAdapter, kernel: Kernel | None = None, *, kept: int = KEPT) -> None:
         self.adapter = adapter
         self.kernel = kernel
+        self._most = kept
         self.anatomy = anatomy_of(adapter.model)
         self.units: Units = self.anatomy.units(adapter)
         if self.units.count > MOST_UNITS:
@@ -81,7 +83,7 @@ class Pruner:
         """
         if mask not in self._made:
             self._made[mask] = self._shrink(mask)
-            while len(self._made) > MOST_KEPT:
+            while len(self._made) > self._most:
                 self._made.popitem(last=False)
         self._made.move_to_end(mask)
         return self._made[mask]

@@ -130,10 +130,13 @@ class Mixing(Around):
             return after  # one that is no adapter is for the coordinator to refuse
         sent, total = self._sent(), math.fsum(reply.weight for reply in replies)
         cuts = sorted({*self.cuts, *self._ranks.values()})  # a strategy's plans may have ranks of their own
+        kept = {mask: unpack(mask, self.units.sizes) for mask in {one.mask for one in replies} if mask and self.units}
         squares = np.zeros(4)
         for index, layer in enumerate(self.layers):
             trained = [
-                Trained(reply.weight / total, factors_of(*reply.deltas[index]), *self._held(layer, reply.mask))
+                Trained(
+                    reply.weight / total, factors_of(*reply.deltas[index]), *self._held(layer, kept.get(reply.mask))
+                )
                 for reply in replies
             ]
             if not any(client.delta.left.any() or client.delta.right.any() for client in trained):
@@ -153,11 +156,10 @@ class Mixing(Around):
             self.falling.learn(sent, {client: reply.deltas for client, reply in zip(clients, replies, strict=True)})
         return after
 
-    def _held(self, layer: LoraLayer, mask: bytes) -> tuple[Flags | None, Flags | None]:
-        """Which rows and which columns of a layer's product a mask leaves; None: all."""
-        if not mask or self.units is None:
+    def _held(self, layer: LoraLayer, kept: Flags | None) -> tuple[Flags | None, Flags | None]:
+        """Which rows and which columns of a layer's product a mask leaves, by the units that it keeps; None: all."""
+        if kept is None or self.units is None:
             return None, None
-        kept = unpack(mask, self.units.sizes)
         rows, columns = (None if (side < 0).all() else kept[side] for side in layer.sides(self.units.unit_of))
         return rows, columns
 

@@ -71,6 +71,13 @@ class Pruning:
             importance.begin(settings.magnitudes, config.run.seed), self.units, table.importance.name
         )
         if self.importance:
+            if (self._scores < 0).any():
+                raise PluginError(
+                    f'importance "{self.importance}" gives scores below 0, and clients send theirs as shares of a sum',
+                    code="plugin.importance-scores",
+                    allowed="numbers of 0 or more from the begin() of an importance that clients measure",
+                    remedy="correct its begin(), e.g. by the exponential of what it gives",
+                )
             self._scores = self.units.shares(self._scores)
         self._planned = self._scores.copy()
         self._measured = np.zeros(self.units.count, dtype=bool)

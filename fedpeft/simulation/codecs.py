@@ -19,6 +19,7 @@ from fedpeft.registry import build
 from fedpeft.simulation.class_codecs import class_codec, is_relaxed, upward
 from fedpeft.simulation.parts import turns_of
 from fedpeft.simulation.pruning import score_bytes
+from fedpeft.simulation.ranks import class_rank
 from fedpeft.types import ALL_COMPONENTS, Layout
 
 if TYPE_CHECKING:
@@ -236,7 +237,8 @@ def mean_update_bytes(federation: Federation) -> int:
     """Nominal bytes of an update, on average over the clients of all classes."""
     config = federation.config
     total = sum(
-        table.clients * update_bytes(federation, class_codec(config, table), table.rank or ALL_COMPONENTS)
+        table.clients
+        * update_bytes(federation, class_codec(config, table), class_rank(config, federation.adapter, table))
         for table in config.device_classes
     )
     return round(total / config.clients)

@@ -146,7 +146,7 @@ def _against(rule: Rule, config: RunConfig, strategy: Strategy) -> tuple[str, st
     if parts:
         what = f"private or frozen tensors ({', '.join(parts)}): it needs both factors, and the whole adapter"
         return what, "neither adapter.private nor adapter.frozen; not fedsa or ffa", "remove one of the two"
-    allowed = "fedavg, fedprox, or one derived from FedAvg that leaves accept, finish and step as they are"
+    allowed = "fedavg, fedprox, or one derived from FedAvg that leaves begin, accept, finish and step as they are"
     remedy = 'choose one of these, or aggregation.rule = "fedit"'
     if not rule.any_step and not _averages_plainly(strategy):
         return f"{named}, which folds or steps in its own way in the basis of the factors", allowed, remedy

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.adapters.freeze import freeze
+from fedpeft.adapters.products import check_products
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.config import RunConfig
 from fedpeft.config.scheduler import axes_of
@@ -15,7 +16,7 @@ from fedpeft.pruning.sent import Sent
 from fedpeft.registry import build
 from fedpeft.simulation.mixing import mixing_notes, rule_of
 from fedpeft.simulation.pruning import pruning_notes
-from fedpeft.simulation.ranks import check_built, check_start, rank_notes
+from fedpeft.simulation.ranks import check_built, check_start, needs_products, rank_notes
 from fedpeft.simulation.zeroth import zeroth_notes
 from fedpeft.strategies import Strategy
 from fedpeft.strategies.client_half import settle_objective
@@ -50,6 +51,7 @@ def trained(adapter: FlatAdapter, config: RunConfig, strategy: Strategy) -> Flat
     """
     check_built(config, adapter)
     check_start(config, strategy, adapter)
+    check_products(adapter, lambda: needs_products(config, strategy, adapter))
     adapter = freeze(adapter, frozen_parts(config, strategy))
     adapter.merged = config.adapter.merged
     turns = turns_of(config, strategy)

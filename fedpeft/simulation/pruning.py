@@ -17,14 +17,14 @@ from fedpeft.pruning.counting import count_products
 from fedpeft.pruning.importance import is_measured
 from fedpeft.pruning.mask import choose, kept_of, largest_ratio, unpack
 from fedpeft.pruning.ramp import Ramp
-from fedpeft.pruning.shrink import Pruner
+from fedpeft.pruning.shrink import KEPT, Pruner
 from fedpeft.registry import build
 from fedpeft.server.pruning import PruningSettings
 from fedpeft.simulation.class_codecs import class_codec
+from fedpeft.simulation.ranks import class_rank
 from fedpeft.strategies import Strategy
 from fedpeft.training.memory import step_memory
 from fedpeft.training.steps import StepSettings
-from fedpeft.types import ALL_COMPONENTS
 
 if TYPE_CHECKING:
     from fedpeft.simulation.federation import Federation
@@ -75,7 +75,8 @@ def make_pruner(config: RunConfig, adapter: FlatAdapter) -> Pruner | None:
     if not is_pruned(config):
         return None
     kernel = build("kernel", config.engine.kernel, {}) if config.local.autocast == "off" else None
-    pruner = Pruner(adapter, kernel)
+    ratios = {table.pruning for table in config.devices} | set(axes_of(config)[1])
+    pruner = Pruner(adapter, kernel, kept=max(KEPT, len(ratios - {0.0})))
     sizes, names = pruner.units.sizes, {group.size: group.kind for group in pruner.units.groups}
     asked = [
         (table.pruning, f'devices.pruning = {table.pruning:g} of class "{table.name}"') for table in config.devices
@@ -148,7 +149,7 @@ def pruning_notes(federation: Federation) -> list[str]:
         mask = ratio_mask(federation, ratio) if arithmetic is not None else b""
         if arithmetic is None or not mask:
             continue
-        rank = table.rank or ALL_COMPONENTS
+        rank = class_rank(config, federation.adapter, table)
         portion = federation.sent.portion(mask, (), rank)
         codec = fitted(build("codec", class_codec(config, table), {}), portion.layout)
         size = codec.nominal_bytes(portion.size) + score_bytes(federation, mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedpeft.adapters import FlatAdapter
-from fedpeft.config import RunConfig
+from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.smaller_ranks import NEEDED, begins_at_zero, contradiction, smaller_ranks
 from fedpeft.errors import ConfigError
 from fedpeft.simulation.mixing import rule_of
@@ -23,6 +23,12 @@ def full_rank(config: RunConfig, adapter: FlatAdapter) -> int:
     """
     ranks = [item.shape[0] for item in adapter.layout.tensors if item.name.endswith(".lora_A.weight")]
     return min(max(ranks), config.adapter.rank or ALL_COMPONENTS) if ranks else ALL_COMPONENTS
+
+
+def class_rank(config: RunConfig, adapter: FlatAdapter, table: DeviceTable) -> int:
+    """How many components of each layer a device class trains. `adapter.rank` is all of them, also of layers that a
+    `rank_pattern` makes wider."""
+    return table.rank if table.rank is not None and table.rank < full_rank(config, adapter) else ALL_COMPONENTS
 
 
 def check_built(config: RunConfig, adapter: FlatAdapter) -> None:
@@ -60,6 +66,13 @@ def check_start(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> 
             allowed=NEEDED,
             remedy=f"start from another adapter, or remove {key}",
         )
+
+
+def needs_products(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> str:
+    """The first key, with its value, that cuts or mixes the components of LoRA layers; empty: none does."""
+    named = [f'aggregation.rule = "{config.aggregation.rule}"'] if config.aggregation.rule is not None else []
+    merged = [f"adapter.merged = {config.adapter.merged}"] if config.adapter.merged else []
+    return next(iter([*_smaller(config, strategy, adapter), *merged, *named]), "")
 
 
 def rank_notes(federation: Federation) -> list[str]:

@@ -22,6 +22,7 @@ from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
 from fedpeft.simulation.mixing import mixing_settings
 from fedpeft.simulation.pruning import pruning_settings
+from fedpeft.simulation.ranks import class_rank
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
@@ -112,7 +113,7 @@ def make_coordinator(
             layout=federation.sharing.shared,
             initial=federation.shared_initial,
             steps={table.name: federation.steps(table.name) for table in config.devices},
-            ranks={table.name: table.rank for table in config.devices if table.rank is not None},
+            ranks={table.name: class_rank(config, federation.adapter, table) for table in config.devices},
             codecs=class_codecs(config),
             poll_s=poll_s,
             headline=getattr(federation.task, "headline", ""),

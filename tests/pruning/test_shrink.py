@@ -19,7 +19,7 @@ from fedpeft.kernels import install
 from fedpeft.kernels.native import Native
 from fedpeft.pruning.anatomy import FAMILIES, anatomy_of
 from fedpeft.pruning.counting import count_products
-from fedpeft.pruning.shrink import MOST_KEPT, Pruner
+from fedpeft.pruning.shrink import KEPT, Pruner
 
 KINDS = ["bert", "vit", "gpt2", "llama"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -123,10 +123,18 @@ def test_a_kernel_is_under_the_smaller_model_too_and_shared_where_nothing_is_cut
 
 def test_models_of_masks_not_used_lately_are_let_go():
     _, pruner = made("bert")
-    masks = [some_mask(pruner, seed=seed) for seed in range(MOST_KEPT + 1)]
+    masks = [some_mask(pruner, seed=seed) for seed in range(KEPT + 1)]
     first, *_ = [pruner.shrunk(mask) for mask in masks]
     assert not pruner.keeps(first)
     assert pruner.shrunk(masks[-1]) is pruner.shrunk(masks[-1])
+
+
+def test_a_run_of_many_ratios_makes_each_of_its_models_once():
+    adapter, _ = made("bert")
+    pruner = Pruner(adapter, kept=KEPT + 2)
+    masks = [some_mask(pruner, seed=seed) for seed in range(KEPT + 2)]
+    first = [pruner.shrunk(mask) for mask in masks]
+    assert all(pruner.shrunk(mask) is model for mask, model in zip(masks, first, strict=True))
 
 
 def test_frozen_factors_are_cut_with_their_layers():

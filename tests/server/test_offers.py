@@ -46,6 +46,17 @@ def test_on_the_ramp_an_arm_is_played_as_another_or_as_none():
     assert found.of(300, 2) == (place(0.5, 2), place(0.5, 8))
 
 
+def test_a_third_of_a_ratio_is_the_arm_that_it_is():
+    """0.6 · 1/3 is not 0.2 in binary, nor is 0.1 · 3 0.3."""
+    grid = Grid(ranks=(8,), ratios=(0.0, 0.1, 0.2, 0.4, 0.6), codecs=("int8",), steps=(4,))
+    found = Offers(SchedulingSettings(grid, (500.0, 450.0, 400.0, 300.0, 200.0), 8), Ramp(2, 3, every=1))
+    places = [found.played(place(0.6, grid=grid), number) for number in (2, 3, 4)]
+    assert places == [place(ratio, grid=grid) for ratio in (0.2, 0.4, 0.6)]
+    grid = Grid(ranks=(8,), ratios=(0.1, 0.3, 0.6), codecs=("int8",), steps=(4,))
+    found = Offers(SchedulingSettings(grid, (450.0, 350.0, 200.0), 8, whole_mb=(500.0,) * 3), Ramp(2, 3, every=1))
+    assert found.needs(place(0.3, grid=grid), 2) == 450.0
+
+
 def test_a_grid_that_prunes_everybody_is_whole_before_it_is_pruned():
     grid = Grid(ranks=(8,), ratios=(0.25, 0.5), codecs=("int8",), steps=(4,))
     found = offers(grid=grid)

@@ -147,6 +147,18 @@ def test_an_importance_without_sound_scores_is_refused(tmp_path):
         pruning(importance={"name": f"{tmp_path}/bad.py:Bad"})
 
 
+def test_a_measured_importance_begins_with_what_shares_can_be_made_of(tmp_path):
+    """Logarithms of magnitudes would all become shares of 0, and the first units would win."""
+    begins = "import numpy as np\n\n\nclass Mine:\n    def begin(self, magnitudes, seed):\n        return {}\n"
+    measures = "\n    def contributions(self, theta, gradient):\n        return theta\n"
+    (tmp_path / "log.py").write_text(begins.format("np.log(magnitudes / 9)") + measures)
+    (tmp_path / "plain.py").write_text(begins.format("np.log(magnitudes / 9)"))
+    with pytest.raises(PluginError, match="scores below 0"):
+        pruning(importance={"name": f"{tmp_path}/log.py:Mine"})
+    mask = pruning(importance={"name": f"{tmp_path}/plain.py:Mine"}).mask_for(0.5, 2)
+    assert np.flatnonzero(unpack(mask, SIZES)).tolist() == [2, 3, 6, 7]
+
+
 def reply(of, values):
     return Frame(
         FrameKind.UPDATE,

@@ -14,6 +14,7 @@ from fedpeft.adapters.build import build_adapter
 from fedpeft.adapters.export import export_adapter
 from fedpeft.config import load_run_file, parse_config
 from fedpeft.errors import ConfigError
+from fedpeft.journal import EventKind, Journal
 
 BASE = {
     "run": {"name": "x", "rounds": 2},
@@ -99,6 +100,16 @@ def test_arms_may_have_the_rank_of_an_adapter_that_was_passed_and_is_larger_than
     arguments["peft_config"] = peft.LoraConfig(r=12, target_modules=["0"])
     assert fedpeft.simulate(**arguments).rounds == 1
     assert fedpeft.simulate(**arguments, resume=True).rounds == 1
+
+
+def test_the_adapters_rank_is_all_of_it_where_a_pattern_makes_a_layer_wider(tmp_path):
+    """A class of rank 2 is as whole as one that names none, and pissa's query of rank 4 is not cut to 2."""
+    devices = [{"name": "phone", "clients": 2}, {"name": "watch", "clients": 2, "rank": 2}]
+    adapter = {"type": "pissa", "rank": 2, "target_modules": ["query", "value"], "rank_pattern": {"query": 4}}
+    result = fedpeft.api.run(load_run_file(write_run(tmp_path, devices=devices, adapter=adapter)))
+    with Journal.read(result.folder) as journal:
+        sent = {event.payload["bytes"] for event in journal.events(EventKind.ACCEPTED)}
+    assert max(sent) - min(sent) < 16, "of the smaller rank it would be 128 bytes less"
 
 
 def started(folder, **changes):

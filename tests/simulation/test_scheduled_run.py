@@ -258,4 +258,10 @@ def test_a_scheduler_and_a_codec_in_files_of_their_own_are_found_beside_the_run_
     assert config.scheduler.name == f"{tmp_path}/own/rule.py:Rule"
     assert config.scheduler.arms.codec == ["int8", f"{tmp_path}/own/codec.py:Mine"]
     assert config.scheduler.params == {"patience": 3}
+    table["scheduler"] |= {"name": "fixed", "codec": "own/codec.py:Mine", "by_class": {"d": {"codec": "int8"}}}
+    del table["scheduler"]["patience"]
+    table |= {"pruning": {"importance": {"name": "own/importance.py:Mine"}}}
+    config = resolve_paths(parse_config(table, origin="test"), tmp_path)
+    assert config.scheduler.params == {"codec": f"{tmp_path}/own/codec.py:Mine", "by_class": {"d": {"codec": "int8"}}}
+    assert config.pruning.importance.name == f"{tmp_path}/own/importance.py:Mine"
     assert parse_config(tomllib.loads(config.to_toml()), origin="again") == config

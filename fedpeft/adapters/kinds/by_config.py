@@ -33,7 +33,7 @@ def by_config(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: i
         return build_saved(base, table, classifier=classifier, seed=seed)
     config = peft_config(table, classifier=classifier, fresh=base.fresh, linear=list(linear_layers(base.model)))
     config.task_type = base.form.peft_task
-    return build_adapter(base.model, config, seed=seed)
+    return build_adapter(base.model, config, seed=seed, merged=table.merged)
 
 
 def __getattr__(name: str) -> Any:

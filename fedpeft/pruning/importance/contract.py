@@ -34,7 +34,10 @@ class Importance(Protocol):
 
 @runtime_checkable
 class Measured(Importance, Protocol):
-    """One that clients measure while they train. Each sends its scores as shares of their group's sum, in fp16."""
+    """One that clients measure while they train. Each sends its scores as shares of their group's sum, in fp16.
+
+    So what its `begin` gives must not be below 0: it is put into shares as well, until something is measured.
+    """
 
     def contributions(self, theta: FloatArray, gradient: FloatArray) -> FloatArray:
         """What each trained value adds to the score of its unit in one step.
