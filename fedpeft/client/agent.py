@@ -21,6 +21,7 @@ import numpy as np
 
 from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.sharing import Sharing
+from fedpeft.client.allowed import Allowed
 from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.judging import judge_of
@@ -36,10 +37,10 @@ from fedpeft.codecs.downlink import Downlink
 from fedpeft.codecs.searching import Searched, choice_of, is_searching
 from fedpeft.errors import ClientFault, ModelError, PluginError
 from fedpeft.evaluation import Evaluation
-from fedpeft.plugin_files import is_offer, offered
+from fedpeft.plugin_files import offered
 from fedpeft.pruning.sent import Sent, still_places
 from fedpeft.pruning.units import Units
-from fedpeft.registry import Kind, build, load, names
+from fedpeft.registry import build, load, names
 from fedpeft.training import Trainer, TrainingResult
 from fedpeft.types import ClientId, ClientInfo, FloatArray, Held, Layout, NodeId
 from fedpeft.wire.frame import Frame, FrameKind, FrameLimits, Refusal, decode_frame, encode_frame
@@ -85,7 +86,7 @@ class Agent:
         downlink: whose codes broadcasts are; None: the plain vector.
         memory: knows which part of θ is private; default: none is.
         mods: what surrounds it in a ClientApp; see `fedpeft.flower.mods`.
-        optimizers: the registry kind of what plans name as their optimizer.
+        allowed: what plans may name; default: what is built in or installed.
         begin_from: of a zeroth-order run: told coefficients and the checkpoint that they name, before `evaluate`.
         units: heads and channels of the model, where plans may do without some; None: they may not.
         merged: components of every LoRA layer, its last, that nobody trains.
@@ -103,7 +104,7 @@ class Agent:
         downlink: Downlink | None = INT8,
         memory: ClientMemory | None = None,
         mods: Sequence[Callable[..., Any]] = (),
-        optimizers: Kind = "optimizer",
+        allowed: Allowed | None = None,
         begin_from: Callable[[FloatArray, FloatArray], None] | None = None,
         units: Units | None = None,
         merged: int = 0,
@@ -118,7 +119,7 @@ class Agent:
         self.downlink = downlink
         self.memory = memory or ClientMemory(Sharing(layout), np.empty(0, dtype=np.float32))
         self.mods = mods
-        self.optimizers = optimizers
+        self.allowed = allowed or Allowed()
         self.checkpoints: Checkpoints | None = None
         if isinstance(downlink, CoefficientDownlink) and begin_from is not None:
             self.checkpoints = Checkpoints(downlink, begin_from)
@@ -278,14 +279,12 @@ class Agent:
                 code="client.layout",
                 remedy="use the same model, adapter settings and library versions on both sides",
             )
+        self.allowed.check(frame)
         check_mask(plan, self.units)
         try:
             fitted(build("codec", plan.codec, {}), self.sent.of(plan).layout)  # before any work is done
-            if ".py:" not in plan.objective or is_offer(plan.objective):  # no path that a coordinator names
-                load("objective", plan.objective)
-            else:
-                raise PluginError(f'objective "{plan.objective}" is a path of the coordinator', code="client.no-plugin")
-            load(self.optimizers, plan.optimizer)
+            load("objective", plan.objective)
+            load(self.allowed.optimizers, plan.optimizer)
             if plan.auxiliary:
                 fitted(build("codec", plan.auxiliary, {}), self.layout)
             home = self.homes[client]

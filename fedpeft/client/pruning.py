@@ -35,8 +35,6 @@ def check_mask(plan: Plan, units: Units | None) -> None:
             raise ValueError("a mask or a score is asked for, and this run file prunes nobody")
         if plan.mask:
             unpack(plan.mask, units.sizes)
-        if ".py:" in plan.importance:  # no path that a coordinator names
-            raise ValueError(f'importance "{plan.importance}" is a path of the coordinator')
         if plan.importance and not is_measured(build("importance", plan.importance, {})):
             raise ValueError(f'importance "{plan.importance}" measures nothing')
     except (ValueError, PluginError) as error:

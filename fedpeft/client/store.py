@@ -144,7 +144,8 @@ class ClientStore:
         held = self._held.get(kind)
         if held is None:
             found = self.folder.glob(f"{kind}-*.safetensors")
-            held = self._held[kind] = {int(path.stem.split("-")[1]) for path in found}
+            numbers = (path.stem.removeprefix(f"{kind}-") for path in found)
+            held = self._held[kind] = {int(number) for number in numbers if number.isdecimal()}  # not "000001 copy"
         return held
 
     def _write(self, kind: str, number: int, arrays: Arrays, also: Collection[int]) -> None:

@@ -15,12 +15,16 @@ from typing import Any
 from fedpeft.journal import Event, EventKind, Headline, is_share, measured, spreads
 from fedpeft.journal.headline import ACCURACY, LOSS
 from fedpeft.randomness.streams import derive, derive_seed
+from fedpeft.server.round import BASE_LOST
 from fedpeft.server.state import State
 from fedpeft.types import ClientId, ClientInfo, Plan
 from fedpeft.wire.frame import Frame
 
 CONSTANT = "constant."
 """How the names of those metrics begin that tell what always answering one label would reach."""
+
+LARGEST = 1e30
+"""No metric of a client is believed beyond it: a mean over clients must not overflow by one that went astray."""
 
 
 class ClientEvaluations:
@@ -42,7 +46,9 @@ class ClientEvaluations:
             self._note(event)
         for kind, group in ((EventKind.CLIENT_EVALUATED, "clients"), (EventKind.CLIENT_TUNED, "tuned")):
             for event in self.state.journal.events(kind):
-                if event.round is not None and event.client is not None and (event.round, group) not in self._told:
+                if event.round is None or event.client is None or (event.round, group) in self._told:
+                    continue
+                if self._is_sound(_metrics(event.payload), event.payload["examples"]):
                     self._answers.setdefault((event.round, kind), {})[event.client] = event.payload
 
     def evaluate(self, number: int) -> None:
@@ -73,7 +79,9 @@ class ClientEvaluations:
             for reply in state.post.exchange_evaluate(
                 frames, number, state.broadcasts.version, state.config.round.deadline_s, state.pause, plans
             ):
-                if reply.frame is not None and _is_sound(reply.frame):
+                if reply.code in BASE_LOST:  # it is given a snapshot the next time that it is asked anything
+                    state.roster.lost_base(reply.client)
+                if reply.frame is not None and self._is_sound(reply.frame.metrics, reply.frame.weight):
                     more = {"steps": plans[reply.client].steps} if plans else {}
                     payload = _payload(reply.frame) | more
                     answers[reply.client] = payload
@@ -82,6 +90,14 @@ class ClientEvaluations:
                     kept = replace(holding, version=state.broadcasts.version, past=told[reply.client].past)
                     state.roster.learn(reply.client, kept)
         self._summarise(number, group, list(self._answers.pop((number, kind)).values()))
+
+    def _is_sound(self, metrics: Mapping[str, float], examples: float) -> bool:
+        """Whether an answer can be believed: it has examples behind it, not more than a client may claim, no share is
+        outside 0 to 1 and nothing beyond `LARGEST`."""
+        shares = [value for name, value in metrics.items() if is_share(name) or name.startswith(CONSTANT)]
+        bounded = all(abs(value) <= LARGEST for value in metrics.values())
+        counted = 1 <= examples <= self.state.config.limits.max_examples
+        return counted and bounded and all(0 <= share <= 1 for share in shares)
 
     def _panel(self) -> list[ClientInfo]:
         """The clients of the panel that can be asked, in id order."""
@@ -145,10 +161,9 @@ def panel(clients: Sequence[ClientId], fraction: float, seed: int) -> Collection
     return frozenset(sorted(clients, key=lambda client: derive(seed, "evaluation-panel", client))[:count])
 
 
-def _is_sound(frame: Frame) -> bool:
-    """Whether an answer can be believed: it has examples behind it, and no share is outside 0 to 1."""
-    shares = [value for name, value in frame.metrics.items() if is_share(name) or name.startswith(CONSTANT)]
-    return frame.weight >= 1 and all(0 <= share <= 1 for share in shares)
+def _metrics(payload: Mapping[str, Any]) -> dict[str, float]:
+    """What `_payload` was made of."""
+    return measured(payload) | {CONSTANT + key: value for key, value in payload.get("constant", {}).items()}
 
 
 def _payload(frame: Frame) -> dict[str, Any]:

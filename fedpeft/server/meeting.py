@@ -35,6 +35,7 @@ class Meeting:
         self.state = state
         self._greeted: set[NodeId] = set()  # asked who they are; answered or not
         self._waiting: dict[MessageId, NodeId] = {}
+        self._standing_by: dict[NodeId, NodeId] = {}  # node that was left out -> the one that stands for its client
         self._told: set[tuple[str, str]] = set()  # (who, why not), each recorded once
 
     def gather(self) -> None:
@@ -69,6 +70,11 @@ class Meeting:
     def greet(self) -> None:
         """Ask every node that is new who it is, and hear those that have answered; does not wait."""
         nodes = self.state.post.transport.nodes()
+        present = set(nodes)
+        free = [node for node, other in self._standing_by.items() if other not in present]
+        for node in free:  # who was taken for its double is gone, e.g. the same device before it was started again
+            del self._standing_by[node]
+            self._greeted.discard(node)
         new = [node for node in nodes if node not in self._greeted]
         if new:
             frame = Frame(FrameKind.HELLO, self.state.config.run.name, 0, 0, NOBODY)
@@ -80,7 +86,6 @@ class Meeting:
                     self._greeted.add(node)
                     self._waiting[message] = node
         if self._waiting:
-            present = set(nodes)
             for incoming in self.state.post.receive(self._waiting):
                 if incoming.message in self._waiting:
                     self._hear(self._waiting.pop(incoming.message), incoming, present)
@@ -99,6 +104,7 @@ class Meeting:
         known = self.state.roster.clients.get(info.client)
         if not reason and known is not None and known.node != node and known.node in present:
             reason = f"node {known.node} already stands for client {info.client}; node {node} is left out"
+            self._standing_by[node] = known.node
         if reason:
             self._leave_out(info.client, reason)
             return

@@ -34,6 +34,7 @@ class Reply:
     client: ClientId
     frame: Frame | None
     reason: str = ""
+    code: str = ""  # of the fault, where a reply came and was one
 
 
 def named(fault: ClientFault, client: ClientId) -> ClientFault:
@@ -212,7 +213,7 @@ class Post:
                     frame = self.open(incoming, kind, expect, asked.round, asked.attempt, asked.client)
                     yield info, Reply(info.client, frame)
                 except ClientFault as fault:
-                    yield info, Reply(info.client, None, reason=fault.message)
+                    yield info, Reply(info.client, None, fault.message, fault.code)
             if waiting and self.clock.now() >= deadline:
                 break
             if waiting:

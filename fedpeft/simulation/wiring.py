@@ -5,19 +5,21 @@ Every engine wires the same parts; engines differ in Grid and clock only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fedpeft.client import Agent, ClientMemory, ClientStore, Home
+from fedpeft.client.allowed import Allowed
 from fedpeft.config import RunConfig
 from fedpeft.evaluation import Evaluation
 from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
+from fedpeft.registry import Kind
 from fedpeft.server import Coordinator, Settings
 from fedpeft.server.catch_up import CheckpointSettings
 from fedpeft.server.reading import ScalarSettings
-from fedpeft.simulation.class_codecs import class_codecs
+from fedpeft.simulation.class_codecs import class_codecs, upward
 from fedpeft.simulation.devices import Device
 from fedpeft.simulation.federation import Federation, evaluation_sample
 from fedpeft.simulation.mixing import mixing_settings
@@ -76,12 +78,22 @@ def make_agent(
         federation.downlink,
         ClientMemory(sharing, federation.private_initial),
         load_mods(federation.config.client.mods),
-        optimizer_kind(federation.config),
+        Allowed(named_here(federation), optimizer_kind(federation.config)),
         None if federation.replica is None else federation.replica.begin_from,
         None if federation.pruner is None else federation.pruner.units,
         federation.config.adapter.merged,
         lambda theta, data: federation.evaluate(theta, data, losses_only=True).loss,
     )
+
+
+def named_here(federation: Federation) -> Iterator[tuple[Kind, str]]:
+    """(kind, name) of the plug-ins that plans of this run file name."""
+    config = federation.config
+    for codec in (*upward(config).values(), *class_codecs(config).values(), config.codec.auxiliary):
+        yield "codec", codec
+    yield "objective", federation.strategy.objective
+    yield optimizer_kind(config), config.local.optimizer
+    yield "importance", config.pruning.importance.name
 
 
 def make_coordinator(

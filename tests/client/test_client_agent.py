@@ -87,10 +87,11 @@ def test_a_hello_tells_who_lives_here_and_what_it_can_do(tmp_path):
     assert {"plain", "proximal"} <= set(info.objectives)
 
 
-def test_a_coordinator_names_plug_ins_and_never_files_of_the_device(tmp_path):
+@pytest.mark.parametrize("key", ["codec", "auxiliary", "objective", "optimizer", "importance"])
+def test_a_coordinator_names_plug_ins_and_never_files_of_the_device(tmp_path, key):
     agent, trainer = make(tmp_path)
     (tmp_path / "mine.py").write_text("raise SystemExit('a file of the device was run')")
-    reply = ask(agent, train(objective=f"{tmp_path}/mine.py:Rule"))
+    reply = ask(agent, train(**{key: f"{tmp_path}/mine.py:Rule"}))
     assert reply.kind is FrameKind.REFUSAL
     assert reply.refusal.code == "client.no-plugin"
     assert "mine.py" in reply.refusal.reason

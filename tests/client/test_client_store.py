@@ -35,6 +35,18 @@ def test_nothing_is_made_before_something_is_kept(store):
     assert not store.folder.exists()
 
 
+def test_files_that_somebody_else_put_there_are_none_of_ours(store, tmp_path):
+    store.keep_broadcast(3, codes(3), also=())
+    store.keep_residual(4, residual(4), also=())
+    for name in ("broadcast-000003 copy", "residual-000004.conflict", "residual-", "broadcast-old-7"):
+        (store.folder / f"{name}.safetensors").write_bytes(b"not ours")
+    again = ClientStore(tmp_path / "c00", SIZE)
+    assert again.versions() == (3,)
+    assert np.array_equal(again.residual(4), residual(4))
+    again.keep_residual(5, residual(5), also=())
+    assert (store.folder / "residual-000004.conflict.safetensors").exists()
+
+
 def test_what_is_kept_comes_back_bit_by_bit(store):
     store.keep_broadcast(3, codes(3), also=())
     store.keep_residual(4, residual(4), also=())

@@ -39,7 +39,6 @@ def test_what_is_owed_elsewhere_stays_owed():
         (UNITS, {"mask": b"\x00"}, "none of the 4"),
         (UNITS, {"importance": "by-feeling"}, "by-feeling"),
         (UNITS, {"importance": "magnitude"}, "measures nothing"),
-        (UNITS, {"importance": "their/own.py:Score"}, "path of the coordinator"),
     ],
 )
 def test_a_plan_that_does_not_fit_this_model_is_refused_by_name(units, more, says):

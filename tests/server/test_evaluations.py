@@ -217,13 +217,56 @@ def test_clients_evaluate_every_so_many_rounds_and_their_spread_is_recorded(tmp_
     assert told == 0.75
 
 
-@pytest.mark.parametrize("metrics", [{"accuracy": 7.0}, {"exact_match": -0.5}, {"constant.train": 2.0}])
-def test_a_share_that_cannot_be_is_no_answer(tmp_path, metrics):
+@pytest.mark.parametrize(
+    ("metrics", "weight"),
+    [
+        ({"accuracy": 7.0}, 4.0),
+        ({"exact_match": -0.5}, 4.0),
+        ({"constant.train": 2.0}, 4.0),
+        ({"loss": 1e308}, 100.0),
+        ({"accuracy": 0.5, "constant.held_out": 0.5, "perplexity": -1e31}, 4.0),
+        ({"accuracy": 0.5}, 1e300),
+        ({"accuracy": 0.5}, 0.0),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_no_answer(tmp_path, metrics, weight):
+    """A share outside 0 to 1, a number that would carry a mean away, more examples than a client may claim."""
     fleet = fleet_of(0.5, 0.5)
-    fleet["c00"].evaluate = lambda frame: answer(frame, FrameKind.EVALUATION, weight=4.0, metrics=metrics)
+    fleet["c00"].evaluate = lambda frame: answer(frame, FrameKind.EVALUATION, weight=weight, metrics=metrics)
     run = fake_run(fleet, tmp_path)
     run.run()
     assert {event.client for event in run.journal.events(EventKind.CLIENT_EVALUATED)} == {"c01"}
+
+
+def test_a_run_that_has_such_an_answer_on_record_goes_on(tmp_path):
+    """An earlier version recorded it, and died of the mean."""
+    run = fake_run(fleet_of(0.5, 0.5), tmp_path)
+    for client in ("c00", "c01"):
+        payload = {"accuracy": 0.5, "loss": 1e308, "metrics": {}, "examples": 100}
+        run.journal.record(EventKind.CLIENT_EVALUATED, round=0, client=ClientId(client), **payload)
+    run.run()
+    (found, *_) = [event.payload["clients"] for event in run.journal.events(EventKind.CLIENTS_EVALUATED)]
+    assert (found["loss"]["clients"], found["loss"]["max"]) == (2, 1.0)
+
+
+def test_a_client_that_has_lost_what_it_held_is_given_everything_the_next_time(tmp_path):
+    fleet = FakeFleet(3)
+    bases = []
+
+    def judge(frame):
+        bases.append((frame.round, frame.base))
+        if frame.round == 2 and len([number for number, _ in bases if number == 2]) == 1:
+            return refuse(frame, "client.base-lost", "its folder is gone")
+        return told_by(0.5)(frame)
+
+    fleet["c00"].evaluate = judge
+    tables = {"codec": {"down": "int8"}, "round": {"ask": 1}, "evaluation": {"clients": True, "clients_every": 1}}
+    run = fake_run(fleet, tmp_path, **tables)
+    run.coordinator.strategy.select = lambda available, count, seed: ["c01"]  # it is in no round
+    run.run()
+    assert dict(bases)[3] == 0
+    assert dict(bases)[2] > 0
 
 
 def test_the_panel_is_the_same_clients_each_time(tmp_path):

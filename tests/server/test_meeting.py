@@ -108,6 +108,29 @@ def test_a_client_that_comes_back_on_another_node_replaces_the_one_that_is_gone(
     assert run.told(EventKind.HELLO_FAILED) == []
 
 
+def test_a_client_that_is_back_before_its_old_node_is_given_up_takes_its_place_when_it_is(tmp_path):
+    """A SuperLink takes a node that was killed to be there for another minute."""
+    fleet = LateFleet(2, {})
+
+    def leave(event):
+        if event.kind is not EventKind.COMMITTED:
+            return
+        if event.round == 1 and len(fleet.clients) == 2:
+            fleet.clients.append(FakeClient(2))
+            fleet.clients[2].info = {"client": "c01"}
+        if event.round == 3:
+            fleet.gone.add(1)
+
+    run = FakeRun(fleet, tmp_path, run__rounds=5, round__ask=2)
+    run.journal.subscribe(leave)
+    run.run()
+    assert run.told(EventKind.HELLO_FAILED, "reason") == [
+        (None, "c01", "node 1 already stands for client c01; node 2 is left out")
+    ]
+    assert met(run) == ["c00", "c01", "c01"]
+    assert run.coordinator.roster.clients["c01"].node == 2
+
+
 def test_nobody_at_all_is_an_error_after_one_deadline(tmp_path):
     fleet = LateFleet(2, {0: math.inf, 1: math.inf})
     run = FakeRun(fleet, tmp_path, round__deadline_s=50.0)
