@@ -255,6 +255,15 @@ def test_smoke_lowers_and_never_raises(tmp_path):
     assert load_run_file(path, ["local.steps=4"], smoke=True).local.steps == 4
 
 
+def test_smoke_of_a_file_that_accumulates(tmp_path):
+    many = {"local": {"accumulate": 16, "batch_size": 32}}
+    assert load_run_file(written(tmp_path, many)).local.accumulate == 16
+    found = load_run_file(written(tmp_path, many), smoke=True).local
+    assert found.accumulate <= found.batch_size == SMOKE["local.batch_size"]
+    kept = load_run_file(written(tmp_path, many), ["local.accumulate=2"], smoke=True)
+    assert kept.local.accumulate == 2
+
+
 def test_smoke_prunes_in_its_last_round_and_leaves_what_nobody_told(tmp_path):
     told = load_run_file(written(tmp_path, {"run.rounds": 30, "pruning": {"start": 3, "ramp": 6}}), smoke=True)
     assert Ramp(told.pruning.start, told.pruning.ramp, told.pruning.every).ratio(0.5, told.run.rounds) == 0.5

@@ -23,6 +23,7 @@ from fedpeft.adapters.quantized import keep_trainable, quantization_of, quantiza
 from fedpeft.adapters.readers import image_processor_of, tokenizer_of
 from fedpeft.errors import ModelError
 from fedpeft.kernels.attention import register as register_short_attention
+from fedpeft.kernels.attention import settle as settle_attention
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def load_base(
             f"{wanted.auto_class} knows; a hub id; or package:NAME",
             remedy="check the path; without a network only folders, packages and cached models can be had",
         ) from error
+    settle_attention(model)
     keep_trainable(model)
     if tokenizer is not None:
         _give_padding(model, tokenizer, source)

@@ -48,9 +48,25 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+LONGEST_NAME = 100
+"""Characters that the name of a run may have."""
+
+
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
-    """The run file under another seed, in a folder of its own: NAME-seed7."""
-    run = config.run.model_copy(update={"seed": seed, "name": f"{config.run.name}-seed{seed}"})
+    """The run file under another seed, in a folder of its own: NAME-seed7.
+
+    Raises:
+        ConfigError: the name would be too long.
+    """
+    name = f"{config.run.name}-seed{seed}"
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(
+            f'run.name = "{config.run.name}" is too long for --seeds: with -seed{seed} it has {len(name)} characters',
+            code="config.seeds",
+            allowed=f"{LONGEST_NAME} characters with the seed",
+            remedy="give the run a shorter name, e.g. with --name",
+        )
+    run = config.run.model_copy(update={"seed": seed, "name": name})
     return config.model_copy(update={"run": run})
 
 

@@ -36,11 +36,14 @@ def parse_vary(text: str) -> Varied:
     Varied(key='local.learning_rate', values=(0.001, 0.003))
     >>> parse_vary("codec.up=compeft(0.1,1), int8").values
     ('compeft(0.1,1)', 'int8')
+    >>> parse_vary("scheduler.arms.rank=[2, 4],[4, 8]").values
+    ([2, 4], [4, 8])
     """
     from fedpeft.config.overrides import parse_override
 
     key, separator, told = text.partition("=")
-    parts = [told] if told.lstrip().startswith("[") else _split(told)
+    pieces = _split(told)
+    parts = pieces if len(pieces) > 1 else [told]
     found = [parse_override(f"{key}{separator}{part}") for part in parts]
     values = found[0][1] if len(found) == 1 and isinstance(found[0][1], list) else [value for _, value in found]
     if len(values) < 2 or len({repr(value) for value in values}) < len(values) or "" in values:

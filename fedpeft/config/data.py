@@ -12,6 +12,12 @@ from fedpeft.explain import Contradiction
 FROM_FILES = ("files", "csv")
 DEALT = (*FROM_FILES, "hub")  # sources whose rows are dealt to the clients
 
+_OF_ROWS = (
+    *("format", "columns", "delimiter", "dataset", "subset", "revision", "text", "label", "prompt", "response"),
+    *("messages", "image", "choices", "label_names"),
+)
+"""Keys that say how to read rows."""
+
 Column = str | int
 """A column's name, its position in rows that are lists, or a text with columns in braces: "{question} {0}"."""
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -60,6 +66,14 @@ class DataTable(Table):
                         f'{key} contradicts data.source = "assistant", which generates its data',
                         allowed="data.client_test beside it",
                         remedy=f'remove data.{key}, or set data.source = "files"',
+                    )
+            for key in _OF_ROWS:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise Contradiction(
+                        f'{key} = {getattr(self, key)!r} is not used by data.source = "assistant", which generates '
+                        "its data",
+                        allowed="data.client_test, data.client_examples",
+                        remedy=f'remove data.{key}, or set data.source = "files" or "hub"',
                     )
         if self.source in DEALT:
             self._check_dealt()

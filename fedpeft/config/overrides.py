@@ -76,6 +76,10 @@ def apply_smoke(table: dict[str, Any], untouched: Collection[str] = ()) -> None:
         if section in untouched and own is not None:
             continue
         keys[last] = min(own, value) if isinstance(own, int | float) and own > 0 else value
+    local = table.get("local")
+    if isinstance(local, dict) and isinstance(local.get("accumulate"), int) and "local.accumulate" not in untouched:
+        most = local.get("batch_size")  # lowered above
+        local["accumulate"] = min(local["accumulate"], most if isinstance(most, int) and most > 0 else 1)
     devices = table.get("devices")
     for device in devices if isinstance(devices, list) else ():
         if isinstance(device, dict) and "steps" in device and f"devices.{device.get('name')}.steps" not in untouched:

@@ -15,7 +15,7 @@ from fedpeft.data.examples import Examples, ExamplesKind, ImageExamples, Message
 from fedpeft.data.images import image_of
 from fedpeft.data.labelling import Labelling
 from fedpeft.data.readers.contract import Row
-from fedpeft.errors import DataError
+from fedpeft.errors import ConfigError, DataError
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as conversations scraped from chat pages have them
 
@@ -46,6 +46,13 @@ def build_examples(
     assert labelling is not None
     labels, choices = labelling.read(rows)
     if kind == "image":
+        if data.choices is not None:
+            raise ConfigError(
+                f"data.choices = {data.choices!r} is not used by a task on images, which chooses among all labels",
+                code="data.choices",
+                allowed="it beside texts to classify",
+                remedy="remove data.choices",
+            )
         picture = column(data, "image")
         return ImageExamples(tuple(image_of(picture.value(row), row, folder) for row in rows), labels)
     text = column(data, "text")

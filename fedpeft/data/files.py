@@ -12,7 +12,7 @@ from typing import Any
 from fedpeft.config import RunConfig
 from fedpeft.data.corpus import Corpus
 from fedpeft.data.dealing import corpus_of
-from fedpeft.data.readers import read_files
+from fedpeft.data.readers import find_files, read_files
 from fedpeft.errors import ConfigError, DataError
 
 
@@ -44,13 +44,44 @@ def _read(config: RunConfig, format: str | None) -> Corpus:
             remedy="add them to the run file",
         )
     folder = _folder(config)
+    _check_apart(data.train, data.test, folder)
     told: dict[str, Any] = {"format": format, "columns": data.columns, "delimiter": data.delimiter}
     train = list(read_files(data.train, folder, **told))
     if isinstance(data.test, float):
         test, tested = None, f"{data.test:.0%} of its rows, set aside"
     else:
         test, tested = list(read_files(data.test, folder, **told)), _shown(data.test)
+        tested += ", which clients train on" * (data.test == data.train)
     return corpus_of(config, train, test, origin=(_shown(data.train), tested), folder=folder)
+
+
+def _check_apart(train: str | list[str], test: str | list[str] | float, folder: Path) -> None:
+    """Refuse a file, or a part of one, that is trained on twice, or that a pattern has tested on and trained on.
+
+    Whoever writes one name on both sides, to see whether a model learns at all, is told of it in the description.
+
+    Raises:
+        DataError: names it.
+    """
+    trained = _parts(train, folder)
+    again = next((part for place, part in enumerate(trained) if part in trained[:place]), None)
+    tested = [] if isinstance(test, float) else _parts(test, folder)
+    both = None if train == test else next((part for part in tested if part in set(trained)), None)
+    if again or both:
+        path, inside = again or both or ("", ())
+        what = "twice in data.train" if again else "in data.train and in data.test"
+        raise DataError(
+            f"{path}{'#' * bool(inside)}{'/'.join(inside)} is {what}",
+            code="data.overlap",
+            allowed="each file once: what is tested on, no client trains on",
+            remedy="correct the names, or the pattern that has it too; data.test = 0.2 sets a share of the rows aside",
+        )
+
+
+def _parts(names: str | list[str], folder: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """(path, keys inside) of everything that names stand for."""
+    found = [file for name in ([names] if isinstance(names, str) else names) for file in find_files(name, folder)]
+    return [(os.path.realpath(file.path), file.inside) for file in found]
 
 
 def _folder(config: RunConfig) -> Path:

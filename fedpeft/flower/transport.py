@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
@@ -11,6 +12,7 @@ from fedpeft.errors import ClientFault
 from fedpeft.flower import compat
 from fedpeft.flower.envelope import pack, unpack
 from fedpeft.types import Incoming, MessageId, MessageKind, NodeId, Outgoing, Traffic
+from fedpeft.wire.limits import REASON, printable
 
 MESSAGE_TYPES: dict[MessageKind, str] = {
     "hello": MessageType.QUERY,
@@ -69,7 +71,8 @@ class GridTransport:
         for reply in replies:
             kind = self._out.pop(reply.metadata.reply_to_message_id, None)
             if kind is not None:
-                self.traffic.add(kind, "up", compat.wire_bytes(reply))
+                with suppress(Exception):  # of what cannot even be deflated again no bytes are told
+                    self.traffic.add(kind, "up", compat.wire_bytes(reply))
         arrivals: Mapping[str, float] = getattr(self.grid, "arrivals", {})  # of Flower's own Grids nobody knows
         return [self._incoming(reply, arrivals.get(reply.metadata.reply_to_message_id)) for reply in replies]
 
@@ -77,9 +80,12 @@ class GridTransport:
     def _incoming(reply: Message, arrived: float | None) -> Incoming:
         message = MessageId(reply.metadata.reply_to_message_id)
         if reply.has_error():
-            reason = f"{reply.error.reason or 'no reason given'} (Flower code {reply.error.code})"
-            return Incoming(message, None, reason, arrived)
+            reason = printable((reply.error.reason or "no reason given")[:REASON])
+            return Incoming(message, None, f"{reason} (Flower code {reply.error.code})", arrived)
         try:
             return Incoming(message, unpack(reply), None, arrived)
         except ClientFault as fault:
             return Incoming(message, None, fault.message, arrived)
+        except Exception as error:  # a node's own bytes, in classes of Flower's
+            reason = printable(f"the reply cannot be read: {type(error).__name__}: {error}"[:REASON])
+            return Incoming(message, None, reason, arrived)

@@ -49,6 +49,10 @@ class _ShortAttention(torch.autograd.Function):
         )
 
 
+CHANGES_SCORES = ("softcap", "s_aux", "position_bias")
+"""Arguments by which some architectures have other scores than q kᵀ: Gemma 2's cap, gpt-oss's sinks, T5's biases."""
+
+
 def _product(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
     """factor · left right, batch by batch; the factor is applied before the one rounding to the tensors' dtype."""
     result = left.new_empty((len(left), left.shape[1], right.shape[2]))
@@ -63,7 +67,7 @@ def short_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function as `transformers` calls it.
 
@@ -75,13 +79,16 @@ def short_attention(
         attention_mask: additive, broadcastable to (B, 1, T, S); None: everybody sees everybody.
         scaling: default 1/√D.
         dropout: of probabilities; only 0 is supported (the base is in eval mode).
+        more: what `transformers` tells beside it, e.g. of the cache.
 
     Returns:
         (B, T, H, D), and None for the weights.
 
     Raises:
-        ValueError: dropout is asked for.
+        ValueError: dropout is asked for, or something that changes the scores.
     """
+    if odd := [key for key in CHANGES_SCORES if more.get(key) is not None]:
+        raise ValueError(f"short attention has no {odd[0]}: this architecture needs attn_implementation = 'eager'")
     if dropout:
         raise ValueError("short attention has no dropout: keep the base in eval mode")
     groups = getattr(module, "num_key_value_groups", 1)
@@ -92,6 +99,18 @@ def short_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     y: torch.Tensor = _ShortAttention.apply(query, key, value, attention_mask, scaling)  # type: ignore[no-untyped-call]
     return y.transpose(1, 2).contiguous(), None
+
+
+def settle(model: Any) -> None:
+    """Let a model that was loaded with this attention have its own where it is more than softmax(q kᵀ) v.
+
+    Such architectures say so: they do not go with torch's `scaled_dot_product_attention` either.
+
+    Args:
+        model: of `transformers`.
+    """
+    if not getattr(type(model), "_supports_sdpa", False) and getattr(model.config, "_attn_implementation", "") == NAME:
+        model.set_attn_implementation("eager")
 
 
 def register() -> str:

@@ -55,7 +55,14 @@ class Roster:
         return self._holdings.get(client, Holding())
 
     def learn(self, client: ClientId, holding: Holding) -> None:
-        """Note what a reply says about its client, for the next commit."""
+        """Note what a reply says about its client, for the next commit.
+
+        A reply may tell of an older version than is known: in asynchronous rounds a client may have been sent a newer
+        one, to evaluate, since it was asked. It holds that, and no longer the older.
+        """
+        known = self._learned.get(client, self.holding(client))
+        if known.version > holding.version:
+            holding = replace(holding, version=known.version, past=known.past)
         self._learned[client] = holding
 
     def commit(self) -> None:

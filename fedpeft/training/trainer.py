@@ -25,6 +25,7 @@ from fedpeft.pruning.sent import still_places
 from fedpeft.randomness.streams import Stream, derive
 from fedpeft.registry import load
 from fedpeft.training.objectives import Objective
+from fedpeft.training.objectives.frozen import hold
 from fedpeft.training.objectives.open import open_objective, sent_by
 from fedpeft.training.steps import PLAIN, StepSettings
 from fedpeft.training.task import Task
@@ -192,6 +193,8 @@ class SequentialTrainer:
                         plan.max_grad_norm,
                         self.settings,
                     )
+                    with torch.no_grad():
+                        hold(objective, adapter.theta, start)
                     if not np.isfinite(loss):
                         raise not_finite(plan, f"the training loss is {loss} at step {len(losses) + 1}")
                     losses.append(loss)

@@ -31,7 +31,7 @@ from google.protobuf.message import DecodeError
 
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
 from fedpeft.wire import fedpeft_pb2 as pb
-from fedpeft.wire.limits import REASON, FrameLimits, MalformedFrame
+from fedpeft.wire.limits import REASON, FrameLimits, MalformedFrame, printable
 from fedpeft.wire.sections import Section, check_claims, cut
 
 _MAGIC = b"FPF1"
@@ -122,7 +122,7 @@ def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
     if frame.info is not None:
         header.info.CopyFrom(_info_to_wire(frame.info))
     if frame.refusal is not None:
-        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=_printable(frame.refusal.reason[:REASON])))
+        header.refusal.CopyFrom(pb.Refusal(code=frame.refusal.code, reason=printable(frame.refusal.reason[:REASON])))
     packed = header.SerializeToString(deterministic=True)
     parts = [section.body for section in frame.sections]
     return b"".join((_PREFIX.pack(_MAGIC, len(packed)), packed, frame.body, *parts))
@@ -338,12 +338,7 @@ def _refusal_from_wire(refusal: pb.Refusal, limits: FrameLimits) -> Refusal:
         raise MalformedFrame(
             "refusal", f"a reason of {len(refusal.reason)} characters", allowed=f"at most {limits.max_reason}"
         )
-    return Refusal(refusal.code, _printable(refusal.reason))
-
-
-def _printable(text: str) -> str:
-    """The text with a space for each character that is a control, a line break or half of a surrogate pair."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return Refusal(refusal.code, printable(refusal.reason))
 
 
 __all__ = [

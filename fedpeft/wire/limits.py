@@ -23,6 +23,11 @@ class FrameLimits:
     max_sections: int = 16
 
 
+def printable(text: str) -> str:
+    """The text with a space for each character that is a control, a line break or half of a surrogate pair."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 class MalformedFrame(ClientFault):
     """Bytes that are not a frame, or a frame that claims what cannot be."""
 

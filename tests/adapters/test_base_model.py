@@ -194,3 +194,24 @@ def test_the_longest_text_that_a_base_takes(tmp_path, kind, positions):
     base.model(input_ids=longest)
     with pytest.raises((IndexError, RuntimeError)):
         base.model(input_ids=torch.full((1, positions + 1), 7))
+
+
+@pytest.mark.parametrize("name", ["gemma2", "llama"])
+def test_a_base_in_bf16_has_the_attention_of_its_architecture(tmp_path, name):
+    """Gemma 2 caps its scores, which no short cut through softmax(q k) v does; Llama does not."""
+    import transformers
+
+    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+    config = {"gemma2": transformers.Gemma2Config, "llama": transformers.LlamaConfig}[name](**sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        for parameter in model.parameters():
+            parameter.data.mul_(8.0)  # so that attention, and its cap, matter
+    loaded = load_base(str(save_model(tmp_path, model)), form="causal-lm", dtype="bf16").model
+    ids = torch.arange(12).view(1, -1)
+    with torch.no_grad():
+        expected, found = (one(input_ids=ids).logits.float() for one in (model.to(torch.bfloat16), loaded))
+    assert loaded.config._attn_implementation == ("eager" if name == "gemma2" else "fedpeft_short")
+    assert (expected - found).norm() < 0.02 * expected.norm()

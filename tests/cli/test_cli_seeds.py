@@ -241,8 +241,8 @@ def test_one_value_is_nothing_to_vary(text):
     [
         (["codec.up=int8,fp16", "codec.up=fp32,sign"], "codec.up, codec.up"),
         (["local.steps=" + ",".join(map(str, range(1, 202)))], "201 runs"),
-        (['data.text=["{a}", "{a} "]'], "2 runs of 1 different names"),
-        (['data.text=["a", "' + 80 * "b" + '"]'], "of 85 characters"),
+        (['model.name=["{a}", "{a} "]'], "2 runs of 1 different names"),
+        (['model.name=["a", "' + 80 * "b" + '"]'], "of 85 characters"),
     ],
 )
 def test_runs_that_would_meet_in_a_folder_are_refused(here, vary, words):
@@ -282,3 +282,10 @@ def test_a_page_of_curves(tmp_path, monkeypatch, capsys):
     assert "<h1>Comparison</h1>" in Path("curves.html").read_text()
     assert call("compare", "one", "--page", "nowhere/curves.html") != 0
     assert "nowhere/curves.html cannot be written" in capsys.readouterr().err
+
+
+def test_a_name_that_a_seed_makes_too_long_is_refused_before_the_run():
+    assert len(with_seed(fake_config("x" * 94), 1).run.name) == 100
+    with pytest.raises(ConfigError, match="too long for --seeds: with -seed1 it has 101") as caught:
+        with_seed(fake_config("x" * 95), 1)
+    assert "--name" in caught.value.remedy

@@ -74,3 +74,10 @@ def test_smoke_of_a_run_whose_clients_do_not_evaluate(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(RUN)
     assert load_run_file(path, ["evaluation.clients=false"], smoke=True).evaluation.clients_fraction == 1.0
+
+
+@pytest.mark.parametrize("data", [{"label_names": ["a", "b"]}, {"text": "question"}, {"dataset": "x"}], ids=str)
+def test_generated_data_has_no_rows_to_read(data):
+    error = refusal(source="assistant", **data)
+    assert f"{next(iter(data))} = " in error.message
+    assert "not used by data.source" in error.message

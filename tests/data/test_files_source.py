@@ -336,3 +336,31 @@ def test_banking77():
     assert len(corpus.test) == 3080
     assert sum(len(data.train) + len(data.test) for data in corpus.clients.values()) == 10_003
     assert set(np.unique(corpus.test.labels)) == set(range(77))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ("*.csv", "test.csv", "in data.train and in data.test"),
+        (["train.csv", "x.csv"], "train.csv", "in data.train and in data.test"),
+        (["train.csv", "tr*.csv"], "test.csv", "twice in data.train"),
+        (["train.csv", "./train.csv"], 0.2, "twice in data.train"),
+    ],
+)
+def test_no_file_is_tested_on_and_trained_on_or_dealt_twice(folder, train, test, says):
+    with pytest.raises(DataError, match=says) as caught:
+        load_corpus(config_of(folder, train=train, test=test))
+    assert caught.value.code == "data.overlap"
+    assert ".csv is" in caught.value.message
+
+
+def test_one_name_on_both_sides_is_told(folder):
+    corpus = load_corpus(config_of(folder, test="train.csv"))
+    assert "tested on train.csv, which clients train on" in corpus.description
+
+
+def test_two_parts_of_one_file_are_two(tmp_path):
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(20)]
+    (tmp_path / "all.json").write_text(json.dumps({"train": rows[:16], "test": rows[16:]}))
+    corpus = load_corpus(config_of(tmp_path, source="files", train="all.json#train", test="all.json#test"))
+    assert len(corpus.test.texts) == 4

@@ -46,3 +46,19 @@ def test_a_client_that_lost_its_broadcast_is_known_to_hold_none():
     roster.restore({"c00": [4, 3]})
     roster.welcome(info("c00", versions=(2,)))
     assert roster.holding(ClientId("c00")) == Holding(0, 3)
+
+
+def test_a_reply_to_an_older_version_does_not_take_a_newer_one_back():
+    """In asynchronous rounds a client may have been sent a newer version to evaluate while it trained."""
+    roster, client = Roster(), ClientId("c00")
+    roster.learn(client, Holding(7, 3, past=2))
+    roster.learn(client, Holding(5, 5, past=1))
+    roster.commit()
+    assert roster.holding(client) == Holding(7, 5, past=2)
+    roster.learn(client, Holding(6, 6, past=9))
+    roster.commit()
+    assert roster.holding(client) == Holding(7, 6, past=2)
+    roster.lost_base(client)
+    roster.learn(client, Holding(4, 6))
+    roster.commit()
+    assert roster.holding(client) == Holding(4, 6)

@@ -194,7 +194,7 @@ REFUSED = {
     ),
     "conservative signs": (
         {"zeroth__conservative": True, "zeroth__scalars": "sign"},
-        'zeroth.conservative = true contradicts zeroth.scalars = "sign": one bit',
+        'zeroth.conservative = true contradicts zeroth.scalars = "sign": it cannot',
     ),
     "conservative codec": (
         {"zeroth__conservative": True, "codec__up": "sign"},
@@ -202,7 +202,15 @@ REFUSED = {
     ),
     "conservative codec of a class": (
         {"zeroth__conservative": True, "devices": [{"name": "phone", "clients": 4, "codec": "sign"}]},
-        'zeroth.conservative = true contradicts devices.codec = "sign" of class "phone"',
+        'zeroth.conservative = true contradicts devices.codec of class "phone" = "sign"',
+    ),
+    "conservative codec of another name": (
+        {"zeroth__conservative": True, "codec__up": "bitdelta"},
+        'zeroth.conservative = true contradicts codec.up = "bitdelta"',
+    ),
+    "votes that grow": (
+        {"zeroth__scalars": "sign", "codec__up": "rotate+int4"},
+        'zeroth.scalars = "sign" contradicts codec.up = "rotate.int4": votes of 1 and -1 come out larger',
     ),
     "conservative momentum": (
         {"zeroth__conservative": True, "zeroth__optimizer": {"name": "momentum"}},

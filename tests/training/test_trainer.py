@@ -10,6 +10,7 @@ import torch
 from fedpeft.adapters import build_adapter
 from fedpeft.errors import ClientFault, PluginError
 from fedpeft.training import SequentialTrainer, TrainingJob
+from fedpeft.training.batched import BatchedTrainer
 from fedpeft.training.tasks.custom import CustomTask
 from fedpeft.types import ClientId, Plan
 
@@ -198,3 +199,24 @@ def test_few_examples_make_small_batches():
     (result,) = subject.run([TrainingJob(plan("a", batch_size=16), START, data(1, count=3))])
     assert sizes == [3, 3, 3, 3]
     assert result.delta.any()
+
+
+@pytest.mark.parametrize("kind", ["sequential", "batched"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_a_round_freezes_stands_still_under_a_decay_of_weights(kind, optimizer):
+    """Every step's model sees it as it was: with a decay the clients of FFA and RoLoRA would train another model."""
+    own, seen = adapter(), []
+
+    def watched(model, batch):
+        seen.append(model.base_model.model[0].lora_A["default"](torch.eye(6)).detach().clone())
+        return cross_entropy(model, batch)
+
+    made = (SequentialTrainer if kind == "sequential" else BatchedTrainer)(own, CustomTask(watched))
+    job = TrainingJob(plan("c00", optimizer=optimizer, weight_decay=0.5, frozen=("lora_A",)), own.get(), data(1))
+    (result,) = made.run([job])
+    frozen = np.concatenate([np.full(t.size, "lora_A" in t.name) for t in own.layout.tensors])
+    assert not result.delta[frozen].any()
+    assert result.delta[~frozen].any()
+    if kind == "sequential":
+        assert len(seen) == 4
+        assert all(torch.equal(one, seen[0]) for one in seen)

@@ -4,6 +4,6 @@
 """
 
 from fedpeft.data.readers.contract import DataFile, Reader, Row
-from fedpeft.data.readers.files import read_files
+from fedpeft.data.readers.files import find_files, read_files
 
-__all__ = ["DataFile", "Reader", "Row", "read_files"]
+__all__ = ["DataFile", "Reader", "Row", "find_files", "read_files"]

@@ -6,6 +6,7 @@ Flower moves its internals every few weeks. What we need of them is small, and e
                 the wire format, to count its bytes
     virtual     Flower's simulation runtime: virtual nodes whose messages are answered by actors on Ray
     superlink   what an operator of a SuperLink does: register a node's key, start a run
+    replies     replies of a SuperLink's nodes, read one by one
     task        the ServerApp's half of a run, in a process of our own
     node        a node's connection to a SuperLink
     waiting     how that connection waits for a SuperLink that is away

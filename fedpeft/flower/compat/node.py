@@ -7,15 +7,19 @@ sent: the app bundle of a run is not even fetched.
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import WARNING
 from typing import Any, NoReturn
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
+from flwr.supercore import log
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -33,6 +37,10 @@ from fedpeft.flower.compat.waiting import Stopped, Waiting, tls_error, waits_as
 REFUSED_FOR_S = 60.0
 """Seconds for which a SuperLink takes a node that vanished to be alive, and refuses another in its place: two
 heartbeats of 30 s, which Flower has no setting for."""
+
+
+_NOT_KNOWN = (401, 403)
+"""HTTP status of a request of a node whose key is not, or no longer, registered."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,11 @@ class NodeConnection:
         self._receive, self._send, _, _, self._pull_object, self._push_object, self._confirm = calls
 
     def pull(self) -> Message | None:
-        """The next message for this node; None when there is none."""
+        """The next message for this node; None when there is none, or none that can be read.
+
+        Raises:
+            Exception: of the connection: TLS, or a node that the SuperLink does not take any more.
+        """
         try:
             received = self._receive()
             if received is None:
@@ -79,16 +91,22 @@ class NodeConnection:
             )
         except RunNotRunningException:  # it ended meanwhile: nobody waits for an answer
             return None
+        except Exception as error:
+            self._without("a message could not be read", error)
+            return None
         set_message_id(message, tree.object_id)
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, self.node_id
         return message
 
     def push(self, reply: Message, seconds: float) -> None:
-        """Send a reply.
+        """Send a reply; one that the SuperLink does not take is lost, and a line in the log.
 
         Args:
             reply: to a message that was pulled here.
             seconds: that it took, for the SuperLink's books.
+
+        Raises:
+            Exception: as `pull`.
         """
         run_id = reply.metadata.run_id
         set_message_id(reply, reply.object_id)
@@ -103,6 +121,19 @@ class NodeConnection:
                 )
             except RunNotRunningException:
                 return
+            except Exception as error:
+                self._without("an answer could not be sent", error)
+
+    def _without(self, what: str, error: Exception) -> None:
+        """Go on without one message: it is this node's, and the process may stand for others.
+
+        Raises:
+            Exception: the error itself, if it is of the connection and would be met again.
+        """
+        refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _NOT_KNOWN
+        if refused or isinstance(error, (httpx.TransportError, ssl.SSLError, _Refused)):
+            raise error
+        log(WARNING, "node %s: %s: %s: %s", self.node_id, what, type(error).__name__, error)
 
 
 @contextmanager

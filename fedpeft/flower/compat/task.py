@@ -31,6 +31,7 @@ from flwr.superlink.grid import HttpGrid, http_grid
 
 from fedpeft.errors import RoundError
 from fedpeft.flower.compat import ON_ITS_WAY_S, check_version
+from fedpeft.flower.compat.replies import apart
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 setattr(http_grid, "pull_objects", partial(pull_objects, initial_backoff=ON_ITS_WAY_S))  # noqa: B010 - typed as fixed
@@ -64,6 +65,7 @@ def server_task(
     """
     check_version()
     grid = HttpGrid(address, False, root_certificates, token=_acquire(address, root_certificates, secret, wait_s))
+    apart(grid)
     retry = grid._retry_invoker
     retry.max_time, hopeless = patience_s, retry.should_giveup
     retry.should_giveup = lambda error: is_lost() or bool(hopeless and hopeless(error))

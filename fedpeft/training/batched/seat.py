@@ -12,6 +12,7 @@ import torch
 from fedpeft.errors import ClientFault
 from fedpeft.training.batches import signature
 from fedpeft.training.objectives import Objective
+from fedpeft.training.objectives.frozen import hold
 from fedpeft.training.objectives.open import open_objective, sent_by
 from fedpeft.training.objectives.plain import Plain
 from fedpeft.training.task import Task
@@ -129,6 +130,10 @@ class Seat:
         if self._start is not None:
             self.objective.add_gradient(gradient, self.theta, self._start)
         return True
+
+    def hold(self) -> None:
+        """θ has stepped: what its round freezes goes back to where it started."""
+        hold(self.objective, self.theta, self._start)
 
     def fail(self, fault: ClientFault) -> None:
         """This client is out; the others go on."""

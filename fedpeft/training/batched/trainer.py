@@ -117,6 +117,7 @@ class BatchedTrainer:
         optimizers.step([seat for seat, _ in moving], [gradient for _, gradient in moving])
         share = (time.perf_counter() - began) / len(group)
         for seat, _ in moving:
+            seat.hold()
             seat.seconds += share
             seat.fetch()
             if self.on_step is not None:
