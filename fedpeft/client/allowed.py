@@ -25,7 +25,7 @@ class Allowed:
     """
 
     def __init__(self, own: Iterable[tuple[Kind, str]] = (), optimizers: Kind = "optimizer") -> None:
-        self.own = frozenset(own)
+        self._known = set(own)  # and what was looked up: a cohort's plans all name the same
         self.optimizers = optimizers
 
     def check(self, frame: Frame) -> None:
@@ -49,9 +49,14 @@ class Allowed:
 
     def has(self, kind: Kind, name: str) -> bool:
         """Whether a plug-in may be named."""
-        if (kind, name) in self.own or name in names(kind) or name in offered(kind):
-            return True
-        if kind != "codec" or ":" in name:
-            return False
-        words = {*names("codec"), *names("stage"), *names("coder")}
-        return all(part in words for part in parts_of(name))
+        if (kind, name) not in self._known and (name in names(kind) or name in offered(kind) or _composed(kind, name)):
+            self._known.add((kind, name))
+        return (kind, name) in self._known
+
+
+def _composed(kind: Kind, name: str) -> bool:
+    """Whether it is a codec made of parts that are installed; no part of one is a path or a module."""
+    if kind != "codec" or ":" in name:
+        return False
+    words = {*names("codec"), *names("stage"), *names("coder")}
+    return all(part in words for part in parts_of(name))
