@@ -39,6 +39,7 @@ def build_examples(
 
     Raises:
         DataError: a row lacks a column, or holds what it cannot; names file and line.
+        ConfigError: images with `data.choices`.
     """
     if kind == "prompt":
         chat = _chat_reader(data)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ def _check_apart(train: str | list[str], test: str | list[str] | float, folder: 
     Raises:
         DataError: names it.
     """
-    trained = _parts(train, folder)
-    again = next((part for place, part in enumerate(trained) if part in trained[:place]), None)
-    tested = [] if isinstance(test, float) else _parts(test, folder)
-    both = None if train == test else next((part for part in tested if part in set(trained)), None)
+    trained = Counter(_parts(train, folder))
+    again = next((part for part, times in trained.items() if times > 1), None)
+    tested = [] if isinstance(test, float) or test == train else _parts(test, folder)
+    both = next((part for part in tested if part in trained), None)
     if again or both:
         path, inside = again or both or ("", ())
         what = "twice in data.train" if again else "in data.train and in data.test"

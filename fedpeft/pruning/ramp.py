@@ -43,6 +43,5 @@ class Ramp:
             return 0.0
         if self.ramp == 0 or made - self.start + 1 >= self.ramp:
             return target
-        return round(
-            target * (made - self.start + 1) / self.ramp, 9
-        )  # 0.2, not 0.19999999999999998: it may be an arm's
+        part = target * (made - self.start + 1) / self.ramp
+        return round(part, 9)  # 0.2, not 0.19999999999999998: it may be the ratio of an arm
