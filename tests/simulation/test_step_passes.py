@@ -46,5 +46,5 @@ def test_with_and_without_gradients_lie_on_one_axis(tmp_path):
         assert [row.steps for row in history.rounds] == [0, 4, 4]  # the first is that of round 0
     page = write_comparison(tmp_path / "page.html", group_runs(runs)).read_text()
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
-    traces = json.loads(found[1])["accuracy-passes"]["data"]
+    traces = json.loads(found[1])["metric0-passes"]["data"]
     assert [trace["x"] for trace in traces] == [[0, 0.032, 0.064]] * 2
