@@ -51,8 +51,9 @@ def write_fake_run(
     clients: list[str] | None = None,
     incidents: bool = True,
     config: RunConfig | None = None,
+    mixed: float | None = None,
 ) -> Path:
-    """Write `folder`/journal.sqlite; the folder's name is the run's."""
+    """Write `folder`/journal.sqlite; the folder's name is the run's. `mixed`: what mixing cost in round 1."""
     names = [ClientId(name) for name in clients or [f"c{number:02}" for number in range(12)]]
     draw = random.Random(1)
     config = config or fake_config(folder.name, asked_rounds or rounds, folder.parent)
@@ -98,8 +99,9 @@ def write_fake_run(
             else:
                 accept(journal, number, attempt, last, draw)
             journal.commit(
-                number, {}, adapter=adapter(number), attempt=attempt, accepted=4, seconds=9.0, **moved(len(cohort))
-            )
+                number, {}, adapter=adapter(number), attempt=attempt, accepted=4, seconds=9.0, **moved(len(cohort)),
+                **mixing(number, mixed),
+            )  # fmt: skip
             if evaluations:
                 share = 0.61 + 0.24 * (1 - 0.6**number)
                 record(EventKind.EVALUATED, round=number, split="test", accuracy=share, loss=2 - share, examples=800)
@@ -143,6 +145,12 @@ def moved(asks: int) -> dict[str, int]:
         "wire_up": 170_900 * asks,
         "wire_down": 171_000 * asks,
     }
+
+
+def mixing(number: int, share: float | None) -> dict[str, float]:
+    if share is None:
+        return {}
+    return {"mix_distance": share * number, "mix_carried": share / 2, "mix_discarded": share / 4}
 
 
 def adapter(number: int) -> str:

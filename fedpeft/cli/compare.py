@@ -28,9 +28,11 @@ def compare(
 ) -> None:
     """Compare finished runs: runs that differ in their seed only become one line with a 95 % interval."""
     from fedpeft.cli.group_tables import print_groups
+    from fedpeft.cli.mixing_table import print_mixing
     from fedpeft.cli.seeds import groups_document, read_runs
     from fedpeft.cli.target_table import print_targets
     from fedpeft.errors import ConfigError
+    from fedpeft.report.mixing_costs import mixing_costs
     from fedpeft.report.record import SUFFIX, once, read_records, write_records
     from fedpeft.report.seeds import group_runs
     from fedpeft.report.targets import parse_target, times_to
@@ -49,7 +51,7 @@ def compare(
     found = read_runs(folders)
     records = once([*saved, *found])
     groups = group_runs(records)
-    times = times_to(groups, aim) if aim is not None else []
+    times, mixed = times_to(groups, aim) if aim is not None else [], mixing_costs(groups)
     if page is not None and groups:
         from fedpeft.report.comparison import write_comparison
 
@@ -57,10 +59,13 @@ def compare(
     held = write_records(save, records) if save is not None else 0
     if format is Format.JSON:
         more = {"targets": [one.to_json() for one in times]} if aim is not None else {}
+        if mixed:
+            more["mixing"] = [one.to_json() for one in mixed]
         print_json({**groups_document(groups), **more})
         return
     out = console()
     print_groups(out, groups)
+    print_mixing(out, mixed)
     if aim is not None:
         print_targets(out, aim, times)
     left_out = len(folders) - len(found)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedpeft.journal.headline import is_share
 from fedpeft.report.figure import Figure, figure_of, line
+from fedpeft.report.mixing_costs import CAPTION, WORDS, mixing_cost
 from fedpeft.report.named_file import write_named
 from fedpeft.report.offline import offline_page, plot_box
 from fedpeft.report.record import CurvePoint, RunRecord
@@ -136,6 +137,7 @@ def _body(groups: Sequence[Group], drawn: dict[str, Figure]) -> Iterator[str]:
             drawn[box] = plot = _plot(curves, metric, axis)
             yield plot_box(box, plot, axis.caption)
         yield "</div></section>"
+    yield from _mixing(groups, drawn)
     yield from _table(groups)
 
 
@@ -145,20 +147,41 @@ def _plot(curves: Sequence[tuple[Group, list[Point]]], metric: str, axis: Axis) 
     apart = axis.name != "rounds" and min(ends) > 0 and max(ends) > FAR_APART * min(ends)
     for place, (group, every) in enumerate(curves):
         points = [point for point in every if axis.of(point) > 0 or not apart]  # a logarithm has no place for 0
-        color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
         x = [axis.of(point) for point in points]
         y = [scale * point.value.mean for point in points]
-        trace = line(escape(group.name, quote=False), x, y, color, symbol=SYMBOLS[place % len(SYMBOLS)], dash=dash)
+        trace = _line(place, group.name, x, y, symbol=SYMBOLS[place % len(SYMBOLS)])
         halves = [point.value.half for point in points]
         if None not in halves:
             bars = [scale * half for half in halves if half is not None]
-            trace["error_y"] = {"type": "data", "array": bars, "color": color, "thickness": 1, "width": 3}
+            own = trace["line"]["color"]
+            trace["error_y"] = {"type": "data", "array": bars, "color": own, "thickness": 1, "width": 3}
         traces.append(trace)
     y_title = f"{metric_label(metric)}, {unit}" if unit else metric_label(metric)
     plot = figure_of(traces, axis.title, escape(y_title, quote=False), whole_x=axis.name == "rounds")
     if apart:
         plot["layout"]["xaxis"]["type"] = "log"
     return plot
+
+
+def _line(place: int, name: str, x: Sequence[float], y: Sequence[float], symbol: str | None = None) -> Figure:
+    """The group at that place, in its own colour and dash."""
+    color, dash = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
+    return line(escape(name, quote=False), x, y, color, symbol=symbol, dash=dash)
+
+
+def _mixing(groups: Sequence[Group], drawn: dict[str, Figure]) -> Iterator[str]:
+    costs = [(place, cost) for place, group in enumerate(groups) if (cost := mixing_cost(group)) is not None]
+    if not costs:
+        return
+    yield f'<section><h2>What mixing cost</h2><p class="soft">{CAPTION[:1].upper()}{CAPTION[1:]}.</p><div class="pair">'
+    for figure, words in WORDS.items():
+        traces = []
+        for place, cost in costs:
+            shares = cost.figures[figure]
+            traces.append(_line(place, cost.name, range(1, len(shares) + 1), [100 * share for share in shares]))
+        drawn[figure] = plot = figure_of(traces, "round", f"{words}, %", whole_x=True)
+        yield plot_box(figure, plot, f"{words}, mean over seeds")
+    yield "</div></section>"
 
 
 def _table(groups: Sequence[Group]) -> Iterator[str]:

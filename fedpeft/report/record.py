@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fedpeft.errors import DataError
 from fedpeft.journal import Journal
 from fedpeft.report.history import History, read_history
 from fedpeft.report.named_file import write_named
+from fedpeft.report.points import MIXING
 from fedpeft.report.summary import RunResult, summarise
 from fedpeft.version import __version__
 
@@ -56,6 +58,8 @@ class RunRecord:
     settings: Mapping[str, Any]  # the resolved run file, without what `APART` names
     version: str = __version__  # of fedpeft, which ran it
     larger_is_better: bool | None = None  # of the headline metric, as its task says; None: known by its name
+    mixing: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """What mixing LoRA factors cost after each round, by the names of `MIXING`; empty: no rule, or not told."""
 
 
 APART = (("run", "seed"), ("run", "name"), ("run", "folder"), ("engine", "kernel"))
@@ -70,6 +74,7 @@ def record_of(journal: Journal) -> RunRecord | None:
     if not result.finished:
         return None
     table = tomllib.loads(journal.config_toml)
+    history = read_history(list(journal.events()))
     return RunRecord(
         name=result.folder.name,
         seed=int(table["run"]["seed"]),
@@ -78,9 +83,10 @@ def record_of(journal: Journal) -> RunRecord | None:
         frame_up=result.frame_up,
         frame_down=result.frame_down,
         adapter_hash=result.adapter_hash,
-        tests=curve_points(read_history(list(journal.events()))),
+        tests=curve_points(history),
         settings=_settings(table),
         larger_is_better=result.larger_is_better,
+        mixing=_mixing(history),
     )
 
 
@@ -95,6 +101,11 @@ def curve_points(history: History) -> tuple[CurvePoint, ...]:
         spent[row.round] = seconds, uplink, passes
     known = [item for item in history.tests if item.round in spent]
     return tuple(CurvePoint(item.round, *spent[item.round], dict(item.metrics)) for item in known)
+
+
+def _mixing(history: History) -> dict[str, tuple[float, ...]]:
+    told = [row.mixing for row in history.rounds if row.mixing]
+    return {name: tuple(costs[name] for costs in told) for name in MIXING} if told else {}
 
 
 def same_settings(record: RunRecord) -> str:
