@@ -75,6 +75,13 @@ class DataTable(Table):
                         allowed="data.client_test, data.client_examples",
                         remedy=f'remove data.{key}, or set data.source = "files" or "hub"',
                     )
+        twice = next((name for name in self.columns or () if (self.columns or []).count(name) > 1), None)
+        if twice is not None:
+            raise Contradiction(
+                f'columns has "{twice}" more than once',
+                allowed="a name of its own for each column",
+                remedy="rename one of them",
+            )
         if self.source in DEALT:
             self._check_dealt()
         if self.client_test == "own" and (self.partition is None or self.partition.name != "natural-id"):

@@ -72,7 +72,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     """Make relative paths absolute, so that the resolved run file works from anywhere."""
     table = config.model_dump()
     data = table["data"]
-    if data["source"] in FROM_FILES:
+    if data["source"] in FROM_FILES or data["folder"] is not None:
         data["folder"] = str(_data_folder(config, folder))
     if data["dataset"] is not None and (folder / Path(data["dataset"]).expanduser()).exists():
         data["dataset"] = str((folder / Path(data["dataset"]).expanduser()).resolve())

@@ -14,6 +14,7 @@ from fedpeft.data.columns import ColumnReader
 from fedpeft.data.examples import Examples, ExamplesKind, ImageExamples, Message, PromptExamples, TextExamples
 from fedpeft.data.images import image_of
 from fedpeft.data.labelling import Labelling
+from fedpeft.data.labels import in_order
 from fedpeft.data.readers.contract import Row
 from fedpeft.errors import ConfigError, DataError
 
@@ -125,8 +126,6 @@ def group_numbers(
                     remedy=f'add "{value}" to the file, or remove such rows',
                 )
         values = [names[value] for value in values]
-    distinct = set(values)
-    numeric = all(value.lstrip("-").isdecimal() for value in distinct)
-    order = sorted(distinct, key=(lambda value: (int(value), value)) if numeric else None)
+    order = in_order(values)
     number = {value: index for index, value in enumerate(order)}
     return np.array([number[value] for value in values], dtype=np.int64), tuple(order)

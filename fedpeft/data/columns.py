@@ -34,12 +34,13 @@ class ColumnReader:
         """The field as the file holds it; of a text with braces, the text filled in.
 
         Raises:
-            DataError: the row has no such field, or it is empty.
+            DataError: the row has no such field, or it is empty; or one within braces is a list or a table.
         """
         if self._pieces is None:
             return self._field(row, self.column)
         return "".join(
-            before + (_words(self._field(row, name)) if name is not None else "") for before, name in self._pieces
+            before + (self._plain(row, name, self._field(row, name)) if name is not None else "")
+            for before, name in self._pieces
         )
 
     def text(self, row: Row) -> str:
@@ -48,10 +49,12 @@ class ColumnReader:
         Raises:
             DataError: as `value`; or it is a list or a table.
         """
-        value = self.value(row)
+        return self._plain(row, self.column, self.value(row))
+
+    def _plain(self, row: Row, name: str, value: Any) -> str:
         if isinstance(value, list | dict | bytes):
             raise DataError(
-                f'{row.where}: column "{self.column}" is a {type(value).__name__}',
+                f'{row.where}: column "{name}" is a {type(value).__name__}',
                 code="data.column-type",
                 allowed="a text or a number",
                 remedy=f"set {self.key} to another column",

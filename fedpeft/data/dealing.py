@@ -46,6 +46,7 @@ def corpus_of(
     origin: tuple[str, str],
     folder: Path | None,
     label_names: Sequence[str] | None = None,
+    numbered: bool = False,
 ) -> Corpus:
     """Deal rows to the clients of a run.
 
@@ -56,6 +57,7 @@ def corpus_of(
         origin: what the training and the test rows are called, in errors and in the corpus' description.
         folder: of the data; images and `data.partition.map` are looked for in it.
         label_names: the data set's own, where it has them and the run file does not.
+        numbered: the data set says that its rows hold the numbers of labels.
 
     Raises:
         ConfigError: columns or the partition do not say enough.
@@ -74,7 +76,7 @@ def corpus_of(
                 allowed="at least one example",
                 remedy="check that this is the right file",
             )
-    labelling = _labelling(kind, data, train, origin[0], label_names)
+    labelling = _labelling(kind, data, train, origin[0], label_names, numbered)
     train_examples = build_examples(kind, train, data, labelling, folder)
     test_examples = build_examples(kind, test, data, labelling, folder)
     groups = _groups(partition, data, train, train_examples, labelling, folder)
@@ -128,13 +130,18 @@ def _set_aside(rows: Sequence[Row], share: object, seed: int) -> tuple[list[Row]
 
 
 def _labelling(
-    kind: ExamplesKind, data: DataTable, rows: Sequence[Row], origin: str, label_names: Sequence[str] | None
+    kind: ExamplesKind,
+    data: DataTable,
+    rows: Sequence[Row],
+    origin: str,
+    label_names: Sequence[str] | None,
+    numbered: bool,
 ) -> Labelling | None:
     if kind == "prompt":
         return None
     choices = ColumnReader("data.choices", data.choices) if data.choices is not None else None
     given = data.label_names if data.label_names is not None else label_names
-    return find_labels(rows, ColumnReader("data.label", data.label), choices, given, origin)
+    return find_labels(rows, ColumnReader("data.label", data.label), choices, given, origin, numbered=numbered)
 
 
 def _groups(

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def hub(config: RunConfig) -> Corpus:
 
     Raises:
         ConfigError: `data.dataset`, `data.train`, `data.test` or `data.partition` is missing.
-        DataError: `datasets` is not installed, the data set or the split cannot be loaded, or a row is malformed.
+        DataError: `datasets` is not installed, the data set or the split cannot be loaded, a row is malformed, or is
+            trained on and tested on.
         PluginError: the partitioner is not known or does not keep its contract.
     """
     data = config.data
@@ -46,13 +48,17 @@ def hub(config: RunConfig) -> Corpus:
     else:
         test_split = _split(data.test)
         test, tested = list(_rows(data, test_split, _load(data, test_split, image))), f"its split {test_split}"
+        tested += ", which clients train on" * (test_split == train_split)
+    _check_apart(train_split, data.test, train)
+    names = getattr(train.features.get(str(data.label)), "names", None)
     return corpus_of(
         config,
         list(_rows(data, train_split, train)),
         test,
         origin=(f"{Path(data.dataset).name} {train_split}", tested),
         folder=Path(data.folder) if data.folder is not None else None,
-        label_names=getattr(train.features.get(str(data.label)), "names", None),
+        label_names=names,
+        numbered=names is not None,
     )
 
 
@@ -84,6 +90,45 @@ def _load(data: DataTable, split: str, image: str | int | None) -> Any:
     if image is not None and isinstance(loaded.features.get(str(image)), datasets.Image):
         loaded = loaded.cast_column(str(image), datasets.Image(decode=False))
     return loaded
+
+
+def _check_apart(train: str, test: str | list[str] | float, loaded: Any) -> None:
+    """Refuse rows of a split that are trained on twice, or trained on and tested on; one name on both sides is meant.
+
+    Raises:
+        DataError: names the split.
+    """
+    trained = _slices(train, loaded)
+    tested = [] if isinstance(test, float) or _split(test) == train else _slices(_split(test), loaded)
+    twice = _shared(itertools.combinations(trained, 2))
+    both = _shared(itertools.product(trained, tested))
+    if twice or both:
+        where = "twice in data.train" if twice else "in data.train and in data.test"
+        raise DataError(
+            f'rows of the split "{twice or both}" are {where}',
+            code="data.overlap",
+            allowed="each row once: what is tested on, no client trains on",
+            remedy='correct the splits, e.g. "train[:90%]" and "train[90%:]"; data.test = 0.2 sets a share aside',
+        )
+
+
+def _slices(split: str, loaded: Any) -> list[Any]:
+    """Each part of a split, its `splitname` from row `from_` up to `to`; empty where the data set tells no sizes."""
+    import datasets
+
+    sizes = {name: info.num_examples for name, info in (loaded.info.splits or {}).items()}
+    try:
+        return list(datasets.ReadInstruction.from_spec(split).to_absolute(sizes))
+    except (ValueError, KeyError, TypeError, AssertionError):
+        return []
+
+
+def _shared(pairs: Iterable[tuple[Any, Any]]) -> str | None:
+    """The split of the first two parts that have a row in common."""
+    for one, two in pairs:
+        if one.splitname == two.splitname and max(one.from_, two.from_) < min(one.to, two.to):
+            return str(one.splitname)
+    return None
 
 
 def _rows(data: DataTable, split: str, loaded: Any) -> Iterator[Row]:

@@ -48,6 +48,17 @@ def image_of(value: Any, row: Row, folder: Path | None) -> Image:
     )
 
 
+def in_rgb(image: Any) -> Any:
+    """Pillow's image with three channels of 8 bits.
+
+    Raises:
+        ValueError: its pixels are more than 8 bits wide. Pillow would make everything above 255 white.
+    """
+    if image.mode[0] in "IF":
+        raise ValueError(f"its pixels are of mode {image.mode}, more than 8 bits wide; convert it to 8 bits first")
+    return image.convert("RGB")
+
+
 def _decoded(content: bytes, row: Row) -> Image:
     try:
         import PIL.Image
@@ -60,10 +71,10 @@ def _decoded(content: bytes, row: Row) -> Image:
         ) from None
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, PIL.Image.DecompressionBombError) as error:
+            return np.asarray(in_rgb(image), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise DataError(
-            f"{row.where}: the bytes are no image: {error}",
+            f"{row.where}: the bytes are no image that can be read: {error}",
             code="data.image",
             allowed="the bytes of a PNG, JPEG, WebP, ... file",
             remedy="correct the row",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedpeft.data.columns import ColumnReader
-from fedpeft.data.labels import plain_names
+from fedpeft.data.labels import in_order, plain_names
 from fedpeft.data.readers.contract import Row
 from fedpeft.errors import DataError, closest
 
@@ -29,7 +29,7 @@ class Labelling:
     number: Mapping[str, int]  # label as the file has it -> number
     label: ColumnReader
     choices: ColumnReader | None
-    given: bool  # the run file or the data set names the labels, so that a whole number in a file is one's number
+    numbered: bool  # a whole number in a row is a label's number, whatever the names are
     origin: str  # where the names come from, for errors
 
     def read(self, rows: Sequence[Row]) -> tuple[npt.NDArray[np.int64], Choices | None]:
@@ -44,8 +44,7 @@ class Labelling:
         for place, row in enumerate(rows):
             raw, options = self.label.value(row), _options(self.choices, row)
             name = _name(raw, options, row)
-            number = self._given_number(raw) if not options else None
-            labels[place] = number if number is not None else self._number(name, row)
+            labels[place] = self._number(name, row)
             if options:
                 if options not in known:
                     known[options] = tuple(self._number(option, row) for option in options)
@@ -54,17 +53,12 @@ class Labelling:
                     raise _unknown(name, row, options, "is not one of the row's choices")
         return labels, tuple(choices) if self.choices is not None else None
 
-    def _given_number(self, raw: Any) -> int | None:
-        """The number that a file gives in place of a name, where names are given and this is none of them."""
-        if not self.given or isinstance(raw, bool) or str(raw).strip() in self.number:
-            return None
-        try:
-            number = int(str(raw))
-        except ValueError:
-            return None
-        return number if 0 <= number < len(self.names) else None
-
     def _number(self, name: str, row: Row) -> int:
+        if self.numbered and (number := _whole(name)) is not None:
+            if 0 <= number < len(self.names):
+                return number
+            allowed = [f"{place} ({given})" for given, place in self.number.items()]
+            raise _unknown(name, row, allowed, f"is not in {self.origin}")
         if name not in self.number:
             raise _unknown(name, row, tuple(self.number), f"is not in {self.origin}")
         return self.number[name]
@@ -76,8 +70,13 @@ def find_labels(
     choices: ColumnReader | None,
     given: Sequence[str] | None,
     origin: str,
+    *,
+    numbered: bool = False,
 ) -> Labelling:
     """Number the labels.
+
+    Rows may name given labels or have their numbers, 0 and up. Which of it is decided once, for names may be numbers
+    themselves: names, where every training row has one; a number that is no name else.
 
     Args:
         rows: of the training examples; they decide which labels there are.
@@ -85,20 +84,32 @@ def find_labels(
         choices: column of the labels that a row may be answered with.
         given: names of labels 0, 1, ...; None: those of the rows.
         origin: of the rows, for errors.
+        numbered: the data set itself says that rows hold numbers.
 
     Raises:
         DataError: a label is missing or empty, or two names read the same in plain words.
     """
     if given is not None:
         raw, origin = list(given), "data.label_names"
+        if choices is None and not numbered:
+            known = set(raw)
+            numbered = not all(_name(label.value(row), (), row) in known for row in rows)
     elif choices is not None:
-        raw = sorted({option for row in rows for option in _options(choices, row)})
+        raw = in_order(option for row in rows for option in _options(choices, row))
         origin = f"the choices of {origin}"
     else:
-        raw = sorted({_name(label.value(row), (), row) for row in rows})
+        raw = in_order(_name(label.value(row), (), row) for row in rows)
         origin = f"any row of {origin}"
     names = plain_names(raw, origin=origin)
-    return Labelling(names, {name: index for index, name in enumerate(raw)}, label, choices, given is not None, origin)
+    number = {name: index for index, name in enumerate(raw)}
+    return Labelling(names, number, label, choices, numbered and choices is None, origin)
+
+
+def _whole(name: str) -> int | None:
+    try:
+        return int(name)
+    except ValueError:
+        return None
 
 
 def _options(choices: ColumnReader | None, row: Row) -> tuple[str, ...]:

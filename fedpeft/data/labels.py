@@ -7,8 +7,21 @@ from collections.abc import Iterable
 
 from fedpeft.errors import DataError
 
+_WHOLE = re.compile(r"-?\d{1,18}")
+
 # Between a lower-case letter or digit and a capital, and before the last capital of an acronym: get|HTTP|Response.
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """The different labels, sorted: whole numbers as numbers, where all of them are.
+
+    >>> in_order(["10", "9", "9"]), in_order(["10", "9", "x"])
+    (['9', '10'], ['10', '9', 'x'])
+    """
+    distinct = set(labels)
+    numeric = all(map(_WHOLE.fullmatch, distinct))
+    return sorted(distinct, key=(lambda label: (int(label), label)) if numeric else None)
 
 
 def plain_words(label: str) -> str:

@@ -50,6 +50,7 @@ def refusal(**data) -> ConfigError:
             "name a file in data.test",
         ),
         ({"partition": {"name": "iid"}}, 'data.partition contradicts data.source = "assistant"', "remove data.part"),
+        ({**DEALT, "columns": ["a", "b", "a"]}, 'data.columns has "a" more than once', "rename one"),
         ({**DEALT, "test": 1.0}, "data.test = 1.0 is not allowed", "correct data.test"),
         ({**DEALT, "client_test": 1.0}, "data.client_test = 1.0 is not allowed", "correct data.client_test"),
     ],

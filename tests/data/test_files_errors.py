@@ -51,6 +51,18 @@ def test_a_missing_column_is_corrected(folder):
     assert caught.value.remedy == 'did you mean "text"?'
 
 
+def test_a_list_within_braces(folder):
+    write_lines(folder / "rows.jsonl", [{"text": ["a", "b"], "label": "x"}])
+    with pytest.raises(DataError, match=r'line 1: column "text" is a list'):
+        load_corpus(config_of(folder, 1, train="rows.jsonl", test="rows.jsonl", text="{text}"))
+
+
+def test_a_group_that_is_no_number_is_a_name(folder):
+    (folder / "train.csv").write_text("text,label,who\n" + "a,x,--5\nb,x,3\n" * 4)
+    partition = {"name": "natural-id", "partition_by": "who"}
+    assert len(load_corpus(config_of(folder, 2, test="train.csv", partition=partition)).clients) == 2
+
+
 @pytest.mark.parametrize("column", ["{", "{}", "{text!r}", "{text:>3}", "a } b {text}"])
 def test_braces_that_hold_no_column(folder, column):
     with pytest.raises(ConfigError, match=r"data\.text = ") as caught:

@@ -280,6 +280,17 @@ def test_images_in_a_folder_for_each_label(folder):
     assert corpus.test.images[0] == str(folder / "pets" / "test" / "cat" / "0.png")
 
 
+def test_bytes_of_an_image_with_more_than_eight_bits(folder):
+    image, pyarrow = pytest.importorskip("PIL.Image"), pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    image.new("I;16", (4, 3)).save(folder / "deep.png")
+    parquet.write_table(
+        pyarrow.table({"image": [(folder / "deep.png").read_bytes()], "label": ["x"]}), folder / "rows.parquet"
+    )
+    with pytest.raises(DataError, match=r"row 1: the bytes are no image that can be read: its pixels are of mode I;16"):
+        load_corpus(config_of(folder, 1, task=f"{folder}/tasks.py:Images", train="rows.parquet", test="rows.parquet"))
+
+
 def test_images_named_in_a_table(folder):
     save_image(folder / "img" / "a.png", (9, 8, 7))
     (folder / "train.csv").write_text("file,label\nimg/a.png,x\n")

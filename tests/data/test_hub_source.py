@@ -57,9 +57,39 @@ def test_a_folder_in_the_hubs_layout(folder):
 
 def test_slices_lists_and_shares_of_splits(folder):
     assert sum(len(data.train) for data in corpus_of(folder, train="train[:50%]").clients.values()) == 10
-    assert sum(len(data.train) for data in corpus_of(folder, train=["train", "test"]).clients.values()) == 24
+    assert sum(len(data.train) for data in corpus_of(folder, train=["train", "test"], test=0.25).clients.values()) == 18
     shared = corpus_of(folder, test=0.25)
     assert (len(shared.test), sum(len(data.train) for data in shared.clients.values())) == (5, 15)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "where"),
+    [
+        ("train", "train[:50%]", "in data.train and in data.test"),
+        ("train[:60%]", "train[50%:]", "in data.train and in data.test"),
+        (["train", "test"], "test", "in data.train and in data.test"),
+        (["train", "train[:2]"], "test", "twice in data.train"),
+    ],
+)
+def test_rows_of_a_split_are_on_one_side_only(folder, train, test, where):
+    with pytest.raises(DataError) as caught:
+        corpus_of(folder, train=train, test=test)
+    assert caught.value.code == "data.overlap"
+    assert where in caught.value.message
+
+
+def test_one_split_on_both_sides_is_meant_and_told(folder):
+    assert "its split train, which clients train on: 20" in corpus_of(folder, test="train").description
+    assert len(corpus_of(folder, train="train[:90%]", test="train[90%:]").test) == 2
+
+
+def test_class_labels_are_numbers_though_their_names_are_too(tmp_path, folder):
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["1", "2", "3"])}
+    )
+    (tmp_path / "stars").mkdir()
+    saved(tmp_path / "stars", {"text": ["a", "b", "c"], "label": [1, 2, 1]}, features)
+    assert corpus_of(tmp_path / "stars", 1).test.labels.tolist() == [1, 2, 1]
 
 
 def saved(folder, table: dict, features) -> None:

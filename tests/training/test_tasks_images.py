@@ -122,6 +122,18 @@ def test_grey_images_and_images_of_any_size_become_the_base_s(task, tmp_path):
     assert task.batch(data, np.arange(4)).pixel_values.shape == (4, 3, 8, 8)
 
 
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tiff"), ("F", "tiff")])
+def test_pixels_of_more_than_eight_bits_are_refused(task, tmp_path, mode, suffix):
+    """Pillow would make all above 255 white."""
+    from PIL import Image
+
+    path = tmp_path / f"deep.{suffix}"
+    Image.new(mode, (8, 8)).save(path)
+    data = task.encode(ImageExamples((str(path),), np.array([0])))
+    with pytest.raises(DataError, match=r"deep.*more than 8 bits wide"):
+        task.batch(data, np.array([0]))
+
+
 def test_a_file_that_is_no_image_is_named(task, tmp_path):
     text = tmp_path / "notes.png"
     text.write_text("not an image")

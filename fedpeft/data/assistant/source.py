@@ -11,6 +11,7 @@ from fedpeft.data.assistant.speech import utter
 from fedpeft.data.corpus import Corpus, TextExamples, client_ids
 from fedpeft.data.draws import Draws
 from fedpeft.data.holdout import hold_out
+from fedpeft.types import ClientId
 
 HELD_OUT_PEOPLE = 10
 HELD_OUT_EXAMPLES = 90  # of each: every intent once, the rest as the person's interests have it
@@ -20,14 +21,15 @@ _TRIES = 20  # to say something new before a person repeats an utterance
 def assistant(config: RunConfig) -> Corpus:
     """Generate the corpus from `config.run.seed`.
 
-    A person depends on the seed and on their own name only: more clients leave the earlier ones and the test set as
+    A person depends on the seed and on their own place only: more clients leave the earlier ones and the test set as
     they are.
     """
     language, seed, kept = load_language(), config.run.seed, config.data.client_test
     assert not isinstance(kept, str)  # "own" needs data.partition, which this source refuses
+    people = [ClientId(f"c{place:02}") for place in range(config.clients)]  # whatever the width of the clients' ids
     clients = {
-        client: hold_out(_speak(language, seed, client), kept, seed=seed, client=client)
-        for client in client_ids(config.clients)
+        client: hold_out(_speak(language, seed, person), kept, seed=seed, client=person)
+        for client, person in zip(client_ids(config.clients), people, strict=True)
     }
     held_out = [_speak(language, seed, f"held-out {index}", held_out=True) for index in range(HELD_OUT_PEOPLE)]
     return Corpus(

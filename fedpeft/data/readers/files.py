@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fedpeft import registry
 from fedpeft.data.readers.contract import DataFile, Reader, Row
@@ -69,11 +69,15 @@ def find_files(name: str, folder: Path, columns: Sequence[str] | None = None) ->
     named = tuple(columns) if columns else None
     if not _PLACEHOLDER.search(pattern):
         return [DataFile(folder / pattern, inside, named)]
-    matcher = re.compile(_as_expression(pattern))
-    found = sorted(path for path in folder.glob(re.sub(r"\{\w+\}", "*", pattern)) if path.is_file())
+    _check_pattern(pattern)
+    parts = PurePosixPath(pattern).parts  # an absolute pattern's first is its root
+    plain = next(place for place, part in enumerate(parts) if _PLACEHOLDER.search(part) or part == "**")
+    root, rest = folder.joinpath(*parts[:plain]), "/".join(parts[plain:])
+    matcher = re.compile(_as_expression(rest))
+    found = sorted(path for path in root.glob(_as_glob(rest)) if path.is_file())
     files = []
     for path in found:
-        match = matcher.fullmatch(path.relative_to(folder).as_posix())
+        match = matcher.fullmatch(path.relative_to(root).as_posix())
         if match:  # {client} twice in a pattern must stand for one name
             files.append(DataFile(path, inside, named, match.groupdict()))
     if not files:
@@ -108,6 +112,27 @@ def format_of(path: Path) -> str:
         allowed=", ".join(BY_SUFFIX) + f", each also with {', '.join(COMPRESSED)}",
         remedy=f"set data.format to one of {', '.join(registry.names('reader'))}",
     )
+
+
+def _check_pattern(pattern: str) -> None:
+    wrong = next((name for name in re.findall(r"\{(\w+)\}", pattern) if not name.isidentifier()), None)
+    if wrong is not None:
+        what = f'"{{{wrong}}}" names no column'
+    elif any("**" in part and part != "**" for part in PurePosixPath(pattern).parts):
+        what = '"**" stands beside other characters'
+    else:
+        return
+    raise DataError(
+        f'the pattern "{pattern}" cannot be matched: {what}',
+        code="data.pattern",
+        allowed="* for any part of a name, **/ for any folders, {client} for a name that becomes a column",
+        remedy="correct the pattern",
+    )
+
+
+def _as_glob(pattern: str) -> str:
+    """The pattern with a star for each placeholder; all else that `glob` would take for its own stands for itself."""
+    return re.sub(r"\{\w+\}", "*", pattern.replace("[", "[[]"))
 
 
 def _as_expression(pattern: str) -> str:

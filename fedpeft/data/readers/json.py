@@ -48,6 +48,13 @@ def _parse(file: DataFile, text: str, first_line: int) -> Any:
             allowed="JSON",
             remedy="correct this line; a file with a document in every line is .jsonl",
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        raise DataError(
+            f"{file.path}, in the document from line {first_line} on: {error}",
+            code="data.json-syntax",
+            allowed="JSON with numbers and nesting of ordinary size",
+            remedy="correct the file",
+        ) from error
 
 
 def _unfold(file: DataFile, document: Any, place: str) -> Iterator[Row]:

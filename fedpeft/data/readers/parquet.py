@@ -36,7 +36,7 @@ def read_parquet(file: DataFile) -> Iterator[Row]:
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(str(file.path), f"row {number}", fields, file.fields)
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(
             f"{file.path}: not a whole Parquet file, after row {number}: {error}",
             code="data.parquet",

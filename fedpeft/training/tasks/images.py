@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from fedpeft.adapters import ArchitectureName
 from fedpeft.data import ImageExamples
+from fedpeft.data.images import in_rgb
 from fedpeft.errors import DataError
 from fedpeft.training.task import Outcomes, TaskContext
 
@@ -94,7 +95,7 @@ def _pixels(image: Any) -> Any:
         return Image.fromarray(image).convert("RGB")
     with _open(image) as opened:
         try:
-            return opened.convert("RGB")
+            return in_rgb(opened)
         except (OSError, SyntaxError, ValueError) as error:
             raise _unreadable(image, error) from error
 

@@ -59,6 +59,13 @@ def test_more_clients_leave_the_others_as_they_are():
     assert more.test.texts == CORPUS.test.texts
 
 
+def test_ids_of_three_digits_change_nobody():
+    few, many = (list(corpus_of(clients=count).clients.values()) for count in (20, 101))
+    for before, after in zip(few, many, strict=False):
+        assert before.train.texts == after.train.texts
+        assert before.test.texts == after.test.texts
+
+
 def test_sizes():
     train = [len(data.train) for data in CORPUS.clients.values()]
     assert min(train) >= 40

@@ -59,6 +59,28 @@ def test_a_hash_leads_into_the_file(folder):
     assert find_files("data.json#a/b", folder)[0].inside == ("a", "b")
 
 
+def test_a_pattern_may_be_absolute_and_lead_out_of_the_folder(folder):
+    assert texts(read_files(f"{folder}/part-0*.jsonl", folder / "ann")) == ["1", "2"]
+    assert texts(read_files("../{client}/train.csv", folder / "ann")) == ["ann train", "bob train"]
+    assert [row.get("client") for row in read_files(f"{folder}/{{client}}/train.csv", folder)] == ["ann", "bob"]
+
+
+def test_brackets_stand_for_themselves(folder):
+    (folder / "a[1]").mkdir()
+    (folder / "a[1]" / "x.csv").write_text("text\nthis one\n")
+    assert texts(read_files("a[1]/*.csv", folder)) == ["this one"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "what"),
+    [("{0}/x.csv", r'"\{0\}" names no column'), ("a**/x.csv", r'"\*\*" stands beside'), ("**x", r'"\*\*" stands')],
+)
+def test_a_pattern_that_cannot_be_matched(folder, pattern, what):
+    with pytest.raises(DataError, match=what) as caught:
+        list(read_files(pattern, folder))
+    assert caught.value.code == "data.pattern"
+
+
 def test_nothing_matches(folder):
     with pytest.raises(DataError, match=r'no file matches "\{client\}/valid\.csv" in') as caught:
         list(read_files("{client}/valid.csv", folder))

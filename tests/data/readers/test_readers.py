@@ -147,6 +147,14 @@ def test_what_can_be_wrong_with_a_file(tmp_path, reader, content, message, code)
     assert "some.csv" in caught.value.message
 
 
+def test_json_beyond_all_bounds(tmp_path):
+    with pytest.raises(DataError, match=r"big\.jsonl, in the document from line 2 on") as caught:
+        found(read_jsonl(file_of(tmp_path, '{"a": 1}\n{"a": ' + "1" * 5000 + "}\n", "big.jsonl")))
+    assert caught.value.code == "data.json-syntax"
+    with pytest.raises(DataError, match=r"deep\.json, in the document"):
+        found(read_json(file_of(tmp_path, "[" * 200_000, "deep.json")))
+
+
 def test_a_key_that_does_not_lead_to_a_list(tmp_path):
     file = file_of(tmp_path, '{"train": [], "info": {"n": 1}}', "a.json")
     with pytest.raises(DataError, match='there is no key "tain"') as caught:
