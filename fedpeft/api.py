@@ -195,7 +195,8 @@ def simulate(
     Args:
         model: a torch module; it is frozen, and wrapped in place by peft.
         peft_config: any peft configuration whose parameters may be averaged, e.g. `peft.LoraConfig(...)`; None trains
-            those parameters that the model leaves unfrozen, as they are.
+            those parameters that the model leaves unfrozen, as they are, so the next call goes on from where they end;
+            with a configuration each call starts from the model's own weights.
         clients: client name -> data set with `len` and integer index.
         loss: `(model, batch) -> tensor`, the loss per example, shape (n,), or their mean.
         test: the coordinator's test set.

@@ -95,6 +95,21 @@ def test_one_model_serves_several_runs(tmp_path):
     assert third.zero_shot == first.zero_shot
 
 
+def test_a_cell_that_takes_its_adapter_out_of_the_base_can_be_run_again(tmp_path):
+    """PiSSA leaves in the base what is not in the adapter."""
+    config = peft.LoraConfig(r=2, target_modules=["0", "2"], init_lora_weights="pissa")
+    arguments = tiny_arguments(tmp_path, rounds=1) | {"peft_config": config}
+    before = [parameter.detach().clone() for parameter in arguments["model"].parameters()]
+    first = simulate(**arguments)
+    second = simulate(**arguments | {"name": "second"})
+    assert second.adapter_hash == first.adapter_hash
+    assert second.zero_shot == first.zero_shot
+    simulate(**arguments | {"name": "third", "peft_config": peft.LoraConfig(r=2, target_modules=["0"])})
+    own = [value for name, value in arguments["model"].named_parameters() if "lora" not in name]
+    for parameter, old in zip(own, before, strict=True):
+        assert torch.equal(parameter, old)
+
+
 def test_the_exported_adapter_is_the_one_that_was_evaluated(tmp_path):
     result = run_tiny(tmp_path)
     arguments = tiny_arguments(tmp_path)

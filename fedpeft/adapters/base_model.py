@@ -118,7 +118,8 @@ def load_base(
         else:
             processor = image_processor_of(location, source)
         if wanted.classifier:
-            known = tuple(transformers.AutoConfig.from_pretrained(location).id2label.values())
+            named = transformers.AutoConfig.from_pretrained(location).id2label  # in the order of the file
+            known = tuple(label for _, label in sorted(named.items()))
             how |= {"id2label": dict(enumerate(names)), "label2id": {label: place for place, label in enumerate(names)}}
             how["ignore_mismatched_sizes"] = True  # of a head for other labels
         model, report = getattr(transformers, wanted.auto_class).from_pretrained(location, **how)

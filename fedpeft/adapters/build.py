@@ -18,6 +18,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.adapters.prompts import leave_out_prompts, prepare_prompts
 from fedpeft.adapters.seeded import seeded_torch
+from fedpeft.adapters.unreached import check_reached, leave_out_unreached
 from fedpeft.adapters.weights import load_weights
 from fedpeft.config.adapter import NOT_FEDERATED
 from fedpeft.errors import ModelError, closest
@@ -70,6 +71,7 @@ def build_adapter(
     if config.is_prompt_learning:
         prepare_prompts(model, config)
     _check_targets(model, config)
+    leave_out_unreached(model, config)
     _check_rank(model, config, merged)
     targets, excluded = getattr(config, "target_modules", None), getattr(config, "exclude_modules", None)
     if isinstance(excluded, str) and not _matches(excluded, [name for name, _ in model.named_modules()]):
@@ -87,6 +89,7 @@ def build_adapter(
             if unnamed
             else "correct the [adapter] table or the peft configuration",
         ) from error
+    check_reached(model)
     if weights is not None:
         load_weights(wrapped, weights)
     if config.is_prompt_learning:
@@ -105,10 +108,28 @@ def build_own(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdapter:
         ModelError: as `build_adapter`; or nothing is left to train.
     """
     if config is not None:
-        return build_adapter(model, config, seed=seed)
+        return _build_again(model, config, seed)
     if not isinstance(model, torch.nn.Module) or isinstance(model, peft.PeftModel):
         _check_kinds(model, peft.LoraConfig())
     return FlatAdapter(model.eval())
+
+
+def _build_again(model: torch.nn.Module, config: Any, seed: int) -> FlatAdapter:
+    """`build_adapter`, which can be called with this model once more: what it rewrites of the base is kept."""
+    how = getattr(config, "init_lora_weights", None)
+    before = {}
+    if isinstance(how, str) and how.startswith(_REWRITE) and isinstance(model, torch.nn.Module):
+        _take_off(model)
+        before = {id(layer): layer.get_parameter("weight").detach().clone() for layer in linear_layers(model).values()}
+    adapter = build_adapter(model, config, seed=seed)
+    for module in adapter.model.modules():
+        if isinstance(module, BaseTunerLayer) and id(module.get_base_layer()) in before:
+            setattr(module, _BEFORE, before[id(module.get_base_layer())])
+    return adapter
+
+
+_REWRITE = ("pissa", "olora", "corda", "loftq")  # values of init_lora_weights that take the adapter out of the base
+_BEFORE = "_weight_before"
 
 
 def rank_of(config: Any) -> int | None:
@@ -160,6 +181,8 @@ def _take_off(model: torch.nn.Module) -> None:
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             own = module.get_base_layer()
+            if hasattr(module, _BEFORE):
+                own.get_parameter("weight").data.copy_(getattr(module, _BEFORE))
         elif isinstance(module, AuxiliaryTrainingWrapper):
             own = module.original_module
         else:

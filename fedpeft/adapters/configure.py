@@ -60,17 +60,23 @@ def config_class(kind: str) -> Any:
 
 
 def peft_config(
-    table: AdapterTable, *, classifier: bool = False, fresh: Sequence[str] = (), linear: Sequence[str] = ()
+    table: AdapterTable,
+    *,
+    classifier: bool = False,
+    fresh: Sequence[str] = (),
+    linear: Sequence[str] = (),
+    pooler: bool = False,
 ) -> Any:
     """The peft configuration of an `[adapter]` table.
 
     Args:
         table: any type of peft's; `start` is not looked at.
-        classifier: the base is a sequence classifier. Without a head the pooler is left out: mean pooling never reads
-            it, so its adapters would travel without ever being trained.
+        classifier: the base is a sequence classifier.
         fresh: modules that the checkpoint lacks (`BaseModel.fresh`), the head among them. Nobody else has their
             values, so they are trained whole and travel with the adapter.
         linear: names of the base's linear layers, for types that cannot be told which to leave out.
+        pooler: somebody may read what a module of that name makes. A bare encoder's is left out: mean pooling never
+            reads it, so its adapters would travel without ever being trained.
 
     Raises:
         ModelError: an unknown key, or a value that peft refuses.
@@ -91,10 +97,14 @@ def peft_config(
     if "target_modules" in names and "target_modules" not in settings and table.type not in OWN_TARGETS:
         settings["target_modules"] = LORA_DEFAULTS["target_modules"]
     if "exclude_modules" in names:
-        left_out = [rf"(.*\.)?({'|'.join(map(re.escape, fresh))})(\..*)?"] if classifier else [r".*pooler.*"]
-        settings["exclude_modules"] = "|".join([*_pattern(settings.get("exclude_modules")), *left_out])
+        left_out = _pattern(settings.get("exclude_modules"))
+        if classifier:
+            left_out.append(rf"(.*\.)?({'|'.join(map(re.escape, fresh))})(\..*)?")
+        elif not pooler:
+            left_out.append(r".*pooler.*")
+        settings["exclude_modules"] = "|".join(left_out) or None
     elif settings.get("target_modules") == "all-linear" and linear:
-        skipped = fresh if classifier else [name for name in linear if "pooler" in name]
+        skipped = fresh if classifier else [name for name in linear if "pooler" in name and not pooler]
         settings["target_modules"] = [
             name for name in linear if not f"{name}.".startswith(tuple(f"{s}." for s in skipped))
         ]

@@ -8,8 +8,10 @@ from typing import Any
 
 import safetensors.torch
 from peft import PeftModel
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 
-from fedpeft.adapters.flat import FlatAdapter
+from fedpeft.adapters.flat import FlatAdapter, canonical_name
 from fedpeft.adapters.kinds.ssf import ScaleShift, fold
 from fedpeft.errors import ModelError
 from fedpeft.kernels import uninstall
@@ -95,10 +97,28 @@ def _merge(model: Any) -> Any:
     kind = str(model.active_peft_config.peft_type.value).lower()
     if model.active_peft_config.is_prompt_learning:
         raise _unmergeable(kind, "its vectors stand before the text, not in a weight")
+    shared = _shared_layer(model)
+    if shared is not None:
+        raise _unmergeable(kind, f"{shared[0]} shares its weight with {shared[1]}, and merging would change both")
     try:
         return model.merge_and_unload()
     except (NotImplementedError, AttributeError, ValueError, TypeError) as error:
         raise _unmergeable(kind, str(error).splitlines()[0] if str(error) else "peft has no rule for it") from error
+
+
+def _shared_layer(model: Any) -> tuple[str, str] | None:
+    """A layer with an adapter whose weight another module has too, e.g. an output layer tied to the embedding."""
+    homes: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            homes.setdefault(id(parameter), []).append(name)
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):  # which is for both
+            weight = getattr(module.get_base_layer(), "weight", None)
+            others = [home for home in homes.get(id(weight), ()) if not home.startswith(f"{name}.") and home != name]
+            if others:
+                return canonical_name(name), canonical_name(others[0])
+    return None
 
 
 def _unmergeable(kind: str, reason: str) -> ModelError:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PromptEncoder
+from peft import PeftModel, PromptEncoder
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fedpeft.adapters.precision import compute_in_fp32
+from fedpeft.adapters.unreached import call_every_part
 from fedpeft.errors import ModelError
 from fedpeft.layouts import make_layout
 from fedpeft.types import FloatArray
@@ -54,6 +55,7 @@ class FlatAdapter:
     """
 
     def __init__(self, model: Any) -> None:
+        call_every_part(model)
         compute_in_fp32(model)
         self.model = model
         self.merged = 0
@@ -134,13 +136,15 @@ class FlatAdapter:
 
 
 def _trainable(model: Any) -> dict[str, torch.nn.Parameter]:
-    """The parameters that require a gradient, by canonical name."""
+    """The parameters that require a gradient, by canonical name; without an adapter of peft's by their own."""
     adapter = getattr(model, "active_adapter", "default")
     named: dict[str, torch.nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        canonical = canonical_name(name, adapter if isinstance(adapter, str) else "default")
+        canonical = name
+        if isinstance(model, PeftModel):
+            canonical = canonical_name(name, adapter if isinstance(adapter, str) else "default")
         if canonical in named:
             raise ModelError(
                 f'two trainable tensors are both called "{canonical}", the second one is {name}',

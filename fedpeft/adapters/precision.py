@@ -17,10 +17,11 @@ def compute_in_fp32(model: torch.nn.Module) -> None:
 
     A linear layer of which only the bias is trained keeps its products in the base's dtype: its kernel adds the bias.
     """
+    before = {id(parameter): parameter.dtype for parameter in model.parameters()}  # two modules may share one
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         trained = [parameter for parameter in own.values() if parameter.requires_grad]
-        low = {parameter.dtype for parameter in trained} - {torch.float32, torch.float64}
+        low = {before[id(parameter)] for parameter in trained} - {torch.float32, torch.float64}
         weight = own.get("weight")
         if not low or (weight is not None and not weight.requires_grad and weight.ndim == 2):
             continue

@@ -52,6 +52,12 @@ def prepare_prompts(model: torch.nn.Module, config: Any) -> None:
         )
 
 
+def virtual_tokens(model: Any) -> int:
+    """Positions that a prompt in front of a text takes; 0 of a model without one."""
+    config: Any = getattr(model, "active_peft_config", None)
+    return int(config.num_virtual_tokens or 0) if getattr(config, "is_prompt_learning", False) else 0
+
+
 def task_of(model: torch.nn.Module) -> Any:
     """What peft calls the task that a model of `transformers` is made for; None for a bare one."""
     name = type(model).__name__

@@ -22,6 +22,7 @@ from fedpeft.config.adapter import LORA_VARIANTS
 from fedpeft.errors import ModelError
 
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def build_saved(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int) -> FlatAdapter:
@@ -52,6 +53,13 @@ def build_saved(base: BaseModel, table: AdapterTable, *, classifier: bool, seed:
     if classifier:
         config.modules_to_save = list(dict.fromkeys([*(config.modules_to_save or ()), *base.fresh]))
     config.inference_mode = False
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"adapter.start = {table.start!r}: it has no {WEIGHTS}",
+            code="adapter.start",
+            allowed=f"a folder with {WEIGHTS}; other files of weights would have to be unpickled",
+            remedy="save the adapter again, with the peft of today",
+        )
     try:
         weights = load_peft_weights(str(folder), device="cpu")
     except (OSError, ValueError, SafetensorError) as error:

@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedpeft.adapters.seeded import seeded_torch
 from fedpeft.config import parse_config
 from fedpeft.evaluation import Evaluation
 from fedpeft.paths import write_atomically
@@ -80,17 +81,25 @@ def train_centralised(
     prepared: Any = None
     done = 0
     lengths = getattr(pooled, "lengths", None)
-    for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps, lengths)):
-        if step % renewal == 0:
-            prepared = task.prepare(adapter.model)
-        factor = schedule(1 + step * rounds // steps, config.run.rounds)
-        for group, rate in zip(optimizer.param_groups, full, strict=True):
-            group["lr"] = rate * factor
-        batch = settings.batch(task, pooled, indices)
-        gradient_step(adapter, task, batch, prepared, optimizer, objective, start, local.max_grad_norm, settings)
-        done += len(indices)
-        if on_examples is not None:
-            on_examples(len(indices))
+    try:
+        with seeded_torch(plan.seed, adapter.theta.device):  # dropout
+            for step, indices in enumerate(batch_order(plan.seed, len(pooled), local.batch_size, steps, lengths)):
+                if step % renewal == 0:
+                    adapter.train(False)  # what a task prepares, it prepares without dropout
+                    prepared = task.prepare(adapter.model)
+                    adapter.train(True)
+                factor = schedule(1 + step * rounds // steps, config.run.rounds)
+                for group, rate in zip(optimizer.param_groups, full, strict=True):
+                    group["lr"] = rate * factor
+                batch = settings.batch(task, pooled, indices)
+                gradient_step(
+                    adapter, task, batch, prepared, optimizer, objective, start, local.max_grad_norm, settings
+                )
+                done += len(indices)
+                if on_examples is not None:
+                    on_examples(len(indices))
+    finally:
+        adapter.train(False)
     return federation.evaluate(adapter.get(), federation.test), done
 
 

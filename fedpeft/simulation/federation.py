@@ -16,6 +16,7 @@ import numpy as np
 
 from fedpeft.adapters import FlatAdapter, load_base
 from fedpeft.adapters.device import choose_device
+from fedpeft.adapters.prompts import virtual_tokens
 from fedpeft.adapters.sharing import Sharing
 from fedpeft.codecs.coefficients import CoefficientDownlink
 from fedpeft.codecs.downlink import Downlink
@@ -256,7 +257,13 @@ def assemble(config: RunConfig) -> Federation:
     if config.zeroth is not None:
         adapter.forget_gradient()
     config, arithmetic = settle_arithmetic(config, adapter.model)
-    context = TaskContext.of(base, corpus.label_names, generation=config.generation, model=config.model)
+    context = TaskContext.of(
+        base,
+        corpus.label_names,
+        generation=config.generation,
+        model=config.model,
+        prompts=virtual_tokens(adapter.model),
+    )
     task: Task = placed(build_task(task_class, context), adapter.theta.device)
     tested = evaluation_sample(len(corpus.test), config.evaluation.test_examples, config.run.seed)
     encoded = {client: task.encode(data.train) for client, data in corpus.clients.items()}

@@ -36,6 +36,7 @@ class TaskContext:
     processor: Any = None  # of the base's images; None where it reads none
     positions: int | None = None  # the longest input of the base, in tokens; None: unknown, or no limit
     generation: GenerationTable = field(default_factory=GenerationTable)
+    prompts: int = 0  # of these positions, how many the adapter's vectors in front of a text take
 
     @classmethod
     def of(
@@ -45,6 +46,7 @@ class TaskContext:
         *,
         generation: GenerationTable | None = None,
         model: ModelTable | None = None,
+        prompts: int = 0,
         **keys: Any,
     ) -> TaskContext:
         """The context of a loaded base.
@@ -54,6 +56,7 @@ class TaskContext:
             label_names: of the data.
             generation: default: its defaults.
             model: the `[model]` table; default: one with `keys`, e.g. `max_length=128`.
+            prompts: vectors that the adapter puts in front of a text.
             keys: of a `[model]` table, where none is given.
         """
         return cls(
@@ -63,6 +66,7 @@ class TaskContext:
             base.processor,
             base.positions,
             generation or GenerationTable(),
+            prompts,
         )
 
 

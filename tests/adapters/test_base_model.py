@@ -57,6 +57,23 @@ def test_a_head_starts_from_zero_and_carries_the_label_names(folder):
     assert base.model.config.label2id == {"sky": 0, "sun": 1, "sea": 2}
 
 
+def test_a_head_for_these_labels_is_kept_in_whatever_order_the_file_lists_them(tmp_path):
+    labels = tuple(f"label {place}" for place in range(12))
+    trained = load_base(str(save_model(tmp_path / "plain")), labels=labels)
+    with torch.no_grad():
+        trained.model.classifier.weight.fill_(0.5)
+    trained.model.save_pretrained(str(tmp_path / "trained"))
+    trained.tokenizer.save_pretrained(str(tmp_path / "trained"))
+    path = tmp_path / "trained" / "config.json"
+    config = json.loads(path.read_text())
+    config["id2label"] = dict(sorted(config["id2label"].items()))  # as texts: 0, 1, 10, 11, 2, ...
+    assert list(config["id2label"])[2] == "10"
+    path.write_text(json.dumps(config))
+    again = load_base(str(tmp_path / "trained"), labels=labels)
+    assert again.fresh == ()
+    assert (again.model.classifier.weight == 0.5).all()
+
+
 def test_layers_before_the_head_are_drawn_from_the_run_s_seed(tmp_path):
     from transformers import BertModel
 

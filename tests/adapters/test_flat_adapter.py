@@ -109,12 +109,22 @@ def test_fully_trained_modules_keep_their_own_name():
 
 
 def test_two_tensors_of_one_name_are_refused():
+    model = network()
+    model.default = torch.nn.Linear(4, 4, bias=False)
+    model.weight = torch.nn.Parameter(torch.zeros(2))
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["0"])).requires_grad_(True)
+    with pytest.raises(ModelError, match='"weight"') as caught:
+        FlatAdapter(wrapped)
+    assert caught.value.code == "adapter.name-clash"
+
+
+def test_tensors_of_a_module_of_ones_own_keep_their_names():
+    """Though it calls its parts as peft does, for the exported file is loaded by these names."""
     model = torch.nn.Module()
+    model.base_model = torch.nn.Linear(2, 2, bias=False)
     model.default = torch.nn.Linear(2, 2, bias=False)
     model.weight = torch.nn.Parameter(torch.zeros(2))
-    with pytest.raises(ModelError, match='"weight"') as caught:
-        FlatAdapter(model)
-    assert caught.value.code == "adapter.name-clash"
+    assert set(FlatAdapter(model).parameters) == {"base_model.weight", "default.weight", "weight"}
 
 
 def test_an_adapter_that_trains_nothing_is_refused():

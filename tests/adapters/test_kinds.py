@@ -6,7 +6,8 @@ import safetensors.torch
 import torch
 from tiny_text import gpt2_config, save_model
 
-from fedpeft.adapters import export_adapter, export_merged, load_base
+from fedpeft.adapters import BaseModel, export_adapter, export_merged, load_base
+from fedpeft.adapters.architecture import architecture
 from fedpeft.config import AdapterTable
 from fedpeft.errors import ModelError
 from fedpeft.kernels import choose_kernel, install
@@ -46,6 +47,14 @@ def test_ssf_starts_from_the_base(tmp_path):
     torch.testing.assert_close(logits(adapter.model, base.tokenizer), before)
     assert all(tensor.name.endswith((".scale", ".shift")) for tensor in adapter.layout.tensors)
     assert any("LayerNorm" in tensor.name for tensor in adapter.layout.tensors)
+
+
+@pytest.mark.parametrize("kind", ["full", "bitfit", "ssf", "lora", "vera"])
+def test_a_pooler_in_a_module_of_ones_own_is_trained(kind):
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(9, 9) for name in ("body", "pooler")}).requires_grad_(False)
+    base = BaseModel(model, None, "own", "own", form=architecture("own"))
+    adapter = load("adapter", kind)(base, AdapterTable(type=kind), classifier=False, seed=5)
+    assert {name.split(".")[0] for name in adapter.parameters} - {"vera_A", "vera_B"} == {"body", "pooler"}
 
 
 @pytest.mark.parametrize("kind", ["bitfit", "ssf"])

@@ -88,7 +88,7 @@ def test_a_head_comes_along_and_one_that_is_missing_starts_as_the_bases(folder, 
     [
         (lambda out: (out / "adapter_config.json").unlink(), "it has no adapter_config.json"),
         (lambda out: (out / "adapter_config.json").write_text("{"), "cannot read its adapter_config.json"),
-        (lambda out: (out / "adapter_model.safetensors").unlink(), "its weights cannot be read"),
+        (lambda out: (out / "adapter_model.safetensors").unlink(), "it has no adapter_model.safetensors"),
         (lambda out: (out / "adapter_model.safetensors").write_bytes(b"x" * 99), "its weights cannot be read"),
     ],
 )
@@ -97,6 +97,15 @@ def test_a_spoilt_folder_says_what_is_wrong(folder, tmp_path, spoil, message):
     spoil(out)
     with pytest.raises(ModelError, match=message):
         start(load_base(folder), out)
+
+
+def test_pickled_weights_are_not_read(folder, tmp_path):
+    _, out = made(load_base(folder), tmp_path / "out", rank=2)
+    (out / "adapter_model.safetensors").unlink()
+    torch.save({"x": torch.zeros(1)}, out / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"it has no adapter_model\.safetensors") as caught:
+        start(load_base(folder), out)
+    assert "unpickled" in caught.value.allowed
 
 
 def test_a_folder_that_is_not_there_and_one_a_level_too_high(folder, tmp_path):

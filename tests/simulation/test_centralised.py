@@ -216,3 +216,16 @@ def test_it_follows_the_schedule_of_the_rounds(tmp_path):
         train_centralised(federation, passes, rounds)
         found[name] = federation.adapter.get().tobytes()
     assert found["halved"] == found["half"] != found["all"]
+
+
+def test_it_is_trained_with_the_adapters_dropout(tmp_path):
+    """And the same each time."""
+    found = []
+    for place, dropout in enumerate((0.0, 0.5, 0.5)):
+        config = load_run_file(write_run(tmp_path / str(place), adapter__dropout=dropout))
+        federation = assemble(config)
+        train_centralised(federation, 64, 2)
+        assert not federation.adapter.model.training
+        found.append(federation.adapter.get())
+    assert (found[1] == found[2]).all()
+    assert (found[0] != found[1]).any()

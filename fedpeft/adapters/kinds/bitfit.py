@@ -23,7 +23,7 @@ def bitfit(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int)
     Raises:
         ModelError: the model has no bias, as Llama's has none.
     """
-    skipped = unused(base, classifier=classifier)
+    skipped = unused(base)
     for name, parameter in base.model.named_parameters():
         if name.endswith("bias") and not name.startswith(skipped):
             parameter.requires_grad_(True)

@@ -14,6 +14,7 @@ from fedpeft.adapters.build import build_adapter, linear_layers
 from fedpeft.adapters.configure import peft_config
 from fedpeft.adapters.flat import FlatAdapter
 from fedpeft.adapters.saved import build_saved
+from fedpeft.adapters.unreached import unreached
 from fedpeft.config import AdapterTable
 
 
@@ -31,7 +32,12 @@ def by_config(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: i
     """
     if table.start is not None:
         return build_saved(base, table, classifier=classifier, seed=seed)
-    config = peft_config(table, classifier=classifier, fresh=base.fresh, linear=list(linear_layers(base.model)))
+    form = base.form.name
+    output = base.model.get_output_embeddings() if form == "causal-lm" else None  # type: ignore[operator]
+    never = unreached(base.model)
+    layers = linear_layers(base.model).items()
+    linear = [name for name, layer in layers if layer is not output and name not in never]  # peft's all-linear
+    config = peft_config(table, classifier=classifier, fresh=base.fresh, linear=linear, pooler=form != "encoder")
     config.task_type = base.form.peft_task
     return build_adapter(base.model, config, seed=seed, merged=table.merged)
 

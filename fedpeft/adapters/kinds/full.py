@@ -13,7 +13,7 @@ from fedpeft.config import AdapterTable
 
 
 def full(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int) -> FlatAdapter:
-    """All parameters, but for a pooler that nobody reads.
+    """All parameters, but for a bare encoder's pooler, which nobody reads.
 
     Args:
         base: loaded; it is changed in place.
@@ -21,7 +21,7 @@ def full(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int) -
         classifier: the base is a classifier.
         seed: nothing is drawn.
     """
-    skipped = () if classifier else unused(base, classifier=False)
+    skipped = () if classifier else unused(base)
     for name, parameter in base.model.named_parameters():
         if parameter.is_floating_point() and not name.startswith(skipped):
             parameter.requires_grad_(True)

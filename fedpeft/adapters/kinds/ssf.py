@@ -2,10 +2,14 @@
 
     y = γ ⊙ f(x) + β        equation (2); γ = 1 and β = 0 at first, so training starts from the base
 
-After training, both are folded into the layer before them, which then costs nothing.
+After training, both are folded into the layer before them, which then costs nothing. So a layer without a
+bias, for which the exported folder has no place, gets a scale alone, and one that shares its weight with another, as an
+output layer tied to the embedding, gets neither.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import torch
 
@@ -16,7 +20,7 @@ from fedpeft.config import AdapterTable
 
 
 class ScaleShift(torch.nn.Module):
-    """γ ⊙ f(x) + β.
+    """γ ⊙ f(x) + β; γ ⊙ f(x) where f has no bias.
 
     Args:
         inner: f, a frozen layer with a weight of shape (width, ...).
@@ -27,11 +31,14 @@ class ScaleShift(torch.nn.Module):
         weight = inner.get_parameter("weight")
         self.inner = inner
         self.scale = torch.nn.Parameter(torch.ones(weight.shape[0], device=weight.device))
-        self.shift = torch.nn.Parameter(torch.zeros(weight.shape[0], device=weight.device))
+        shift = torch.zeros(weight.shape[0], device=weight.device)
+        self.shift = torch.nn.Parameter(shift) if isinstance(inner.bias, torch.Tensor) else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., width)."""
         y: torch.Tensor = self.inner(x)
+        if self.shift is None:
+            return y * self.scale.to(y.dtype)
         return torch.addcmul(self.shift.to(y.dtype), y, self.scale.to(y.dtype))
 
     def fold(self) -> torch.nn.Module:
@@ -40,15 +47,14 @@ class ScaleShift(torch.nn.Module):
         weight, bias = inner.get_parameter("weight"), inner.bias
         with torch.no_grad():
             weight.mul_(self.scale.view(-1, *[1] * (weight.ndim - 1)))
-            if isinstance(bias, torch.Tensor):
+            if self.shift is not None:
+                assert isinstance(bias, torch.Tensor)
                 bias.mul_(self.scale).add_(self.shift)
-            else:
-                inner.bias = torch.nn.Parameter(self.shift.detach().clone().to(weight.dtype))
         return inner
 
 
 def ssf(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int) -> FlatAdapter:
-    """A scale and a shift after every linear layer and LayerNorm, and a fresh classifier's head whole.
+    """A scale and a shift after every linear layer and LayerNorm whose weight is its own, and a fresh head whole.
 
     Args:
         base: loaded; it is changed in place.
@@ -56,9 +62,14 @@ def ssf(base: BaseModel, table: AdapterTable, *, classifier: bool, seed: int) ->
         classifier: the base is a sequence classifier.
         seed: nothing is drawn.
     """
-    skipped = unused(base, classifier=classifier)
+    skipped = unused(base)
+    uses = Counter(id(parameter) for _, parameter in base.model.named_parameters(remove_duplicate=False))
     for name, module in list(base.model.named_modules()):
-        if type(module) in (torch.nn.Linear, torch.nn.LayerNorm) and not f"{name}.".startswith(skipped):
+        if (
+            type(module) in (torch.nn.Linear, torch.nn.LayerNorm)
+            and not f"{name}.".startswith(skipped)
+            and uses[id(module.weight)] == 1
+        ):
             parent, _, child = name.rpartition(".")
             setattr(base.model.get_submodule(parent), child, ScaleShift(module))
     unfreeze_head(base, classifier=classifier)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fedpeft.adapters.base_model import BaseModel
 
 
-def unused(base: BaseModel, *, classifier: bool) -> tuple[str, ...]:
-    """Prefixes of parameters that get nothing trainable: a fresh module is trained whole, and without a classifier's
-    head nobody reads the pooler."""
+def unused(base: BaseModel) -> tuple[str, ...]:
+    """Prefixes of parameters that get nothing trainable: a fresh module is trained whole, and nobody reads a bare
+    encoder's pooler."""
     fresh = tuple(f"{name}." for name in base.fresh)
-    if classifier:
+    if base.form.name != "encoder":
         return fresh
     poolers = {f"{name}." for name, _ in base.model.named_modules() if name.rpartition(".")[2] == "pooler"}
     return (*fresh, *sorted(poolers))

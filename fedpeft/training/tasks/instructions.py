@@ -34,7 +34,8 @@ class Instructions(LanguageTask):
         self.chats = ChatFormat(context.tokenizer)
         self.judged = context.generation.examples
         self.new_tokens = context.generation.max_new_tokens
-        self._room = None if context.positions is None else context.positions - self.new_tokens
+        taken = self.new_tokens + context.prompts
+        self._room = None if context.positions is None else context.positions - taken
         if self.max_length < 2:
             raise ConfigError(
                 f"model.max_length = {self.max_length} leaves no room for a prompt and an answer",
@@ -47,7 +48,7 @@ class Instructions(LanguageTask):
                 f"generation.max_new_tokens = {self.new_tokens} leaves no room for a prompt: the base has "
                 f"{context.positions} positions",
                 code="config.new-tokens",
-                allowed=f"1 to {(context.positions or 0) - 1}",
+                allowed=f"1 to {(context.positions or 0) - context.prompts - 1}",
                 remedy="lower generation.max_new_tokens, or set generation.examples = 0",
             )
 

@@ -142,10 +142,13 @@ def check_length(context: TaskContext) -> None:
         ConfigError: `model.max_length` is more than that.
     """
     longest = context.model.max_length
-    if context.positions is not None and longest > context.positions:
+    room = None if context.positions is None else context.positions - context.prompts
+    if room is not None and longest > room:
+        beside = f", of which the adapter's vectors take {context.prompts}" if context.prompts else ""
         raise ConfigError(
-            f"model.max_length = {longest} is more than the {context.positions} positions of {context.model.source}",
+            f"model.max_length = {longest} is more than the {context.positions} positions of {context.model.source}"
+            f"{beside}",
             code="config.max-length",
-            allowed=f"1 to {context.positions}",
+            allowed=f"1 to {room}",
             remedy="lower model.max_length, or name a base for longer texts",
         )
