@@ -1,10 +1,11 @@
-"""Durable files: write whole or not at all."""
+"""Durable files: write whole or not at all. And what a person types for a run's folder."""
 
 from __future__ import annotations
 
 import os
 import re
 import secrets
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,3 +66,8 @@ def remove_drafts(folder: Path) -> None:
         for entry in [entry for entry in entries if _DRAFT.fullmatch(entry.name)]:
             with suppress(OSError):
                 os.unlink(entry.path)
+
+
+def run_argument(folder: Path) -> str:
+    """What a person types in a shell for a run: its name when it lies under runs/, its folder otherwise."""
+    return shlex.quote(folder.name if folder.parent == Path("runs") else str(folder))

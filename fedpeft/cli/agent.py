@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import signal
 import ssl
 import threading
@@ -43,6 +45,10 @@ def agent(
 ) -> None:
     """Serve clients of a run as nodes of a SuperLink, until SIGTERM or Ctrl-C."""
     _check_address(superlink)
+    if not math.isfinite(poll):
+        raise ConfigError(
+            f"--poll {poll} is no number of seconds", code="config.poll", allowed="0.01 or more", remedy="e.g. --poll 3"
+        )
     keys = _keys(client)
     if insecure and root_certificates is not None:
         raise ConfigError(
@@ -99,7 +105,7 @@ def _key_file(pair: str, path: str) -> Path:
         f"--client {pair}: " + (f"the key file {file} does not exist" if path else "the path after = is empty"),
         code="config.node-key",
         allowed="NAME=KEY with the private key's file, or NAME alone: a key for as long as the agent lives",
-        remedy=f"ssh-keygen -t ecdsa -b 384 -N '' -f {file if path else 'FILE'}",
+        remedy=f"ssh-keygen -t ecdsa -b 384 -N '' -f {shlex.quote(str(file)) if path else 'FILE'}",
     )
 
 

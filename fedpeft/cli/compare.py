@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ def compare(
     from fedpeft.cli.seeds import groups_document, read_runs
     from fedpeft.cli.target_table import print_targets
     from fedpeft.errors import ConfigError
+    from fedpeft.paths import run_argument
     from fedpeft.report.mixing_costs import mixing_costs
     from fedpeft.report.record import SUFFIX, once, read_records, write_records
     from fedpeft.report.seeds import group_runs
@@ -45,20 +46,36 @@ def compare(
             allowed=f"a file that ends in {SUFFIX}",
             remedy=f"name it {save.with_suffix(SUFFIX)}",
         )
+    if page is not None and page.suffix != ".html":
+        raise ConfigError(
+            f"--page {page}: compare writes pages as .html",
+            code="config.page",
+            allowed="a file that ends in .html",
+            remedy=f"name it {page.with_suffix('.html')}",
+        )
     places = list(dict.fromkeys(runs))
     saved = [record for place in places if place.endswith(SUFFIX) for record in read_records(Path(place))]
     folders = list(dict.fromkeys(find_run(place) for place in places if not place.endswith(SUFFIX)))
-    found = read_runs(folders)
+    read = {folder: read_runs([folder]) for folder in folders}
+    found, unfinished = [one for runs in read.values() for one in runs], [place for place in read if not read[place]]
     records = once([*saved, *found])
+    if not records:
+        raise ConfigError(
+            f"nothing to compare: no finished run in {', '.join(places)}",
+            code="config.nothing-finished",
+            allowed="finished runs, or files of them",
+            remedy=f"fedpeft resume {run_argument(unfinished[0])}" if unfinished else "name other runs",
+        )
     groups = group_runs(records)
     times, mixed = times_to(groups, aim) if aim is not None else [], mixing_costs(groups)
-    if page is not None and groups:
+    if page is not None:
         from fedpeft.report.comparison import write_comparison
 
         write_comparison(page, groups)
     held = write_records(save, records) if save is not None else 0
     if format is Format.JSON:
-        more = {"targets": [one.to_json() for one in times]} if aim is not None else {}
+        more: dict[str, Any] = {"targets": [one.to_json() for one in times]} if aim is not None else {}
+        more["left_out"] = list(map(str, unfinished))
         if mixed:
             more["mixing"] = [one.to_json() for one in mixed]
         print_json({**groups_document(groups), **more})
@@ -68,10 +85,9 @@ def compare(
     print_mixing(out, mixed)
     if aim is not None:
         print_targets(out, aim, times)
-    left_out = len(folders) - len(found)
-    if left_out:
-        out.print(f"{left_out} not finished yet: left out", style="yellow")
-    if page is not None and groups:
+    if unfinished:
+        out.print(f"not finished yet, left out: {', '.join(map(str, unfinished))}", style="yellow", soft_wrap=True)
+    if page is not None:
         out.print(f"curves: {page}", soft_wrap=True)
     if save is not None:
         out.print(f"{held} run{'s' * (held != 1)} kept: {save}", soft_wrap=True)

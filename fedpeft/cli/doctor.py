@@ -123,7 +123,9 @@ def _data() -> Check:
     named = os.environ.get("FEDPEFT_DATA")
     remedy = "export FEDPEFT_DATA=/path/to/the/folder"
     if not named:
-        return Check("data", "warn", "FEDPEFT_DATA is not set; only csv run files without data.folder need it", remedy)
+        return Check(
+            "data", "warn", "FEDPEFT_DATA is not set; run files that read files and set no data.folder need it", remedy
+        )
     folder = Path(named).expanduser()
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         return Check("data", "fail", f"FEDPEFT_DATA = {named} is not a folder that can be read", remedy)
@@ -133,6 +135,8 @@ def _data() -> Check:
 def _runs() -> Check:
     folder = RUNS if RUNS.is_dir() else Path.cwd()
     remedy = "work in a folder that you may write to, or set run.folder"
+    if RUNS.exists() and not RUNS.is_dir():
+        return Check("runs folder", "fail", f"{RUNS.resolve()} is a file", "move it, or set run.folder")
     probe = folder / f".fedpeft-doctor-{os.getpid()}"
     try:
         probe.write_bytes(b"")

@@ -27,9 +27,10 @@ def print_groups(out: Console, groups: Sequence[Group]) -> None:
     for group in groups:
         n, name = len(group.seeds), group.metric
         seeds = ", ".join(map(str, group.seeds))
-        out.print(
-            Text.assemble((group.name, "bold"), f" — {n} {'seeds' if n > 1 else 'seed'}: {seeds}"), soft_wrap=True
-        )
+        title = f" — {n} {'seeds' if n > 1 else 'seed'}: {seeds}"
+        if group.repeats:
+            title += f"; {group.repeats} more run{'s' * (group.repeats > 1)} of these seeds left out"
+        out.print(Text.assemble((group.name, "bold"), title), soft_wrap=True)
         out.print()
         table = plain_table(metric_label(name), "mean", "95 % interval", "deviation", "runs")
         for label, row in group.rows.items():

@@ -47,4 +47,4 @@ def ls(
     out.print(runs_table(runs))
     for run in runs:
         if run.error is not None:
-            out.print(f"{run.name}: {run.error.message} [{run.error.code}]", style="red")
+            out.print(f"{run.name}: {run.error.message} [{run.error.code}]", style="red", soft_wrap=True)

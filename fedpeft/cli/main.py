@@ -28,6 +28,7 @@ app = typer.Typer(
     help="Federated parameter-efficient fine-tuning: one frozen base model, only small things on the wire.",
     no_args_is_help=True,
     add_completion=False,
+    suggest_commands=False,  # click does
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -109,6 +110,8 @@ def perform(arguments: list[str], session: Session) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough, e.g. `fedpeft ls | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to trip over at exit
+        if session.run:
+            typer.echo(f"interrupted: nobody reads the output; `fedpeft resume {session.run}` goes on", err=True)
         return UNHEARD
     except Exception as error:
         _trace(session)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import keyword
+import os
 import re
 import shlex
+import sys
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -72,14 +75,21 @@ def _start(kind: str, name: str, folder: Path, format: Format) -> None:
         ConfigError: the name cannot name a Python file, a file is there already, or the folder cannot be written.
     """
     module = re.sub(r"[\s-]+", "_", name.strip()).lower()
-    if not module.isidentifier() or keyword.iskeyword(module):
+    title = "".join(word.capitalize() for word in module.split("_"))
+    if any(not one.isidentifier() or keyword.iskeyword(one) for one in (module, title)):
         raise ConfigError(
             f'"{name}" cannot name a Python file and class',
             code="new.name",
             allowed="letters, digits, - and _, beginning with a letter",
             remedy="choose such a name, e.g. my_rule",
         )
-    title = "".join(word.capitalize() for word in module.split("_"))
+    if _is_module(module):
+        raise ConfigError(
+            f'"{name}" is the name of an installed module, which {module}.py would hide from its own test',
+            code="new.name",
+            allowed="a name that nothing else has",
+            remedy=f"e.g. my_{module}",
+        )
     written = [
         (folder / f"{module}.py", f"{kind}.py.template"),
         (folder / f"test_{module}.py", f"test_{kind}.py.template"),
@@ -104,6 +114,12 @@ def _start(kind: str, name: str, folder: Path, format: Format) -> None:
         print_json({"plugin": str(plugin), "test": str(test), "name": f"{plugin}:{attribute}"})
         return
     typer.echo(f"{plugin}\n{test}")
-    typer.echo(f"try it: pytest {test}")
+    typer.echo(f"try it: pytest {shlex.quote(str(test))}")
     use = Template(USES[kind]).substitute(name=f"{plugin.resolve().as_posix()}:{attribute}")
     typer.echo(f"use it: fedpeft run FILE --set {shlex.quote(use)}")
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python has a module of that name, but for files of one's own beside it."""
+    found = importlib.machinery.PathFinder.find_spec(name, [path for path in sys.path if path not in ("", os.getcwd())])
+    return found is not None or name in sys.stdlib_module_names

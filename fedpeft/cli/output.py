@@ -43,10 +43,17 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints texts as they are: no markup, no emoji, no guessed colours."""
+    """A console that prints texts as they are: no markup, no emoji, no guessed colours, nothing cut at the edge."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    class Whole(Console):
+        def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+            super().print(*objects, crop=crop, **options)
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # `fedpeft.cli.main` says what is to be said
+
+    return Whole(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def print_json(document: Any) -> None:

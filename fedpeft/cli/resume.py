@@ -8,7 +8,8 @@ import typer
 
 from fedpeft.cli.find import RunArgument, find_run
 from fedpeft.cli.output import Format, FormatOption, Session
-from fedpeft.cli.run import perform, run_argument
+from fedpeft.cli.run import perform
+from fedpeft.paths import run_argument
 
 
 def resume(context: typer.Context, run: RunArgument, format: FormatOption = Format.TEXT) -> None:

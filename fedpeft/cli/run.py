@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from fedpeft.cli.output import Format, FormatOption, Session, console, print_json
+from fedpeft.paths import run_argument
 
 if TYPE_CHECKING:
     from fedpeft.report.summary import RunResult
@@ -124,8 +125,3 @@ def perform(
         print_json(result.to_json())
     else:
         print_result(screen.console, result)
-
-
-def run_argument(folder: Path) -> str:
-    """What a person types for a run: its name when it lies under runs/, its folder otherwise."""
-    return folder.name if folder.parent == Path("runs") else str(folder)

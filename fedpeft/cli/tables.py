@@ -11,9 +11,9 @@ from rich.text import Text
 
 from fedpeft.cli.client_tables import clients_table
 from fedpeft.cli.look import plain_table
-from fedpeft.cli.run import run_argument
 from fedpeft.journal import RunState, RunSummary
 from fedpeft.journal.headline import ACCURACY, LOSS
+from fedpeft.paths import run_argument
 from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.client_bytes import CLIENT_HEAD, extremes
 from fedpeft.report.forms import FORM_HEAD, FormCount
@@ -92,7 +92,7 @@ def print_result(console: Console, result: RunResult) -> None:
     if result.refused:
         names = ", ".join(dict.fromkeys(refusal.client for refusal in result.refused))
         console.print(f"{len(result.refused)} updates refused, from: {names}", style="yellow")
-    console.print(files(result))
+    print_files(console, result)
 
 
 def result_table(result: RunResult) -> RenderableType:
@@ -147,8 +147,8 @@ def traffic_table(result: RunResult) -> RenderableType:
     return table
 
 
-def files(result: RunResult) -> RenderableType:
-    """Where things are, and what to do next."""
+def print_files(console: Console, result: RunResult) -> None:
+    """Where things are, and what to do next: a line each, however long, to be found and copied whole."""
     facts = [
         (name, os.path.join(result.folder, file))
         for name, file in (
@@ -163,7 +163,8 @@ def files(result: RunResult) -> RenderableType:
         facts.append(("hash", result.adapter_hash))
     if not result.finished:
         facts.append(("go on", f"fedpeft resume {run_argument(result.folder)}"))
-    return _facts(facts)
+    for name, value in facts:
+        console.print(Text.assemble((f"{name:<10}  ", "dim"), value), soft_wrap=True)
 
 
 def rounds_table(rows: Sequence[RoundRow], metric: str, values: dict[int, float | None]) -> RenderableType:
@@ -266,7 +267,7 @@ def _whole(plan: RunPlan) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Table:
-    """Names and values; a long value goes on under itself, a path or a hash never breaks."""
+    """Names and values; a long value goes on under itself."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

@@ -88,6 +88,14 @@ def contenders(file: Path, overrides: Sequence[str], varied: Sequence[Varied], *
     combinations = list(product(*(one.values for one in varied)))
     names = ["-".join(map(_label, values)) for values in combinations]
     keys = [one.key for one in varied]
+    told = next((key for key in keys if key in ("run.name", "run.folder")), None)
+    if told is not None:
+        raise ConfigError(
+            f"--vary {told} makes runs that differ in nothing else",
+            code="config.vary",
+            allowed="keys that change what is trained",
+            remedy="repeat a run under another --name; runs of several seeds are --seeds 1-3",
+        )
     if len(combinations) > _MOST or len(set(names)) < len(names) or len(set(keys)) < len(keys):
         raise ConfigError(
             f"--vary makes {len(combinations)} runs of {len(set(names))} different names from {', '.join(keys)}",

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.supercore import log
 
 from fedpeft.errors import ClientFault
 from fedpeft.flower.envelope import unpack
@@ -94,8 +96,10 @@ def answer(app: ClientApp, client: ClientId, node_id: int, message: Message) -> 
     try:
         return app(message, context)
     except ClientFault as fault:
+        log(WARNING, "client %s: %s", client, fault.message)
         return Message(Error(_CLIENT_APP_RAISED, fault.message), reply_to=message)
     except Exception as error:  # it costs this client its answer, and no other node its service
+        log(WARNING, "client %s: %s: %s", client, type(error).__name__, error)
         return Message(Error(_CLIENT_APP_RAISED, f"{type(error).__name__}: {error}"), reply_to=message)
 
 

@@ -21,6 +21,7 @@ from fedpeft.journal.diagnosis import corrupt, diagnosed, read_only
 from fedpeft.journal.events import JSON, Event, EventKind, Observer
 from fedpeft.journal.lock import take_lock
 from fedpeft.journal.writing import Writer
+from fedpeft.paths import run_argument
 from fedpeft.types import ClientId
 
 _PAGE = 512  # events fetched at a time
@@ -85,7 +86,7 @@ class Journal:
                     f"run folder {folder} already holds a run",
                     code="journal.exists",
                     allowed="a folder without a journal",
-                    remedy=f"`fedpeft resume {folder.name}` goes on with it; or choose another name with "
+                    remedy=f"`fedpeft resume {run_argument(folder)}` goes on with it; or choose another name with "
                     "--set run.name=NAME, or replace it with --fresh (from Python: fresh=True)",
                 )
             database.make(path, {"run": run, "config_toml": config_toml})

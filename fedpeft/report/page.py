@@ -8,7 +8,7 @@ from pathlib import Path
 from fedpeft.errors import JournalError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.journal.headline import ACCURACY
-from fedpeft.paths import write_atomically
+from fedpeft.paths import run_argument, write_atomically
 from fedpeft.report import client_tables, plots, sections
 from fedpeft.report.bytes_by import BytesBy, bytes_by
 from fedpeft.report.client_plots import clients_plot
@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
         raise JournalError(
             f"report {path} cannot be written: {error}",
             code="report.not-written",
-            remedy="free some space or make the folder writable, then: fedpeft report " + folder.name,
+            remedy="free some space or make the folder writable, then: fedpeft report " + run_argument(folder),
         ) from error
     return path
 

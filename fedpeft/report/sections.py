@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from fedpeft.journal.headline import ACCURACY
+from fedpeft.paths import run_argument
 from fedpeft.report.bytes_by import CLASS_HEAD, KIND_HEAD, BytesBy
 from fedpeft.report.client_bytes import CLIENT_HEAD, extremes
 from fedpeft.report.forms import FORM_HEAD
@@ -45,7 +46,7 @@ def heading(result: RunResult, plan: RunPlan | None, history: History, version: 
     if result.finished:
         lines.append(f"<p>{rounds} in {seconds_text(result.seconds)} · fedpeft {escape(version)}{stopped}</p>")
     else:
-        resume = escape(f"fedpeft resume {shlex.quote(result.name)}")
+        resume = escape(f"fedpeft resume {run_argument(result.folder)}")
         lines.append(
             f'<p><span class="state">Not finished:</span> {rounds} are committed after '
             f"{seconds_text(result.seconds)}. <code>{resume}</code> goes on.</p>"

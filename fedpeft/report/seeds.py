@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedpeft.report.record import RunRecord, same_settings
@@ -31,6 +32,7 @@ class Group:
     metric: str
     records: tuple[RunRecord, ...]
     rows: dict[str, MeanInterval]  # by the names of `ROWS`, those that there are
+    repeats: int = 0  # runs left out, since another had their seed
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -55,17 +57,28 @@ class Group:
             "seeds": self.seeds,
             "runs": [one.name for one in self.records],
             "federated": self.federated,
+            "repeats": self.repeats,
             "rows": {name: {**asdict(row), "low": row.low, "high": row.high} for name, row in self.rows.items()},
             "frame_up": [one.frame_up for one in self.records],
         }
 
 
 def group_runs(records: Iterable[RunRecord]) -> list[Group]:
-    """Put runs of the same settings together, in the order in which each first comes."""
-    groups: dict[str, list[RunRecord]] = {}
+    """Put runs of the same settings together, in the order in which each first comes, each group under its own name.
+
+    Runs of one seed are one draw: the last of them stands for it.
+    """
+    every: dict[str, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault(same_settings(record), []).append(record)
-    return [_group(found) for found in groups.values()]
+        every.setdefault(same_settings(record), []).append(record)
+    names: Counter[str] = Counter()
+    groups = []
+    for found in every.values():
+        group = _group(list({record.seed: record for record in found}.values()), len(found))
+        names[group.name] += 1
+        again = names[group.name]
+        groups.append(replace(group, name=f"{group.name} ({again})") if again > 1 else group)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ def differences(groups: Sequence[Group]) -> list[Difference]:
     return found
 
 
-def _group(found: Sequence[RunRecord]) -> Group:
+def _group(found: Sequence[RunRecord], runs: int) -> Group:
     columns = [one.values for one in found]
     rows = {}
     for name, (key, minus) in ROWS.items():
@@ -104,7 +117,7 @@ def _group(found: Sequence[RunRecord]) -> Group:
         row = mean_interval(values)
         if row is not None:
             rows[name] = row
-    return Group(_common([one.name for one in found]), found[0].metric, tuple(found), rows)
+    return Group(_common([one.name for one in found]), found[0].metric, tuple(found), rows, runs - len(found))
 
 
 def _common(names: Sequence[str]) -> str:

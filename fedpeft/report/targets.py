@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedpeft.errors import ConfigError
-from fedpeft.journal.headline import SMALLER_IS_BETTER, Headline
+from fedpeft.journal.headline import SMALLER_IS_BETTER, Headline, is_share
 from fedpeft.report.record import RunRecord
 from fedpeft.report.seeds import Group
 from fedpeft.report.statistics import MeanInterval, mean_interval
@@ -89,6 +89,13 @@ def parse_target(text: str) -> Target:
             allowed="e.g. accuracy=0.85 (accuracies from 0 to 1) or loss=0.5",
             remedy="write it so",
         )
+    if is_share(name.strip()) and not 0 <= value <= 1:
+        raise ConfigError(
+            f'--target "{text}": {name.strip()} goes from 0 to 1',
+            code="config.target",
+            allowed="0 to 1",
+            remedy=f"{name.strip()}={value / 100:g} is {value:g} %" if 1 < value <= 100 else "correct it",
+        )
     return Target(name.strip(), value)
 
 
@@ -112,7 +119,7 @@ def seconds_to(run: RunRecord, target: Target) -> float | None:
 
 
 def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
-    """Every group against the target and, seed by seed, against the first group; of several runs of a seed the last."""
+    """Every group against the target and, seed by seed, against the first group."""
     found: list[TimeToTarget] = []
     first: dict[int, float | None] = {}
     for group in groups:

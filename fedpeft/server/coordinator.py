@@ -25,6 +25,7 @@ from fedpeft.aggregation.guard import UpdateGuard
 from fedpeft.config import RunConfig
 from fedpeft.errors import RoundError
 from fedpeft.journal import EventKind, Journal
+from fedpeft.paths import run_argument
 from fedpeft.server import snapshot
 from fedpeft.server.broadcasts import Broadcasts
 from fedpeft.server.buffered import BufferedRound
@@ -184,7 +185,8 @@ class Coordinator:
                         code="round.too-few-replies",
                         allowed=f"round.min_replies = {self.config.round.min_replies} or more in one of "
                         f"{self.config.round.attempts} attempts",
-                        remedy=f"correct what the clients report, then: fedpeft resume {self.config.run.name}",
+                        remedy="correct what the clients report, then: "
+                        f"fedpeft resume {run_argument(self.config.folder)}",
                     ) from None
                 continue
             after = self._finish(theta)

@@ -6,6 +6,7 @@ copy in its node configuration). The generated or partitioned data of a run file
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import tomllib
@@ -166,7 +167,7 @@ def serve_clients(
         on_ready: called when the model is loaded and all nodes are connected.
 
     Raises:
-        ConfigError: the run file is wrong, or has no such client.
+        ConfigError: the run file is wrong, or has no such client; or its folder cannot be written.
         RoundError: the SuperLink refuses a node.
     """
     federation = assemble(load_run_file(run_file))
@@ -180,13 +181,32 @@ def serve_clients(
             remedy="name one of these",
         )
     mine = {client: devices[client] for client in keys}
-    agent = make_agent(federation, mine, state.expanduser() / federation.config.run.name)
+    kept = state.expanduser() / federation.config.run.name
+    for client in mine:
+        _check_writable(kept / client)
+    agent = make_agent(federation, mine, kept)
     app = make_client_app(lambda node, run: (agent, ClientId(str(node["client"]))))
     from fedpeft.flower.compat.waiting import Stopped
 
     with suppress(Stopped), connected(superlink, keys, patience_s=patience_s, stopped=stopped) as nodes:
         on_ready()
         serve_nodes(app, nodes, stopped, poll_s=poll_s, train_ahead=agent.train_ahead)
+
+
+def _check_writable(folder: Path) -> None:
+    """Make a client's folder, before it trains what it then could not keep."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"--state: {folder} cannot be written: {error.strerror}",
+            code="config.state",
+            allowed="a folder, which is made, on a disk with room",
+            remedy="name another folder in --state",
+        ) from error
 
 
 def _run_file(own: Values, run_config: Values) -> Path:

@@ -10,6 +10,7 @@ from fedpeft.config import RunConfig
 from fedpeft.errors import JournalError
 from fedpeft.journal import Journal
 from fedpeft.journal.snapshot import unpack
+from fedpeft.paths import run_argument
 from fedpeft.server.best import read_best
 from fedpeft.types import FloatArray
 
@@ -55,7 +56,7 @@ def adapter_of(journal: Journal, config: RunConfig, which: Kept = "kept") -> Flo
         raise JournalError(
             f"run {config.run.name} has committed no round yet",
             code="journal.no-commit",
-            remedy=f"fedpeft resume {config.run.name}",
+            remedy=f"fedpeft resume {run_argument(config.folder)}",
         )
     if which == "best" and best is None:
         raise JournalError(

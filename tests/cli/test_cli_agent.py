@@ -25,13 +25,19 @@ WRONG = {
     "no such key": (["--client", "c00=nowhere.key"], 2, "the key file nowhere.key does not exist"),
     "no path of a key": (["--client", "c00="], 2, "--client c00=: the path after = is empty"),
     "no such certificate": (["--client", "c00", "--root-certificates", "nowhere.crt"], 2, "contradicts"),
+    "no seconds": (["--client", "c00", "--poll", "nan"], 2, "--poll nan is no number of seconds"),
+    "a public key": (["--client", "c00=PUBLIC"], 2, "that is the public half: name"),
+    "no folder": (["--client", "c00", "--state", "FILE"], 2, "cannot be written: Not a directory"),
     "no client": ([], 2, "Missing option '--client'"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_named(run_file, capfd, case):
+def test_what_is_wrong_is_named(run_file, capfd, tmp_path, case):
     arguments, code, words = WRONG[case]
+    (tmp_path / "some.key.pub").write_text("ecdsa-sha2-nistp384 AAAA")
+    places = {"FILE": str(tmp_path / "some.key.pub"), "c00=PUBLIC": f"c00={tmp_path / 'some.key.pub'}"}
+    arguments = [places.get(word, word) for word in arguments]
     given = ["agent", str(run_file), "--superlink", "127.0.0.1:1", "--insecure", *arguments]
     assert perform(given, Session()) == code
     assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())

@@ -67,6 +67,13 @@ def test_data_folder(here, capsys, monkeypatch):
     assert checks(capsys)["data"]["state"] == "fail"
 
 
+def test_a_file_in_the_place_of_the_runs_fails(here, capsys):
+    (here / "runs").write_text("")
+    check = checks(capsys)["runs folder"]
+    assert check["state"] == "fail"
+    assert check["detail"].endswith("runs is a file")
+
+
 def test_folder_that_cannot_be_written_fails(here, capsys, monkeypatch):
     def refuse(path, content):
         raise OSError(30, "Read-only file system")

@@ -132,6 +132,29 @@ def test_reader_that_has_seen_enough_is_no_error(tmp_path, arguments):
     assert process.returncode == 1
 
 
+def test_a_run_that_nobody_reads_says_how_it_goes_on():
+    script = (
+        "import sys\nfrom fedpeft.cli import main\nfrom fedpeft.cli.output import Session, console\n"
+        "def printing(folder):\n    console().print('x')\n"
+        "import fedpeft.journal\nfedpeft.journal.list_runs = printing\n"
+        "sys.exit(main.perform(['ls'], Session(run='demo')))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"interrupted: nobody reads the output; `fedpeft resume demo` goes on\n"
+    assert process.returncode == 1
+
+
+def test_arguments_say_what_they_are(capsys):
+    assert call("show", "--help") == 0
+    assert "A run's name under runs/, or its folder." in capsys.readouterr().out
+
+
+def test_a_wrong_command_is_corrected_once(capsys):
+    assert call("list") == 2
+    assert capsys.readouterr().err.count("Did you mean") == 1
+
+
 def test_main_leaves_with_the_exit_code(capsys):
     with pytest.raises(SystemExit) as left:
         entry.main(["--version"])

@@ -101,7 +101,12 @@ def test_nothing_is_replaced(tmp_path, capsys):
     assert (tmp_path / "mine.py").read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["3x", "class", "../up", "a b/c"])
+def test_a_folder_with_a_space_is_quoted(tmp_path, capsys):
+    assert call("new", "codec", "mine", "--dir", str(tmp_path / "sub dir")) == 0
+    assert f"pytest '{tmp_path}/sub dir/test_mine.py'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["3x", "class", "../up", "a b/c", "_", "_1", "none", "true", "numpy", "json"])
 def test_name_that_is_none(tmp_path, capsys, name):
     assert call("new", "strategy", name, "--dir", str(tmp_path)) == 2
     assert "error[new.name]" in capsys.readouterr().err

@@ -120,8 +120,38 @@ def test_compare_names_what_it_left_out(tmp_path, monkeypatch, capsys):
     assert call("compare", "whole", "cut") == 0
     out = capsys.readouterr().out
     assert "whole — 1 seed: 7" in out
-    assert "1 not finished yet: left out" in out
+    assert "not finished yet, left out: runs/cut" in out
+    assert call("compare", "whole", "cut", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["runs/cut"]
     assert call("compare", "nobody") == 7
+
+
+def test_nothing_to_compare_is_an_error_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_fake_run(tmp_path / "runs" / "cut", rounds=2, asked_rounds=9, finished=False)
+    assert call("compare", "cut", "--page", "a.html", "--save", "b.jsonl") == 2
+    err = capsys.readouterr().err
+    assert "error[config.nothing-finished]: nothing to compare: no finished run in cut" in err
+    assert "do: fedpeft resume cut" in err
+    assert not (tmp_path / "a.html").exists()
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_a_page_replaces_no_other_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_fake_run(tmp_path / "runs" / "whole")
+    (tmp_path / "run.toml").write_text("precious")
+    assert call("compare", "whole", "--page", "run.toml") == 2
+    assert "do: name it run.html" in capsys.readouterr().err
+    assert (tmp_path / "run.toml").read_text() == "precious"
+
+
+def test_a_run_that_was_repeated_counts_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        write_fake_run(tmp_path / "runs" / name)
+    assert call("compare", "one", "two") == 0
+    assert "two — 1 seed: 7; 1 more run of these seeds left out" in capsys.readouterr().out
 
 
 def test_compare_tells_how_soon_a_target_was_reached(tmp_path, monkeypatch, capsys):
@@ -241,6 +271,8 @@ def test_one_value_is_nothing_to_vary(text):
     [
         (["codec.up=int8,fp16", "codec.up=fp32,sign"], "codec.up, codec.up"),
         (["local.steps=" + ",".join(map(str, range(1, 202)))], "201 runs"),
+        (["run.name=a,b"], "--vary run.name makes runs that differ in nothing else"),
+        (["run.folder=a,b"], "--vary run.folder makes runs"),
         (['model.name=["{a}", "{a} "]'], "2 runs of 1 different names"),
         (['model.name=["a", "' + 80 * "b" + '"]'], "of 85 characters"),
     ],

@@ -93,7 +93,7 @@ def test_training_messages_that_came_together_are_trained_together():
     [(ClientFault("client c00: no", code="client.no"), "client c00: no"), (ValueError("odd"), "ValueError: odd")],
     ids=["fault", "bug"],
 )
-def test_what_an_app_raises_costs_its_client_the_answer_and_nobody_else(raised, words):
+def test_what_an_app_raises_costs_its_client_the_answer_and_nobody_else(raised, words, caplog):
     def act(client, frame):
         if client == "c00":
             raise raised
@@ -104,6 +104,7 @@ def test_what_an_app_raises_costs_its_client_the_answer_and_nobody_else(raised, 
     (error,), (reply,) = nodes["c00"].sent, nodes["c01"].sent
     assert error.has_error()
     assert (error.error.code, error.error.reason) == (2, words)
+    assert words in caplog.text, "who looks after the device is told as well"
     assert unpack(reply) == b"b"
 
 

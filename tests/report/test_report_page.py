@@ -61,7 +61,7 @@ def test_other_runs_render(tmp_path, run, expected):
 
 def test_interrupted_run_says_how_it_goes_on(tmp_path):
     text = written(tmp_path / "cut", rounds=4, asked_rounds=20, finished=False)
-    assert "<code>fedpeft resume cut</code>" in text
+    assert f"<code>fedpeft resume {tmp_path / 'cut'}</code>" in text, "it does not lie under runs/"
 
 
 def test_hostile_names_stay_text(tmp_path):

@@ -8,7 +8,7 @@ from fake_run import fake_config, write_fake_run
 
 from fedpeft.journal import Journal
 from fedpeft.report.record import record_of
-from fedpeft.report.seeds import group_runs
+from fedpeft.report.seeds import differences, group_runs
 from fedpeft.report.statistics import mean_interval, student_t95
 
 
@@ -58,3 +58,17 @@ def test_runs_that_differ_in_their_seed_only_are_one_group(tmp_path):
     assert second.rows["federated"].half is None
     document = first.to_json()
     assert document["rows"]["federated"]["low"] == pytest.approx(federated.mean, abs=1e-9)  # the two are equal
+
+
+def test_groups_of_one_name_are_told_apart(tmp_path):
+    """As runs of several machines are, brought together."""
+    runs = [run_of(tmp_path / str(steps), "demo", local__steps=steps) for steps in (1, 2, 3)]
+    assert [group.name for group in group_runs(runs)] == ["demo", "demo (2)", "demo (3)"]
+    assert [one.name for one in differences(group_runs(runs))] == ["demo (2)", "demo (3)"]
+
+
+def test_the_last_run_of_a_seed_stands_for_it(tmp_path):
+    runs = [run_of(tmp_path, name) for name in ("a", "b")]
+    (group,) = group_runs(runs)
+    assert (group.seeds, group.repeats, group.to_json()["runs"]) == ((7,), 1, ["b"])
+    assert group.rows["federated"].half is None

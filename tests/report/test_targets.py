@@ -94,6 +94,12 @@ def test_what_is_no_target_is_refused(text):
     assert caught.value.code == "config.target"
 
 
+def test_a_share_above_one_is_refused_with_the_share_that_was_meant():
+    with pytest.raises(ConfigError, match="accuracy goes from 0 to 1") as caught:
+        parse_target("accuracy=60")
+    assert caught.value.remedy == "accuracy=0.6 is 60 %"
+
+
 def test_a_metric_that_was_not_measured_is_refused_with_those_that_were():
     with pytest.raises(ConfigError, match="rouge") as caught:
         seconds_to(run_of([0.1, 0.2]), Target("rouge", 0.5))

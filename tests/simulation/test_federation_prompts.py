@@ -16,6 +16,6 @@ def federation(folder, longest, kind):
 @pytest.mark.parametrize("kind", ["prompt_tuning", "prefix_tuning"])
 def test_room_for_the_vectors(tmp_path, kind):
     assert federation(tmp_path / "fits", 24, kind).task.max_length == 24
-    with pytest.raises(ConfigError, match="32 positions of .*, of which the adapter's vectors take 8") as caught:
+    with pytest.raises(ConfigError, match=r"32 positions of .*, of which the adapter's vectors take 8") as caught:
         federation(tmp_path / "long", 25, kind)
     assert caught.value.allowed == "1 to 24"

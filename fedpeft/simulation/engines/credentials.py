@@ -83,7 +83,9 @@ def _no_key(path: Path, reason: str) -> ConfigError:
         f"{path} is not a node's private key: {reason}",
         code="config.node-key",
         allowed="ECDSA on a NIST curve, in OpenSSH's format, without a passphrase",
-        remedy=f"ssh-keygen -t ecdsa -b 384 -N '' -f {path}",
+        remedy=f"that is the public half: name {path.with_suffix('')}"
+        if path.suffix == ".pub"
+        else "name another file, or make a new key: ssh-keygen -t ecdsa -b 384 -N '' -f NEW.key",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedpeft.errors import ClientFault
@@ -154,7 +155,9 @@ class Seat:
         if self.fault is not None:
             return TrainingResult(self.plan, fault=self.fault)
         delta = self.theta.cpu().numpy() - self.job.start
-        if not math.isfinite(float(delta @ delta)) and not torch.isfinite(self.theta).all():
+        with np.errstate(over="ignore"):  # what has diverged is told below
+            length = float(delta @ delta)
+        if not math.isfinite(length) and not torch.isfinite(self.theta).all():
             return TrainingResult(
                 self.plan,
                 fault=not_finite(self.plan, f"the adapter is no longer finite after step {len(self.losses)}"),
