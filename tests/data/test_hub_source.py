@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fedpeft.config import parse_config
+from fedpeft.config import load_run_file, parse_config
 from fedpeft.data import load_corpus
 from fedpeft.errors import ConfigError, DataError
 
@@ -153,3 +153,14 @@ def test_the_run_file_names_the_data_set():
     with pytest.raises(ConfigError, match=r"data\.dataset is missing") as caught:
         parse_config(table, origin="test")
     assert caught.value.remedy == "add data.dataset"
+
+
+def test_a_folder_beside_a_data_set_is_that_of_the_run_file(tmp_path):
+    """Maps and images are looked for in it, from wherever the run is started."""
+    (tmp_path / "run.toml").write_text(
+        '[run]\nname = "t"\nrounds = 1\n[model]\nsource = "m"\n[round]\nask = 1\n'
+        '[[devices]]\nname = "phone"\nclients = 2\n'
+        '[data]\nsource = "hub"\ndataset = "org/set"\nfolder = "beside"\ntrain = "train"\ntest = "test"\n'
+        'partition = { name = "iid" }\n'
+    )
+    assert load_run_file(tmp_path / "run.toml").data.folder == str(tmp_path / "beside")
