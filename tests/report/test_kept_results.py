@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fedpeft.report.mixing_costs import mixing_cost
 from fedpeft.report.record import read_records
 from fedpeft.report.seeds import differences, group_runs
+from fedpeft.report.statistics import mean_interval
 from fedpeft.report.targets import Target, seconds_to, times_to
 from fedpeft.report.units import difference_interval
 
@@ -89,6 +91,47 @@ def test_the_measurements_of_scheduling_are_those_of_their_runs():
         assert told[5].startswith(f"{100 * sum(ends) / 3:.1f} %")
         checked += 1
     assert checked == 5
+
+
+def test_the_measurements_of_mixing_are_those_of_their_runs():
+    page = (SIMULATIONS / "MIXING.md").read_text(encoding="utf-8")
+    table = page[page.index("| rule | seeds | after 10 rounds |") :].partition("\n\n")[0]
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()}
+    groups = group_runs(read_records(SIMULATIONS / "results" / "mixed_ranks.jsonl"))
+    groups.sort(key=lambda group: _rule(group) != "`exact-mix`")
+    against = {one.name: one.difference for one in differences(groups)}
+    assert {_rule(group) for group in groups} == rows.keys() - {"rule", "---"}
+    for group in groups:
+        told, cost = rows[_rule(group)], mixing_cost(group)
+        assert told[0] == ", ".join(map(str, sorted(group.seeds)))
+        for cell, number in zip(told[1:4], (10, 20, 30), strict=True):
+            found = [_accuracy(record, number) for record in group.records]
+            assert cell == f"{100 * sum(found) / len(found):.1f} %", (_rule(group), number)
+        if group.name in against:
+            one = against[group.name]
+            assert told[4] == difference_interval("accuracy", one.mean, one.low, one.high)
+        assert told[5] == f"{100 * group.rows['worst tenth of clients'].mean:.1f} %"
+        first, mean = (100 * share for share in (cost.figures["mix_distance"][0], cost.mean("mix_distance")))
+        assert told[6] == f"{first:.0f}, {mean:.0f} %"
+        assert told[7] == f"{100 * cost.mean('mix_discarded'):.0f} %"
+    begin = [_accuracy(record, 10) for group in groups for record in group.records if _rule(group) in EARLY]
+    assert "2.0 points more than the plain means of `fedit` (0.9 to 3.2)" in page
+    row = mean_interval([begin[place] - begin[place + 3] for place in range(3)])
+    assert [f"{100 * value:.1f}" for value in (row.mean, row.low, row.high)] == ["2.0", "0.9", "3.2"]
+
+
+EARLY = ("`exact-mix`", "`fedit`")
+
+
+def _accuracy(record, number):
+    """On the test set after a round."""
+    return next(test.metrics["accuracy"] for test in record.tests if test.round == number)
+
+
+def _rule(group):
+    """The first cell of a group's row in MIXING.md."""
+    table = group.records[0].settings["aggregation"]
+    return f"`{table['rule']}`" + (", `residual_rank = 0`" if table.get("residual_rank") == 0 else "")
 
 
 def _row(group):
