@@ -10,7 +10,7 @@ from fedpeft.report.record import read_records
 from fedpeft.report.seeds import differences, group_runs
 from fedpeft.report.statistics import mean_interval
 from fedpeft.report.targets import Target, seconds_to, times_to
-from fedpeft.report.units import difference_interval
+from fedpeft.report.units import bytes_text, difference_interval
 
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
 RESULTS = sorted((SIMULATIONS / "results").glob("*.jsonl"))
@@ -118,6 +118,34 @@ def test_the_measurements_of_mixing_are_those_of_their_runs():
     assert "2.0 points more than the plain means of `fedit` (0.9 to 3.2)" in page
     row = mean_interval([begin[place] - begin[place + 3] for place in range(3)])
     assert [f"{100 * value:.1f}" for value in (row.mean, row.low, row.high)] == ["2.0", "0.9", "3.2"]
+
+
+def test_the_measurements_of_pruning_are_those_of_their_runs():
+    page = (SIMULATIONS / "PRUNING.md").read_text(encoding="utf-8")
+    table = page[page.index("| left out by | seeds | after 10 rounds |") :].partition("\n\n")[0]
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()}
+    groups = group_runs(read_records(SIMULATIONS / "results" / "pruned_banking77.jsonl"))
+    groups.sort(key=lambda group: _importance(group) != "nothing")
+    against = {one.name: one.difference for one in differences(groups)}
+    assert {_importance(group) for group in groups} == rows.keys() - {"left out by", "---"}
+    for group in groups:
+        told, count = rows[_importance(group)], len(group.records)
+        assert told[0] == ", ".join(map(str, sorted(group.seeds)))
+        for cell, number in zip(told[1:4], (10, 20, 30), strict=True):
+            assert cell == f"{100 * sum(_accuracy(record, number) for record in group.records) / count:.1f} %"
+        if group.name in against:
+            one = against[group.name]
+            assert told[4] == difference_interval("accuracy", one.mean, one.low, one.high)
+        assert told[5] == f"{100 * group.rows['worst tenth of clients'].mean:.1f} %"
+        assert told[6] == f"{sum(record.tests[-1].seconds for record in group.records) / count:.0f} s"
+        assert told[7] == bytes_text(group.uplink)
+
+
+def _importance(group):
+    """The first cell of a group's row in PRUNING.md."""
+    settings = group.records[0].settings
+    pruned = any(device.get("pruning") for device in settings["devices"])
+    return f"`{settings['pruning']['importance']['name']}`" if pruned else "nothing"
 
 
 EARLY = ("`exact-mix`", "`fedit`")
