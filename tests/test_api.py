@@ -110,6 +110,17 @@ def test_a_cell_that_takes_its_adapter_out_of_the_base_can_be_run_again(tmp_path
         assert torch.equal(parameter, old)
 
 
+def test_a_model_that_has_an_adapter_already_is_refused_as_it_is(tmp_path):
+    arguments = tiny_arguments(tmp_path, rounds=1)
+    config = peft.LoraConfig(r=2, target_modules=["0"], init_lora_weights="pissa")
+    wrapped = peft.get_peft_model(arguments["model"], config)
+    names = [name for name, _ in wrapped.named_parameters()]
+    with pytest.raises(FedpeftError) as caught:
+        simulate(**arguments | {"model": wrapped, "peft_config": config})
+    assert caught.value.code == "adapter.no-model"
+    assert [name for name, _ in wrapped.named_parameters()] == names
+
+
 def test_the_exported_adapter_is_the_one_that_was_evaluated(tmp_path):
     result = run_tiny(tmp_path)
     arguments = tiny_arguments(tmp_path)

@@ -116,9 +116,10 @@ def build_own(model: torch.nn.Module, config: Any, *, seed: int) -> FlatAdapter:
 
 def _build_again(model: torch.nn.Module, config: Any, seed: int) -> FlatAdapter:
     """`build_adapter`, which can be called with this model once more: what it rewrites of the base is kept."""
+    _check_kinds(model, config)
     how = getattr(config, "init_lora_weights", None)
     before = {}
-    if isinstance(how, str) and how.startswith(_REWRITE) and isinstance(model, torch.nn.Module):
+    if isinstance(how, str) and how.startswith(_REWRITE):
         _take_off(model)
         before = {id(layer): layer.get_parameter("weight").detach().clone() for layer in linear_layers(model).values()}
     adapter = build_adapter(model, config, seed=seed)

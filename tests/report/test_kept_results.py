@@ -114,6 +114,10 @@ def test_the_measurements_of_mixing_are_those_of_their_runs():
         first, mean = (100 * share for share in (cost.figures["mix_distance"][0], cost.mean("mix_distance")))
         assert told[6] == f"{first:.0f}, {mean:.0f} %"
         assert told[7] == f"{100 * cost.mean('mix_discarded'):.0f} %"
+    last = {_rule(group): mixing_cost(group).figures for group in groups}
+    assert f"In the last round {100 * last['`exact-mix`']['mix_carried'][-1]:.0f} % of a round's change" in page
+    off = [f"{100 * last[rule]['mix_distance'][-1]:.0f}" for rule in ("`fedit`", "`exact-mix`")]
+    assert f"is still {off[0]} % of a round's change away from the dense mean, and `exact-mix` {off[1]}" in page
     begin = [_accuracy(record, 10) for group in groups for record in group.records if _rule(group) in EARLY]
     assert "2.0 points more than the plain means of `fedit` (0.9 to 3.2)" in page
     row = mean_interval([begin[place] - begin[place + 3] for place in range(3)])
