@@ -75,8 +75,8 @@ def find_labels(
 ) -> Labelling:
     """Number the labels.
 
-    Rows may name given labels or have their numbers, 0 and up. Which of it is decided once, for names may be numbers
-    themselves: names, where every training row has one; a number that is no name else.
+    Rows may have the names of given labels, or their numbers from 0 on. Names may be numbers themselves, so it is
+    decided once: where every training row has one of the names, rows have names; else a whole number is a label's.
 
     Args:
         rows: of the training examples; they decide which labels there are.
