@@ -233,11 +233,17 @@ def repeat_section(result: RunResult, config_toml: str) -> str:
     facts = definitions(
         [("adapter hash", result.adapter_hash or "nothing committed yet"), ("command", command)], code=True
     )
+    more = (
+        f"<p>It was first asked for {result.rounds_first} rounds, and went on to {result.rounds_asked}: where the "
+        "schedule of the learning rate depends on how many there are, the run file gives another adapter.</p>"
+        if 0 < result.rounds_first != result.rounds_asked
+        else ""
+    )
     return (
         "<p>One seed fixes the run: saved as "
         f'<a download="{escape(file)}" href="data:text/plain;base64,{encoded}">{escape(file)}</a>, the run file below '
         "gives the same adapter, bit by bit, on the same versions and machine type.</p>"
-        f"{facts}<details><summary>run file, with every default written out</summary>"
+        f"{more}{facts}<details><summary>run file, with every default written out</summary>"
         f"<pre>{escape(config_toml)}</pre></details>"
     )
 

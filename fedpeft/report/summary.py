@@ -77,7 +77,8 @@ class RunPlan:
     notes: tuple[str, ...] = ()
     data_split: DataSplit | None = None  # of the training examples; None where the run was given data sets of its own
     oracle: Mapping[str, OracleArm] = field(default_factory=dict)  # by device class; empty where nobody knows
-    step_passes: int = 0  # examples passed through the model in a client's step, as `step_passes` counts; 0: not told
+    step_passes: int = 0  # examples passed through the model in a step of a whole batch, see `step_passes`; 0: not told
+    batch_size: int = 0  # examples of a step, of a client that has as many; 0: not told
     buffer: int = 0  # asynchronous: updates that make a round, while `ask` clients train at any time; 0: synchronous
 
     @property
@@ -147,6 +148,7 @@ class RunResult:
     client_accuracy_before: Mapping[ClientId, float] = field(default_factory=dict)
     client_accuracy_after: Mapping[ClientId, float] = field(default_factory=dict)
     rounds_asked: int = 0  # of the run file
+    rounds_first: int = 0  # that were asked for when it began: it may have gone on with more; 0: not told
     finished: bool = True
     metric: str = ACCURACY  # the name of the headline metric
     larger_is_better: bool = True
@@ -209,11 +211,11 @@ def wilson(accuracy: float, examples: int, z: float = 1.959963984540054) -> tupl
 
 
 def stored_plan(journal: Journal) -> RunPlan | None:
-    """The plan that the run's first start kept, or None when it kept none."""
-    for event in journal.events(EventKind.RUN_STARTED):
-        if event.payload.get("plan"):
-            return RunPlan.from_payload(event.payload["plan"])
-    return None
+    """The plan that the run's first start for as many rounds as it has now kept, or None when it kept none."""
+    starts = journal.events(EventKind.RUN_STARTED)
+    plans = [event.payload["plan"] for event in starts if event.payload.get("plan")]
+    first = next((plan for plan in plans if plan["rounds"] == plans[-1]["rounds"]), None)
+    return None if first is None else RunPlan.from_payload(first)
 
 
 def stored_config(journal: Journal) -> RunConfig:
@@ -232,21 +234,24 @@ def summarise(journal: Journal) -> RunResult:
     too few replies counts, because its bytes were moved.
     """
     events = list(journal.events())
-    config, plan, tally = stored_config(journal), stored_plan(journal), _Tally()
+    config, plan = stored_config(journal), stored_plan(journal)
+    tally = _Tally(config.local.batch_size)
     for event in events:
         tally.add(event)
-    passes = tally.examples(config.local.batch_size)
+    passes = tally.examples
     headline = Headline.of_events(events)
     by_split = {split: whole_evaluations(events, split) for split in ("test", "best", "centralised")}
     tests, pooled = by_split["test"], by_split["centralised"]
     later = [event for event in tests if event.round]
     stop = next((event for event in events if event.kind is EventKind.STOPPED), None)
+    end = next((event for event in reversed(events) if event.kind is EventKind.RUN_FINISHED), None)
+    best_round = end.payload.get("best_round") if end else None
+    best = [event for event in by_split["best"] if event.round == best_round]  # a run that went on may have another
     shown = {"zero_shot": tests[:1] if tests and not tests[0].round else [], "federated": later, "centralised": pooled}
-    last = {name: found[-1] for name, found in (shown | {"best": by_split["best"]}).items() if found}
+    last = {name: found[-1] for name, found in (shown | {"best": best}).items() if found}
     values = {name: headline.value(event.payload) for name, event in last.items()}
     commit = journal.last_commit()
     stages = client_measurements(events)
-    end = next((event for event in reversed(events) if event.kind is EventKind.RUN_FINISHED), None)
     return RunResult(
         name=journal.run,
         folder=journal.folder,
@@ -272,12 +277,13 @@ def summarise(journal: Journal) -> RunResult:
         client_accuracy_before=_values(stages["before"], Headline()),
         client_accuracy_after=_values(stages["after"], Headline()),
         rounds_asked=config.run.rounds,
+        rounds_first=next((e.payload.get("rounds", 0) for e in events if e.kind is EventKind.RUN_STARTED), 0),
         finished=_finished(events),
         metric=headline.name,
         larger_is_better=headline.larger_is_better,
         metrics={name: measured(event.payload) for name, event in last.items()},
         best=values.get("best"),
-        best_round=end.payload.get("best_round") if end else None,
+        best_round=best_round,
         stopped=str(stop.payload["reason"]) if stop else "",
         client_values={stage: _values(found, headline) for stage, found in stages.items() if found},
         clients={stage: spreads(found.values(), headline) for stage, found in stages.items() if found},
@@ -285,37 +291,43 @@ def summarise(journal: Journal) -> RunResult:
 
 
 class _Tally:
-    """Bytes, asks and steps of what was committed, read in the order of the run."""
+    """Bytes, asks and examples passed of what was committed, read in the order of the run.
 
-    def __init__(self) -> None:
+    Args:
+        batch_size: examples of a step, of a client that has as many.
+    """
+
+    def __init__(self, batch_size: int) -> None:
         self.bytes = dict.fromkeys(BYTE_KEYS, 0)
         self.asks = 0
-        self._steps = 0  # optimizer steps behind committed updates
+        self.examples = 0  # passed for committed updates
+        self._batch_size = batch_size
+        self._batches: dict[ClientId | None, int] = {}  # examples of a client's step
         self._asks_open = 0  # since the last commit
-        self._steps_open = 0
+        self._examples_open = 0
         self._planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}
 
     def add(self, event: Event) -> None:
         key = (event.round, event.attempt, event.client)
         match event.kind:
             case EventKind.RUN_STARTED:
-                self._asks_open = self._steps_open = 0
+                self._asks_open = self._examples_open = 0
+            case EventKind.HELLO:
+                self._batches[event.client] = min(self._batch_size, event.payload["examples"])
             case EventKind.ASKED:
                 self._asks_open += 1
                 self._planned[key] = event.payload["steps"]
             case EventKind.ACCEPTED:
-                self._steps_open += self._planned.get(key, 0)
+                batch = self._batches.get(event.client, self._batch_size)
+                self._examples_open += self._planned.get(key, 0) * batch
             case EventKind.ROUND_SHORT:
-                self._steps_open = 0
+                self._examples_open = 0
             case EventKind.COMMITTED | EventKind.RUN_FINISHED:
                 for name in BYTE_KEYS:
                     self.bytes[name] += event.payload.get(name, 0)
                 self.asks += self._asks_open
-                self._steps += self._steps_open
-                self._asks_open = self._steps_open = 0
-
-    def examples(self, batch_size: int) -> int:
-        return self._steps * batch_size
+                self.examples += self._examples_open
+                self._asks_open = self._examples_open = 0
 
 
 def _values(found: Mapping[ClientId, Mapping[str, Any]], headline: Headline) -> dict[ClientId, float]:

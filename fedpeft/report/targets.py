@@ -2,7 +2,8 @@
 
 Seconds are those of the coordinator's clock, summed over committed rounds and over their attempts that came short:
 whoever causes those pays for them. A simulation's devices take them on its virtual clock, so a laptop compares fleets.
-A metric is looked at where it was evaluated, so `evaluation.every` is the resolution. A mean over the runs that reached
+A metric is known where it was evaluated; between two evaluations it is taken to move evenly. The later of them alone
+would favour whoever's rounds are short: it looks more often. A mean over the runs that reached
 the target would flatter whoever reached it seldom: it is told only where all runs of a group did, and a pair counts
 where both did.
 """
@@ -48,7 +49,9 @@ class TimeToTarget:
     seconds: tuple[float | None, ...]  # of each run; None: not reached
     mean: MeanInterval | None  # of the seconds; None unless all runs reached it
     against: str  # the first group's name
-    speedup: MeanInterval | None  # ln(seconds of the first group / own), over the seeds where both reached it
+    speedup: MeanInterval | None
+    """Of ln(seconds of the first group / own), over the seeds where both reached it; None without any, or where one was
+    there before training."""
 
     @property
     def reached(self) -> int:
@@ -100,7 +103,7 @@ def parse_target(text: str) -> Target:
 
 
 def seconds_to(run: RunRecord, target: Target) -> float | None:
-    """Seconds of the rounds until the target was first reached; None where it never was.
+    """Seconds of the rounds until the target was first reached, on straight lines between evaluations; None: never.
 
     Raises:
         ConfigError: the run has not measured the metric on its test set.
@@ -115,7 +118,19 @@ def seconds_to(run: RunRecord, target: Target) -> float | None:
             remedy="name one of these" if names else "name runs with a test set",
         )
     headline = Headline.of({run.metric: 0.0}, run.metric, run.larger_is_better)
-    return next((item.seconds for item in known if target.reached(item.metrics[target.metric], headline)), None)
+    before: tuple[float, float] | None = None
+    for item in known:
+        value = item.metrics[target.metric]
+        if target.reached(value, headline):
+            return item.seconds if before is None else _crossing(before, (item.seconds, value), target.value)
+        before = item.seconds, value
+    return None
+
+
+def _crossing(before: tuple[float, float], after: tuple[float, float], value: float) -> float:
+    """When the straight line between two (seconds, value) meets a value between them."""
+    share = (value - before[1]) / (after[1] - before[1])
+    return before[0] + share * (after[0] - before[0]) if math.isfinite(share) else after[0]
 
 
 def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
@@ -128,7 +143,9 @@ def times_to(groups: Sequence[Group], target: Target) -> list[TimeToTarget]:
         first = first or own
         reached = [seconds for seconds in every if seconds is not None]
         pairs = [(first.get(seed), seconds) for seed, seconds in own.items()]
-        ratios = [math.log(theirs / ours) for theirs, ours in pairs if theirs and ours]
+        both = [(theirs, ours) for theirs, ours in pairs if theirs is not None and ours is not None]
+        told = all(theirs > 0 and ours > 0 for theirs, ours in both)  # who is there before training is no times as fast
+        ratios = [math.log(theirs / ours) for theirs, ours in both] if told else []
         found.append(
             TimeToTarget(
                 group.name,

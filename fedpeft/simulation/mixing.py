@@ -26,6 +26,11 @@ DEFAULT = "exact-mix"
 """Where device classes or arms have ranks and nothing stands against it."""
 
 
+def leaves_rule_open(config: RunConfig) -> bool:
+    """Whether a run file with these ranks names no rule: a run of it takes the default, where it goes with the rest."""
+    return config.aggregation.rule is None and _ranks_differ(config)
+
+
 def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
     """The rule that `aggregation.rule` names; None: none is.
 
@@ -54,7 +59,7 @@ def rule_of(config: RunConfig, strategy: Strategy) -> Rule | None:
 
 def settle_rule(config: RunConfig, strategy: Strategy, adapter: FlatAdapter) -> RunConfig:
     """The run file with the default rule named where it applies: what a run keeps says how its factors were mixed."""
-    if config.aggregation.rule is not None or not _ranks_differ(config) or not lora_layers(adapter.layout, {}):
+    if not leaves_rule_open(config) or not lora_layers(adapter.layout, {}):
         return config
     if _against(ExactMix(), config, strategy) is not None:
         return config

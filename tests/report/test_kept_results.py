@@ -1,5 +1,6 @@
 """simulations/results: runs that tables are made of can be read and compared, and name no machine."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from fedpeft.report.mixing_costs import mixing_cost
 from fedpeft.report.record import read_records
 from fedpeft.report.seeds import differences, group_runs
 from fedpeft.report.statistics import mean_interval
-from fedpeft.report.targets import Target, seconds_to, times_to
 from fedpeft.report.units import bytes_text, difference_interval
 
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
@@ -66,33 +66,6 @@ def test_what_was_sent_down_and_what_it_cost_are_those_of_the_kept_runs():
         assert (one.seeds, told[down[one.name]][1]) == ((1, 2, 3), found)
 
 
-def test_the_measurements_of_scheduling_are_those_of_their_runs():
-    page = (SIMULATIONS / "SCHEDULING.md").read_text(encoding="utf-8")
-    table = page[page.index("| | to 75 % | to 80 % | to 84 % |") :].partition("\n\n")[0]
-    groups = group_runs(read_records(SIMULATIONS / "results" / "fedspine_banking77.jsonl"))
-    groups = [group for group in groups if len(group.seeds) == 3]
-    first = next(group for group in groups if "8 steps for all" in _row(group))
-    groups.sort(key=lambda group: group is not first)
-    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in table.splitlines()}
-    checked = 0
-    for group, one in zip(groups, times_to(groups, Target("accuracy", 0.8)), strict=True):
-        if (name := _row(group)) not in rows:
-            continue
-        told = rows[name]
-        for cell, value in zip(told, (0.75, 0.8, 0.84), strict=False):
-            seconds = [seconds_to(record, Target("accuracy", value)) for record in group.records]
-            assert cell == f"{sum(seconds) / 3:.1f} s", (name, value)
-        assert one.times is not None
-        assert told[3].startswith(f"{one.times[0]:.2f}×")
-        assert group is first or told[3].endswith(f"({one.times[1]:.2f} to {one.times[2]:.2f})")
-        late = [[one for one in record.tests if one.seconds <= 62][-1].metrics["accuracy"] for record in group.records]
-        assert told[4] == f"{100 * sum(late) / 3:.1f} %"
-        ends = [record.values["federated"] for record in group.records]
-        assert told[5].startswith(f"{100 * sum(ends) / 3:.1f} %")
-        checked += 1
-    assert checked == 5
-
-
 def test_the_measurements_of_mixing_are_those_of_their_runs():
     page = (SIMULATIONS / "MIXING.md").read_text(encoding="utf-8")
     table = page[page.index("| rule | seeds | after 10 rounds |") :].partition("\n\n")[0]
@@ -143,6 +116,57 @@ def test_the_measurements_of_pruning_are_those_of_their_runs():
         assert told[5] == f"{100 * group.rows['worst tenth of clients'].mean:.1f} %"
         assert told[6] == f"{sum(record.tests[-1].seconds for record in group.records) / count:.0f} s"
         assert told[7] == bytes_text(group.uplink)
+    found = {_importance(group): group for group in groups}
+    for name, told in (("`magnitude`", "{:.1f} points more than magnitudes"), ("`random`", "{:.1f} more than chance")):
+        (one,) = differences([found[name], found["`lora-gradient`"]])
+        low, high = (_signed(100 * end) for end in (one.difference.low, one.difference.high))
+        assert f"{told.format(100 * one.difference.mean)} ({low} to {high}" in page
+        pairs = zip(found[name].records, found["`lora-gradient`"].records, strict=True)
+        assert all(_accuracy(theirs, 30) < _accuracy(ours, 30) for theirs, ours in pairs)
+    apart = {}
+    for name, group in found.items():
+        ends = [_accuracy(record, 30) for record in group.records]
+        apart[name] = f"{100 * (max(ends) - min(ends)):.1f}"
+    told = (apart["`magnitude`"], apart["`random`"], apart["`lora-gradient`"])
+    assert "lie {} and {} points apart, those of gradients {}.".format(*told) in page
+
+
+def _signed(value):
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def test_the_measurements_of_smaller_models_are_those_of_their_runs():
+    results = SIMULATIONS / "results"
+    page = (SIMULATIONS / "PRUNING.md").read_text(encoding="utf-8")
+    table = page[page.index("| left out by every device |") :].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    documents = json.loads((results / "pruned_ratios_evaluated.json").read_text(encoding="utf-8"))
+    models = {(one["run"], model["pruned"]): model for one in documents for model in one["models"]}
+    seeds = sorted({one["run"][-1] for one in documents})
+    kept = {
+        record.name: record
+        for name in ("pruned_ratios", "pruned_banking77")
+        for record in read_records(results / f"{name}.jsonl")
+    }
+    assert [row[0] for row in rows] == ["nothing", "30 %", "50 %", "70 %"]
+    for row, ratio in zip(rows, (0.0, 0.3, 0.5, 0.7), strict=True):
+        names = [f"pruned-{f'all-{ratio}' if ratio else 'whole'}-seed{seed}" for seed in seeds]
+        records = [kept[name] for name in names]
+        for record in records:
+            assert {table["pruning"] for table in record.settings["devices"]} == {ratio}
+            assert models[record.name, 0.0]["metrics"]["accuracy"] == record.values["federated"]
+        assert row[1] == f"{models[names[0], ratio]['parameters'] / 1e6:.1f} M"
+        assert row[2] == _mean([models[name, 0.0] for name in names])
+        assert row[5] == f"{sum(record.tests[-1].seconds for record in records) / len(records):.0f} s"
+        assert row[6] == bytes_text(sum(record.frame_up for record in records) / len(records))
+        if ratio:
+            assert row[3] == _mean([models[name, ratio] for name in names])
+            assert row[4] == _mean([models[f"pruned-whole-seed{seed}", ratio] for seed in seeds])
+
+
+def _mean(models):
+    """The accuracy of evaluated models, as in a table."""
+    return f"{100 * sum(model['metrics']['accuracy'] for model in models) / len(models):.1f} %"
 
 
 def _importance(group):
@@ -164,13 +188,3 @@ def _rule(group):
     """The first cell of a group's row in MIXING.md."""
     table = group.records[0].settings["aggregation"]
     return f"`{table['rule']}`" + (", `residual_rank = 0`" if table.get("residual_rank") == 0 else "")
-
-
-def _row(group):
-    """The first cell of a group's row."""
-    table = group.records[0].settings["scheduler"]
-    if table["name"] != "fixed":
-        return table["name"]
-    if table.get("by_class"):
-        return "HetLoRA's ranks by class: TX2 rank 2, the others 8, 8 steps"
-    return f"fixed: rank {table['rank']}, whole, {table['steps']} steps for all"

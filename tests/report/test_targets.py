@@ -1,4 +1,4 @@
-"""Seconds to a target: the first evaluation that reaches it, nothing made up where it was missed, paired by seed."""
+"""Seconds to a target: on the line to the first evaluation that reaches it; none where it was missed; by seed."""
 
 import doctest
 import math
@@ -29,16 +29,29 @@ def test_the_example_runs():
     assert doctest.testmod(targets) == (0, 1)
 
 
-def test_the_first_evaluation_that_reaches_it_counts():
+def test_the_line_to_the_first_evaluation_that_reaches_it_counts():
     run = run_of([0.1, 0.4, 0.7, 0.6, 0.8])
-    assert seconds_to(run, Target("accuracy", 0.5)) == 20.0
+    assert seconds_to(run, Target("accuracy", 0.4)) == 10.0
+    assert seconds_to(run, Target("accuracy", 0.5)) == pytest.approx(10 + 10 / 3)
     assert seconds_to(run, Target("accuracy", 0.1)) == 0.0
-    assert seconds_to(run, Target("accuracy", 0.75)) == 40.0
+    assert seconds_to(run, Target("accuracy", 0.75)) == pytest.approx(30 + 7.5)
     assert seconds_to(run, Target("accuracy", 0.9)) is None
 
 
+@pytest.mark.parametrize("diverged", [math.nan, -math.inf])
+def test_from_what_is_no_number_there_is_no_line(diverged):
+    assert seconds_to(run_of([0.1, diverged, 0.7]), Target("accuracy", 0.5)) == 20.0
+
+
+def test_who_is_looked_at_more_often_is_no_faster_for_it():
+    often = run_of([0.0, 0.2, 0.4, 0.6, 0.8], 10.0)
+    seldom = run_of([0.0, 0.4, 0.8], 20.0)
+    target = Target("accuracy", 0.5)
+    assert seconds_to(often, target) == pytest.approx(seconds_to(seldom, target)) == pytest.approx(25.0)
+
+
 def test_a_loss_is_reached_from_above():
-    assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.6)) == 10.0
+    assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.6)) == pytest.approx(10.0)
     assert seconds_to(run_of([0.1, 0.4, 0.7]), Target("loss", 0.1)) is None
 
 
@@ -46,7 +59,9 @@ def test_a_task_says_which_way_its_metric_goes():
     run = run_of([5.0, 2.0, 0.9])
     tests = tuple(replace(item, metrics={"bits_per_byte": item.metrics["accuracy"], "loss": 1.0}) for item in run.tests)
     run = replace(run, metric="bits_per_byte", tests=tests)
-    assert seconds_to(replace(run, larger_is_better=False), Target("bits_per_byte", 1.0)) == 20.0
+    assert seconds_to(replace(run, larger_is_better=False), Target("bits_per_byte", 1.0)) == pytest.approx(
+        10 + 10 / 1.1
+    )
     assert seconds_to(run, Target("bits_per_byte", 1.0)) == 0.0, "a name that nobody knows: more is better"
     assert seconds_to(replace(run, larger_is_better=True), Target("loss", 1.0)) == 0.0, "of another metric, its name"
 
@@ -63,7 +78,7 @@ def test_every_run_counts_where_several_have_one_seed():
 def test_rounds_without_an_evaluation_are_passed_over():
     run = run_of([0.1, 0.4, 0.7])
     run = replace(run, tests=tuple(item for item in run.tests if item.round != 1))
-    assert seconds_to(run, Target("accuracy", 0.3)) == 20.0
+    assert seconds_to(run, Target("accuracy", 0.3)) == pytest.approx(20 / 3)
 
 
 def test_groups_are_paired_by_seed():
@@ -82,7 +97,7 @@ def test_a_target_that_a_run_missed_gives_no_mean():
     b = group("b", run_of([0, 0.9], seed=1), run_of([0, 0.9], seed=2))
     first, second = times_to([a, b], Target("accuracy", 0.8))
     assert (first.reached, first.mean) == (1, None)
-    assert second.mean.mean == 10.0
+    assert second.mean.mean == pytest.approx(80 / 9)
     assert second.speedup.n == 1
     assert second.to_json()["reached"] == 2
 
@@ -104,3 +119,11 @@ def test_a_metric_that_was_not_measured_is_refused_with_those_that_were():
     with pytest.raises(ConfigError, match="rouge") as caught:
         seconds_to(run_of([0.1, 0.2]), Target("rouge", 0.5))
     assert caught.value.allowed == "accuracy, loss"
+
+
+def test_who_is_there_before_training_is_no_times_as_fast():
+    """And its pair is not left out of a mean without a word."""
+    a = group("a", run_of([0.6, 0.7], 40.0, seed=1), run_of([0, 0.5], 90.0, seed=2))
+    b = group("b", run_of([0, 0.5], 10.0, seed=1), run_of([0, 0.5], 10.0, seed=2))
+    _, second = times_to([a, b], Target("accuracy", 0.5))
+    assert (second.reached, second.seconds, second.times) == (2, (10.0, 10.0), None)
