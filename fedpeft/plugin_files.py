@@ -2,6 +2,9 @@
 
 What is in a file has no name that two machines share: paths differ. `offer` gives it one, made of the file's name and
 of its contents, so that a coordinator can ask for it and a client can tell whether it has the same.
+
+A file that is edited while the process lives, as in a notebook, is loaded anew when a run begins (`forget_edited`), and
+not before: in a run all of it is of one version, however long the run goes on.
 """
 
 from __future__ import annotations
@@ -11,10 +14,24 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fedpeft.errors import PluginError, closest
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A module made of a file, and the SHA-256 of the very contents that were run."""
+
+    module: ModuleType
+    digest: str
+
+
+_LOADED: dict[Path, _Loaded] = {}
 
 _OFFERED: dict[tuple[str, str], Any] = {}  # (kind, name that it was given) -> what it stands for
 
@@ -34,9 +51,8 @@ def offer(kind: str, name: str, folder: Path) -> str:
         PluginError: as `load_file`.
     """
     found = load_file(kind, name, folder)
-    file_name, attribute = name.rsplit(":", 1)
-    path = folder / Path(file_name).expanduser()
-    given = f"{path.name}:{attribute}#{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    path, attribute = _path(name, folder)
+    given = f"{path.name}:{attribute}#{_LOADED[path.resolve()].digest[:12]}"
     _OFFERED[kind, given] = found
     return given
 
@@ -68,39 +84,69 @@ def load_offered(kind: str, name: str) -> Any:
         ) from None
 
 
+def forget_edited() -> None:
+    """Have files that were edited meanwhile loaded anew when they are next asked for. Called as a run begins.
+
+    Objects made of the old contents keep them, and so does what was offered under their hash.
+    """
+    for path, loaded in list(_LOADED.items()):
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != loaded.digest:
+            del _LOADED[path]
+
+
 def load_file(kind: str, name: str, folder: Path) -> Any:
     """The attribute that `path/file.py:Attribute` names; a relative path is taken from `folder`.
+
+    The file is loaded once, but see `forget_edited`. To ask for a strategy is to begin a run.
 
     Raises:
         PluginError: no such file or attribute, or the file fails to import.
     """
-    file_name, attribute = name.rsplit(":", 1)
-    path = (folder / Path(file_name).expanduser()).resolve()
-    if not path.is_file():
+    path, attribute = _path(name, folder)
+    path = path.resolve()
+    if kind == "strategy":
+        forget_edited()
+    if path not in _LOADED and not path.is_file():
         raise PluginError(
             f'{kind} "{name}": there is no file {path}',
             code="plugin.no-file",
             allowed="path/file.py:Class, relative to the run file",
             remedy=_ALONE if kind == "codec" and "+" in name else "correct the path",
         )
-    module_name = f"fedpeft_plugin_{path.stem}_{abs(hash(path)):x}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
+    if path not in _LOADED:
         try:
-            spec.loader.exec_module(module)
+            _LOADED[path] = _run(path)
         except Exception as error:
-            sys.modules.pop(module_name, None)
             raise PluginError(
                 f'{kind} "{name}": {path.name} failed to import: {type(error).__name__}: {error}',
                 code="plugin.import",
                 remedy="run the file with python and correct what it reports",
             ) from error
-    return _attribute(kind, name, module, path.name, attribute)
+    return _attribute(kind, name, _LOADED[path].module, path.name, attribute)
+
+
+def _path(name: str, folder: Path) -> tuple[Path, str]:
+    """The file of a name, and the attribute."""
+    file_name, attribute = name.rsplit(":", 1)
+    return folder / Path(file_name).expanduser(), attribute
+
+
+def _run(path: Path) -> _Loaded:
+    """A module of what a file contains now, which is read once: what is run is what is hashed."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"fedpeft_plugin_{path.stem}_{abs(hash(path)):x}_{digest[:12]}"  # an older version's classes keep theirs
+    loader = SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        exec(loader.source_to_code(content, str(path)), vars(module))
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return _Loaded(module, digest)
 
 
 def load_module(kind: str, name: str) -> Any:

@@ -8,6 +8,8 @@ times that client k was asked,
 
 so that among clients that are always there no two counts differ by more than one. A client that joins late is asked
 until it has caught up. Being asked counts, not answering: a client that never answers cannot take a place each round.
+For the same reason a_k counts the attempts of the round that came short, of which the coordinator tells: it has them
+from the journal, so a run that is killed between two attempts goes on with the same cohorts.
 
 Transmits what FedAvg does. State between rounds: each client's id and count, about 12 bytes a client.
 
@@ -16,6 +18,7 @@ In a run file: `strategy = { name = "../strategies/fair_sampling.py:FairSampling
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +27,7 @@ import numpy.typing as npt
 
 from fedpeft.strategies import FedAvg
 from fedpeft.strategies.base import State
-from fedpeft.types import ClientId, ClientInfo
+from fedpeft.types import ClientId, ClientInfo, FloatArray
 
 
 class FairSampling(FedAvg):
@@ -32,17 +35,34 @@ class FairSampling(FedAvg):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: dict[str, int] = {}  # client -> how often it was asked
+        self.asked: Counter[str] = Counter()  # client -> how often it was asked up to the last round
+        self._short: Counter[str] = Counter()  # and in those attempts of this round that came short
+        self._now: Counter[str] = Counter()  # and in this attempt
+
+    def came_short(self, cohorts: Sequence[Sequence[ClientId]]) -> None:
+        """See `Strategy.came_short`."""
+        self._short = Counter(client for cohort in cohorts for client in cohort)
+
+    def begin(self, theta: FloatArray) -> None:
+        """See `Strategy.begin`."""
+        super().begin(theta)
+        self._now = Counter()
 
     def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
         """See `Strategy.select`."""
         if count < 0:
             raise ValueError(f"count = {count} must be 0 or more")
         shuffled = super().select(available, len(available), seed)  # all of them, in a seeded order
-        cohort = sorted(shuffled, key=lambda client: self.asked.get(client, 0))[:count]  # stable: ties keep that order
-        for client in cohort:
-            self.asked[client] = self.asked.get(client, 0) + 1
+        asked = self.asked + self._short + self._now
+        cohort = sorted(shuffled, key=lambda client: asked[client])[:count]  # stable: ties keep that order
+        self._now.update(cohort)
         return cohort
+
+    def step(self, theta: FloatArray, delta: FloatArray) -> FloatArray:
+        """θ + Δ. A round without replies never comes here, and counts for nobody."""
+        self.asked += self._short + self._now
+        self._short, self._now = Counter(), Counter()
+        return super().step(theta, delta)
 
     def state(self) -> State:
         """`clients`: the ids in UTF-8, one a line, uint8. `asked`: their counts, int64, in the same order."""
@@ -57,7 +77,7 @@ class FairSampling(FedAvg):
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `Strategy.restore`."""
         arrays = self.read_state(state, {"clients": np.uint8, "asked": np.int64})
-        self.asked = {}
+        self.asked, self._short, self._now = Counter(), Counter(), Counter()
         if arrays:
             clients = arrays["clients"].tobytes().decode().split("\n")
-            self.asked = dict(zip(clients, arrays["asked"].tolist(), strict=True))
+            self.asked.update(dict(zip(clients, arrays["asked"].tolist(), strict=True)))

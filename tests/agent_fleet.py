@@ -66,7 +66,8 @@ class AgentFleet:
         self.trainer = trainer or ScriptedTrainer(size)
         downlink = make_downlink(down, layout(size))
         self.stores = {
-            client: ClientStore(folder / client, size, flush=False, downlink=downlink) for client in self.clients
+            client: ClientStore(folder / client, size, flush=False, downlink=downlink, run="fake")
+            for client in self.clients
         }
         homes = {client: Home([0] * 10, [0], store) for client, store in self.stores.items()}
         self.agent = Agent(

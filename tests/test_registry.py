@@ -107,6 +107,14 @@ def test_a_file_that_fails_to_import_says_why_each_time(tmp_path, code, cause):
     assert build("strategy", "broken.py:Rule", {}, relative_to=tmp_path)
 
 
+def test_a_strategy_s_file_that_was_edited_is_loaded_anew(plugin):
+    """As in a notebook: in the same second, and of the same length."""
+    before = build("strategy", "rule.py:Rule", {"strength": 1}, relative_to=plugin)
+    (plugin / "rule.py").write_text(RULE.replace("turns: int = 1", "turns: int = 2"))
+    assert build("strategy", "rule.py:Rule", {"strength": 1}, relative_to=plugin).turns == 2
+    assert type(before)(1).turns == 1
+
+
 def test_an_unknown_parameter_names_the_closest(plugin):
     error = refusal("strategy", "rule.py:Rule", {"strenght": 1}, relative_to=plugin)
     assert (error.code, error.allowed) == ("plugin.strategy-parameter", "strength, turns")

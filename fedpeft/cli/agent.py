@@ -87,14 +87,29 @@ def _check_address(address: str) -> None:
 
 
 def _keys(pairs: list[str]) -> dict[ClientId, ec.EllipticCurvePrivateKey | None]:
-    from fedpeft.simulation.engines.credentials import read_node_key
+    from fedpeft.simulation.engines.credentials import public_pem, read_node_key
     from fedpeft.types import ClientId
 
     keys: dict[ClientId, ec.EllipticCurvePrivateKey | None] = {}
+    told: dict[str, str] = {}  # client, and public key -> the pair that brought it
     for pair in pairs:
         name, equals, path = pair.partition("=")
-        keys[ClientId(name)] = read_node_key(_key_file(pair, path)) if equals else None
+        key = read_node_key(_key_file(pair, path)) if equals else None
+        for what, value in (("client", name), ("key", "" if key is None else public_pem(key).decode())):
+            if value and value in told:
+                raise _twice(what, told[value], pair)
+            told[value] = pair
+        keys[ClientId(name)] = key
     return keys
+
+
+def _twice(what: str, first: str, second: str) -> ConfigError:
+    return ConfigError(
+        f"--client {first} and --client {second} name the same {what}",
+        code="config.node-client" if what == "client" else "config.node-key",
+        allowed="each client once, each with a key of its own: a node stands for one client",
+        remedy="leave one of the two out" if what == "client" else "make a key for each: ssh-keygen -t ecdsa -b 384",
+    )
 
 
 def _key_file(pair: str, path: str) -> Path:

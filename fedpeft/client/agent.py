@@ -21,7 +21,7 @@ import numpy as np
 
 from fedpeft.adapters.ranks import truncate
 from fedpeft.adapters.sharing import Sharing
-from fedpeft.client.allowed import Allowed
+from fedpeft.client.allowed import Allowed, as_asked
 from fedpeft.client.checkpoints import Checkpoints
 from fedpeft.client.evaluating import metrics_of
 from fedpeft.client.judging import judge_of
@@ -68,7 +68,8 @@ class _Ahead:
     """A frame that was opened, and perhaps trained, before it was handed over."""
 
     data: bytes
-    frame: Frame
+    asked: Frame  # as it came
+    frame: Frame  # with plug-ins under the names that they have here
     work: Work | None = None
     result: TrainingResult | None = None
 
@@ -133,7 +134,7 @@ class Agent:
         ahead = self._ahead.pop(client, None)
         try:
             if ahead is None or ahead.data != data:
-                ahead = _Ahead(data, decode_frame(data, self.limits))
+                ahead = self._open(data)
         except ClientFault as fault:
             return encode_frame(_refuse(Frame(FrameKind.REFUSAL, "", 0, 0, client), fault))
         frame = ahead.frame
@@ -146,7 +147,7 @@ class Agent:
                     code="client.other-client",
                     remedy="check how nodes are mapped to clients",
                 )
-            return encode_frame(self._answer(client, ahead))
+            return encode_frame(as_asked(self._answer(client, ahead), ahead.asked, frame))
         except ClientFault as fault:
             return encode_frame(_refuse(frame, fault))
 
@@ -159,16 +160,21 @@ class Agent:
         jobs = []
         for client, data in requests:
             with suppress(Exception):
-                frame = decode_frame(data, self.limits)
+                ahead = self._open(data)
+                frame = ahead.frame
                 if frame.kind in (FrameKind.TRAIN, FrameKind.EVALUATE) and frame.plan and frame.client == client:
                     work = self._work(client, frame)
                     jobs.append(work.job)
-                    self._ahead[client] = _Ahead(data, frame, work)
+                    self._ahead[client] = replace(ahead, work=work)
         with suppress(Exception):
             for result in self.trainer.run(jobs):
                 ahead = self._ahead[result.plan.client]
                 if ahead.frame.plan == result.plan:  # else a second frame for this client stands behind it
                     self._ahead[result.plan.client] = replace(ahead, result=result)
+
+    def _open(self, data: bytes) -> _Ahead:
+        asked = decode_frame(data, self.limits)
+        return _Ahead(data, asked, self.allowed.here(asked))
 
     def _answer(self, client: ClientId, ahead: _Ahead) -> Frame:
         frame, home = ahead.frame, self.homes[client]
@@ -179,7 +185,7 @@ class Agent:
                 examples=len(home.train),
                 device=home.device,
                 memory_mb=home.memory_mb,
-                versions=home.store.versions(),
+                versions=home.store.of(frame.run).versions(),
                 codecs=parts_here(),
                 objectives=(*names("objective"), *offered("objective")),
                 layout=self.layout.digest,
@@ -188,7 +194,7 @@ class Agent:
         if frame.kind is FrameKind.EVALUATE:
             if frame.plan is None:
                 start, checkpoint = self._start(client, frame)
-                theta = self.memory.whole(start, home.store, frame.memory)
+                theta = self.memory.whole(start, home.store.of(frame.run), frame.memory)
             else:  # after steps of the client's own, which stay here
                 work, delta, _ = self._trained(client, ahead)
                 checkpoint = work.job.received.get(CHECKPOINT)
@@ -211,7 +217,7 @@ class Agent:
     def _train(self, client: ClientId, ahead: _Ahead) -> Frame:
         work, delta, result = self._trained(client, ahead)
         plan = work.job.plan
-        store, codec = self.homes[client].store, build("codec", plan.codec, {})
+        store, codec = self.homes[client].store.of(plan.run), build("codec", plan.codec, {})
         metrics = {**result.metrics, "memory_lost": 1.0} if work.lost else dict(result.metrics)
         if result.scalars is not None:
             # Each belongs to a direction of its own, so what the codec loses of one is owed to none of the next.
@@ -289,7 +295,7 @@ class Agent:
                 fitted(build("codec", plan.auxiliary, {}), self.layout)
             home = self.homes[client]
             start, checkpoint = self._start(client, frame)
-            work = self.memory.open(plan, start, home.train, home.store, frame.sections)
+            work = self.memory.open(plan, start, home.train, home.store.of(plan.run), frame.sections)
             if checkpoint is None:
                 return work
             return replace(work, job=replace(work.job, received={**work.job.received, CHECKPOINT: checkpoint}))
@@ -304,7 +310,7 @@ class Agent:
         """
         if self.downlink is None:
             return self.starts.plain(frame.body), None
-        store = self.homes[client].store
+        store = self.homes[client].store.of(frame.run)
         base = self.starts.zero if frame.base == 0 else store.broadcast(frame.base)
         if base is None:
             raise _base_lost(f"client {client} no longer holds broadcast {frame.base}")

@@ -4,11 +4,18 @@
 The coordinator names in every frame what it counts on; everything else goes. A file is written whole or not at all, so
 a crash leaves the version that the coordinator will name next. A file that is damaged, by one bit, is as good as lost:
 the client says so and is given a snapshot, or starts with an empty residual, or begins its memory anew.
+
+Versions and rounds are numbered anew in each run, so a client that serves several has a folder for each:
+
+    client/broadcast-000007.safetensors, ...            of the run that this device's own run file names
+    client/run-1f3b09ac5d7e2468/broadcast-000003...     of another; its name may be of any characters, so it is hashed
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +35,9 @@ from fedpeft.zeroth.checkpoint import digest_of
 _VECTOR = "vector."
 """Before the names of a memory's vectors, which are a plug-in's."""
 
+OTHER_RUNS = 3
+"""Runs beside its own whose state a client keeps: those that were served last. That of an older one is lost."""
+
 
 class ClientStore:
     """Files in one folder.
@@ -38,16 +48,38 @@ class ClientStore:
         flush: what is kept outlives a power cut. Without it, it outlives the process only, as a simulated client's
             state may: after a power cut some of it counts as lost.
         downlink: whose codes broadcasts are; default: int8.
+        run: name of the run whose state this is.
     """
 
-    def __init__(self, folder: Path, size: int, *, flush: bool = True, downlink: Downlink | None = None) -> None:
+    def __init__(
+        self, folder: Path, size: int, *, flush: bool = True, downlink: Downlink | None = None, run: str = ""
+    ) -> None:
         self.folder = folder
+        self.run = run
         self.downlink = downlink or Int8Downlink()
         self.size = size
         self.flush = flush
         self._prefix = os.path.join(folder, "")
         self._held: dict[str, set[int]] = {}  # numbers on disk by kind, once they have been looked up
         self._tidy = False  # drafts of killed writes were removed
+        self._other: ClientStore | None = None  # of the other run that was served last
+        self._make_room: Callable[[], None] = lambda: None  # before this folder is made
+
+    def of(self, run: str) -> ClientStore:
+        """Where this client's state of a run is kept: here, or in a folder inside."""
+        if run == self.run:
+            return self
+        if self._other is None or self._other.run != run:
+            folder = self.folder / f"run-{hashlib.sha256(run.encode()).hexdigest()[:16]}"
+            self._other = ClientStore(folder, self.size, flush=self.flush, downlink=self.downlink, run=run)
+            self._other._make_room = self._forget_runs
+        return self._other
+
+    def _forget_runs(self) -> None:
+        """Make room for one more run: whoever coordinates makes up its name, and could fill the disk with them."""
+        others = sorted(self.folder.glob("run-*"), key=_last_written, reverse=True)
+        for folder in others[OTHER_RUNS - 1 :]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def broadcast(self, version: int) -> Any | None:
         """The codes of a broadcast; None when it is not held."""
@@ -67,6 +99,7 @@ class ClientStore:
         """Forget what was seen on disk: another process has served this client meanwhile."""
         self._held.clear()
         self._tidy = False
+        self._other = None
 
     def versions(self) -> tuple[int, ...]:
         """Broadcasts held, oldest first."""
@@ -159,7 +192,9 @@ class ClientStore:
         try:
             write_atomically(path, content, flush=self.flush, reuse=reuse)
         except FileNotFoundError:  # no folder, or a draft taken away by a process that was started beside this one
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.folder.exists():
+                self._make_room()
+                self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content, flush=self.flush)
         held.add(number)
         self._forget(kind, {number, *also})
@@ -178,6 +213,14 @@ class ClientStore:
             return arrays
         except (OSError, SafetensorError, ValueError):
             return None
+
+
+def _last_written(folder: Path) -> float:
+    """When something in a folder was last kept; 0 if another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _number(name: bytes) -> int:

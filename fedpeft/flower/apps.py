@@ -36,10 +36,6 @@ def make_server_app(main: Callable[[Transport, Values], None], *, count_wire: bo
 
     @app.main()
     def serve(grid: Grid, context: Context) -> None:
-        if type(grid).__module__ == "flwr.superlink.grid.http_grid":  # else what that needs is not even imported
-            from fedpeft.flower.compat.replies import apart
-
-            apart(grid)
         main(GridTransport(grid, ttl=TTL, count=count_wire), context.run_config)
 
     return app

@@ -26,14 +26,20 @@ def unpack(message: Message) -> bytes:
     """The frame in a message.
 
     Raises:
-        ClientFault: the content is not one Array of ours.
+        ClientFault: the content is not one Array of ours, or there is an error in its place.
     """
+    if not message.has_content():
+        raise _no_frame("an error")
     record = message.content.get(_RECORD)
     if not isinstance(record, ArrayRecord) or list(record) != [_ARRAY] or record[_ARRAY].stype != STYPE:
-        raise ClientFault(
-            f"the message holds no frame, but {len(message.content)} records",  # their names may be of any length
-            code="flower.no-frame",
-            allowed=f"one Array with stype {STYPE}",
-            remedy="install the same fedpeft on both sides",
-        )
+        raise _no_frame(f"{len(message.content)} records")  # their names may be of any length
     return record[_ARRAY].data
+
+
+def _no_frame(held: str) -> ClientFault:
+    return ClientFault(
+        f"the message holds no frame, but {held}",
+        code="flower.no-frame",
+        allowed=f"one Array with stype {STYPE}",
+        remedy="install the same fedpeft on both sides",
+    )

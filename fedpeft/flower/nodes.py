@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from logging import WARNING
+from logging import ERROR, WARNING
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore import log
 
-from fedpeft.errors import ClientFault
+from fedpeft.errors import ClientFault, RoundError
 from fedpeft.flower.envelope import unpack
 from fedpeft.types import ClientId
 
@@ -75,9 +75,19 @@ def serve_nodes(
         stopped: ends the service.
         poll_s: seconds between two looks that found nothing.
         train_ahead: called with the (client, frame) pairs of `train` messages that came together.
+
+    A node that the SuperLink does not take any more is left out, with a line in the log.
+
+    Raises:
+        RoundError: it takes none of them any more.
     """
+    served = dict(nodes)
     while not stopped.is_set():
-        taken = [(client, message) for client, node in nodes.items() if (message := node.pull()) is not None]
+        taken: list[tuple[ClientId, Message]] = []
+        for client, node in list(served.items()):
+            with _left_out_if_refused(client, served):
+                message = node.pull()
+                taken += [] if message is None else [(client, message)]
         if not taken:
             stopped.wait(poll_s)
             continue
@@ -86,8 +96,27 @@ def serve_nodes(
         if len(training) > 1:
             train_ahead(training)
         for client, message in taken:
-            reply = answer(app, client, nodes[client].node_id, message)
-            nodes[client].push(reply, (time.monotonic() - started) / len(taken))
+            reply = answer(app, client, served[client].node_id, message)
+            with _left_out_if_refused(client, served):
+                served[client].push(reply, (time.monotonic() - started) / len(taken))
+
+
+@contextmanager
+def _left_out_if_refused(client: ClientId, served: dict[ClientId, NodeConnection]) -> Iterator[None]:
+    """Go on without a client whose node is refused: it costs none of the others their service.
+
+    Raises:
+        RoundError: there is no other.
+    """
+    try:
+        yield
+    except RoundError as error:
+        error.locate(f"client {client}")
+        node = served.pop(client)
+        if not served:
+            raise
+        log(ERROR, "%s; it is served no more, others are: %s", error.message, ", ".join(served))
+        node.close()
 
 
 def answer(app: ClientApp, client: ClientId, node_id: int, message: Message) -> Message:
@@ -104,6 +133,7 @@ def answer(app: ClientApp, client: ClientId, node_id: int, message: Message) -> 
 
 
 def _training_frame(message: Message) -> bytes | None:
+    """None where there is none; whoever answers the message says so."""
     if message.metadata.message_type.split(".")[0] != "train":
         return None
     try:

@@ -14,7 +14,7 @@ run's seed, because Flower draws from a generator that nobody seeds.
 * **Rounds** are numbered from 1 and count those that had replies.
 * **Chance**: while Flower's code runs, Python's and NumPy's global generators are seeded from the round's seed, and put
   back afterwards. So a strategy that draws from them does the same on every engine and after a restart.
-* **Resume is exact**: see `stock_state.py`.
+* **Resume is exact**, or a strategy that keeps what cannot be saved is refused: see `stock_state.py`.
 * **Losses**: `train_loss`, which q-FedAvg asks for, is the loss of the first batch, at the model that was sent: the
   F_k(w^t) of its paper. `loss_first` and `loss_last` are there under their own names too.
 * **Memory**: all replies, 4d bytes each, until the round ends; then a median, a trimmed mean and Krum make two copies
@@ -39,6 +39,7 @@ from flwr.serverapp import strategy as flowers
 from fedpeft.aggregation.mean import MAX_ABS, MAX_TOTAL_WEIGHT
 from fedpeft.errors import ClientFault, FedpeftError, PluginError, RoundError
 from fedpeft.flower import compat
+from fedpeft.flower.stock_parameters import check_set
 from fedpeft.flower.stock_stage import Present, quiet, seeded, swift_collections
 from fedpeft.flower.stock_state import Memory
 from fedpeft.strategies.base import State, Strategy
@@ -49,6 +50,10 @@ KEY = "adapter"
 
 MAX_LOSS = 1e6
 """Largest loss that a client may claim where the rule weighs by it."""
+
+SHARES = (float(np.finfo(np.float64).tiny), float(np.finfo(np.float32).max) / (MAX_ABS * 2.0**20))
+"""Least and greatest F^q / η of a client in q-FedAvg, which adds up these times Δ in fp32 and divides by a sum of them.
+A million clients stay in range."""
 
 _TREES = "it adds up the trees of a boosted ensemble, and an adapter is a vector"
 _NOISE = (
@@ -82,11 +87,13 @@ class Stock(Strategy):
         inner: made, and not used yet.
 
     Raises:
-        PluginError: it is none, one of `REFUSED`, or tells its clients something that no client here would read.
+        PluginError: it is none, one of `REFUSED`, has a parameter without an effect here, keeps what a snapshot cannot
+            store, or tells its clients something that no client here would read.
     """
 
     def __init__(self, inner: flowers.Strategy) -> None:
         check(inner)
+        check_set(inner)
         compat.ensure_identity()  # without one, a strategy can make no messages
         self.inner = inner
         self.name = f"flower:{type(inner).__name__}"
@@ -129,6 +136,8 @@ class Stock(Strategy):
         if wanted is not None:
             loss = losses.get(wanted, math.nan)
             self._bound(update, 0 <= loss <= MAX_LOSS, f"{wanted} = {loss:.3g}", f"0 to {MAX_LOSS:g}")
+            if isinstance(self.inner, flowers.QFedAvg):
+                self._bound_share(update, self.inner, loss)
         weighted_by = getattr(self.inner, "weighted_by_key", "num-examples")
         self._replies[update.client, update.round] = RecordDict(
             {
@@ -217,11 +226,26 @@ class Stock(Strategy):
             remedy="correct the strategy or its parameters, then resume the run",
         )
 
+    def _bound_share(self, update: Update, inner: flowers.QFedAvg, loss: float) -> None:
+        with np.errstate(all="ignore"):
+            share = float(np.float_power(loss + 1e-10, inner.q) / inner.client_learning_rate)  # 1e-10 is Flower's
+        self._bound(
+            update,
+            SHARES[0] <= share <= SHARES[1],
+            f"{inner.train_loss_key} = {loss:.3g} to the power of q = {inner.q:g}, divided by client_learning_rate = "
+            f"{inner.client_learning_rate:g}, is {share:.3g}",
+            f"{SHARES[0]:.3g} to {SHARES[1]:.3g}",
+            "if such losses are honest, lower q",
+        )
+
     @staticmethod
-    def _bound(update: Update, kept: bool, what: str, allowed: str) -> None:
+    def _bound(update: Update, kept: bool, what: str, allowed: str, remedy: str | None = None) -> None:
         if not kept:
             raise ClientFault(
-                f"client {update.client}, round {update.round}: {what}", code="strategy.range", allowed=allowed
+                f"client {update.client}, round {update.round}: {what}",
+                code="strategy.range",
+                allowed=allowed,
+                remedy=remedy,
             )
 
 

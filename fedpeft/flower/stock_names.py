@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,9 @@ from flwr.serverapp import strategy as flowers
 
 from fedpeft.errors import PluginError, closest
 from fedpeft.flower.stock import REFUSED, Stock, known, refusal
+from fedpeft.flower.stock_parameters import check_given
 from fedpeft.flower.stock_stage import quiet
 from fedpeft.registry import load
-
-_ROUND, _EVALUATION, _RECORDS = "round.ask and round.min_replies", "[evaluation]", "the frame's own format"
-MOOT: dict[str, str] = {
-    "fraction_train": _ROUND,
-    "min_train_nodes": _ROUND,
-    "min_available_nodes": _ROUND,
-    "fraction_evaluate": _EVALUATION,
-    "min_evaluate_nodes": _EVALUATION,
-    "evaluate_metrics_aggr_fn": _EVALUATION,
-    "train_metrics_aggr_fn": "the journal, which has every client's metrics",
-    "arrayrecord_key": _RECORDS,
-    "configrecord_key": _RECORDS,
-    "weighted_by_key": _RECORDS,
-    "eta_l": "local.learning_rate",
-}
-"""Constructor parameters without an effect here, and what decides in their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +39,11 @@ class Made:
             ValueError: what Flower refuses.
             PluginError: a parameter that has no effect here; or see `Stock`.
         """
-        for name, value in params.items():
-            if name in MOOT and self.kind.__module__.startswith("flwr."):
-                raise PluginError(
-                    f'strategy "flower:{self.kind.__name__}": {name} = {value!r} has no effect here',
-                    code="strategy.flower-parameter",
-                    allowed=", ".join(key for key in self.__signature__.parameters if key not in MOOT) or "none",
-                    remedy=f"remove {name}: what counts is {MOOT[name]}",
-                )
+        check_given(self.kind, params)
         with quiet():
             return Stock(self.kind(**params))
 
 
-@cache
 def stock(name: str, folder: Path) -> Made:
     """What makes the Flower strategy of that name.
 

@@ -1,9 +1,9 @@
 """The optimizer state of a Flower strategy, as arrays that a snapshot stores.
 
 Flower's strategies have no `state_dict`. What they learn lies in their attributes: moments as dictionaries of arrays,
-a momentum vector as a list of them, the last model as an `ArrayRecord`. `Memory` keeps every attribute that is made of
-numbers, texts, arrays and containers of these; the rest (functions, loggers) a constructor gives again, and must not
-have been replaced since.
+a momentum vector as a list of them, the last model as an `ArrayRecord`. `Memory` keeps every attribute, whether it was
+replaced or changed in place; `stock_values.py` says of which kinds they may be. A strategy that keeps anything else is
+refused: as it is made, if its constructor does so already, else when its state is next saved.
 
 A saved state is `leaf0`, `leaf1`, ...: the arrays, in their own dtypes; and `tree`: JSON in UTF-8, uint8, which says
 where they belong.
@@ -17,16 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord
 
 from fedpeft.errors import PluginError
+from fedpeft.flower.stock_values import ALLOWED, Unkeepable, Values
 from fedpeft.strategies.base import State
-
-_PLAIN = (bool, int, float, str, type(None))
-
-
-class Unkeepable(Exception):
-    """A value that is not made of numbers, texts, arrays and containers of these."""
 
 
 class Memory:
@@ -34,12 +28,16 @@ class Memory:
 
     Args:
         subject: a Flower strategy, as its constructor left it.
+
+    Raises:
+        PluginError: it has an attribute that cannot be kept (code `strategy.flower-state`).
     """
 
     def __init__(self, subject: object) -> None:
         self.subject = subject
-        self._made = dict(vars(subject))
+        self._values = Values()
         self._fresh = self._pack(0)
+        self._values.sealed = True
 
     def state(self, count: int) -> State:
         """A copy of every attribute.
@@ -48,7 +46,7 @@ class Memory:
             count: a number to keep beside them, >= 0.
 
         Raises:
-            PluginError: an attribute that cannot be kept was replaced since the object was made.
+            PluginError: an attribute has become one that cannot be kept (code `strategy.flower-state`).
         """
         return self._pack(count)
 
@@ -59,10 +57,9 @@ class Memory:
             PluginError: the state is not one that `state` of such an object returned (code `strategy.state`).
         """
         tree, leaves = self._opened(state or self._fresh)
-        values = vars(self.subject)
-        values.clear()
-        values.update(self._made)
-        values.update({name: _decoded(node, leaves) for name, node in tree["attributes"].items()})
+        attributes = {name: self._values.decoded(node, leaves) for name, node in tree["attributes"].items()}
+        vars(self.subject).clear()
+        vars(self.subject).update(attributes)
         return int(tree["count"])
 
     def _pack(self, count: int) -> State:
@@ -70,36 +67,43 @@ class Memory:
         attributes = {}
         for name, value in vars(self.subject).items():
             try:
-                attributes[name] = _encoded(value, leaves)
-            except Unkeepable:
-                if name not in self._made or value is not self._made[name]:
-                    raise PluginError(
-                        f"strategy flower:{type(self.subject).__name__} keeps a {type(value).__name__} in its "
-                        f"attribute {name}, which a snapshot cannot store",
-                        code="strategy.flower-state",
-                        allowed="numbers, texts, NumPy arrays, ArrayRecords, and lists and dictionaries of these",
-                        remedy=f"keep {name} as such, so that a run that is killed can go on",
-                    ) from None
-        tree = {"class": _class_of(self.subject), "count": count, "attributes": attributes}
-        text = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8).copy()
+                attributes[name] = self._values.encoded(value, leaves)
+            except Unkeepable as found:
+                raise PluginError(
+                    f"strategy flower:{type(self.subject).__name__} keeps a {type(found.value).__name__} in its "
+                    f"attribute {name}, which a snapshot cannot store",
+                    code="strategy.flower-state",
+                    allowed=ALLOWED,
+                    remedy=f"keep {name} as such, so that a run that is killed can go on; what never changes may be an "
+                    "attribute of the class instead",
+                ) from None
+        tree = {"class": _class_of(self.subject), "count": count, "given": self._values.titles()}
+        text = np.frombuffer(json.dumps(tree | {"attributes": attributes}).encode(), dtype=np.uint8).copy()
         return {"tree": text} | {f"leaf{place}": leaf for place, leaf in enumerate(leaves)}
 
     def _opened(self, state: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[str, Any], list[npt.NDArray[Any]]]:
         """The tree and the leaves of a saved state."""
-        own = _class_of(self.subject)
+        own, given = _class_of(self.subject), self._values.titles()
+        allowed = f"a state of {own}, or none"
         found = "with the arrays " + ", ".join(sorted(state))
         if set(state) == {"tree"} | {f"leaf{place}" for place in range(len(state) - 1)}:
             try:
                 tree = json.loads(state["tree"].tobytes())
             except (UnicodeDecodeError, json.JSONDecodeError):
                 tree = None
-            if isinstance(tree, dict) and tree.get("class") == own:
+            if not isinstance(tree, dict):
+                found = "that is damaged"
+            elif tree.get("class") != own:
+                found = f"of {tree.get('class')}"
+            elif tree.get("given") != given:
+                found = f"of {own} made with {_listed(tree.get('given'))}"
+                allowed = f"a state of {own} made with {_listed(given)}, or none"
+            else:
                 return tree, [state[f"leaf{place}"] for place in range(len(state) - 1)]
-            found = f"of {tree.get('class')}" if isinstance(tree, dict) else "that is damaged"
         raise PluginError(
             f"strategy flower:{type(self.subject).__name__} cannot go on from a saved state {found}",
             code="strategy.state",
-            allowed=f"a state of {own}, or none",
+            allowed=allowed,
             remedy="resume with the strategy that the run was started with, or start a fresh run",
         )
 
@@ -109,40 +113,5 @@ def _class_of(subject: object) -> str:
     return type(subject).__qualname__
 
 
-def _encoded(value: Any, leaves: list[npt.NDArray[Any]]) -> list[Any]:
-    """A value as [kind, content], its arrays copied to `leaves`."""
-    if type(value) in _PLAIN:
-        return ["plain", value]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiu":
-        leaves.append(np.array(value))
-        return ["scalar" if isinstance(value, np.generic) else "array", len(leaves) - 1]
-    if type(value) in (list, tuple):
-        return [type(value).__name__, [_encoded(item, leaves) for item in value]]
-    if isinstance(value, ArrayRecord):
-        return ["record", [[key, _encoded(_numpy(array), leaves)] for key, array in value.items()]]
-    if type(value) is dict:
-        return ["dict", [[_encoded(key, leaves), _encoded(item, leaves)] for key, item in value.items()]]
-    raise Unkeepable
-
-
-def _decoded(node: list[Any], leaves: list[npt.NDArray[Any]]) -> Any:
-    kind, content = node
-    if kind == "plain":
-        return content
-    if kind == "array":
-        return np.array(leaves[content])
-    if kind == "scalar":
-        return leaves[content][()]
-    if kind == "record":
-        return ArrayRecord({key: Array(_decoded(item, leaves)) for key, item in content})
-    if kind == "dict":
-        return {_decoded(key, leaves): _decoded(item, leaves) for key, item in content}
-    items = [_decoded(item, leaves) for item in content]
-    return tuple(items) if kind == "tuple" else items
-
-
-def _numpy(array: Array) -> npt.NDArray[Any]:
-    try:
-        return array.numpy()
-    except TypeError:
-        raise Unkeepable from None
+def _listed(given: list[str] | None) -> str:
+    return ", ".join(given or ["no functions"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
@@ -12,7 +13,10 @@ from fedpeft.errors import ClientFault
 from fedpeft.flower import compat
 from fedpeft.flower.envelope import pack, unpack
 from fedpeft.types import Incoming, MessageId, MessageKind, NodeId, Outgoing, Traffic
-from fedpeft.wire.limits import REASON, printable
+from fedpeft.wire.limits import REASON, FrameLimits, printable
+
+if TYPE_CHECKING:
+    from fedpeft.flower.compat.replies import Replies
 
 MESSAGE_TYPES: dict[MessageKind, str] = {
     "hello": MessageType.QUERY,
@@ -20,6 +24,9 @@ MESSAGE_TYPES: dict[MessageKind, str] = {
     "evaluate": MessageType.EVALUATE,
 }
 """Our message kinds in Flower's words."""
+
+ENVELOPE = 64 * 1024
+"""Bytes that Flower may put around a frame; it takes less than a hundredth of them."""
 
 
 class GridTransport:
@@ -41,6 +48,12 @@ class GridTransport:
         self.traffic: Traffic = own if isinstance(own, Traffic) else Traffic()
         self._counts = count and own is None
         self._out: dict[str, MessageKind] = {}  # by message, while its reply has to be counted
+        self._replies = _read_apart(grid)
+
+    def limit(self, limits: FrameLimits) -> None:
+        """Do not read replies to their end that are larger than a frame may be, where the nodes are somebody else's."""
+        if self._replies is not None:
+            self._replies.most = limits.max_header_bytes + limits.max_body_bytes + ENVELOPE
 
     def nodes(self) -> Sequence[NodeId]:
         """See `Transport.nodes`."""
@@ -67,7 +80,7 @@ class GridTransport:
         """See `Transport.receive`."""
         if not messages:  # Flower's own Grid would make a request of it
             return []
-        replies = list(self.grid.pull_messages(messages))
+        replies = list((self._replies or self.grid).pull_messages(messages))
         for reply in replies:
             kind = self._out.pop(reply.metadata.reply_to_message_id, None)
             if kind is not None:
@@ -89,3 +102,12 @@ class GridTransport:
         except Exception as error:  # a node's own bytes, in classes of Flower's
             reason = printable(f"the reply cannot be read: {type(error).__name__}: {error}"[:REASON])
             return Incoming(message, None, reason, arrived)
+
+
+def _read_apart(grid: Any) -> Replies | None:
+    """For the Grid of a SuperLink; of any other, what that needs is not even imported."""
+    if type(grid).__module__ != "flwr.superlink.grid.http_grid":
+        return None
+    from fedpeft.flower.compat.replies import Replies
+
+    return Replies(grid)

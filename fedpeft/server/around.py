@@ -39,6 +39,10 @@ class Around(Strategy):
         """See `Strategy.auxiliary`."""
         return self.inner.auxiliary()
 
+    def came_short(self, cohorts: Sequence[Sequence[ClientId]]) -> None:
+        """See `Strategy.came_short`."""
+        self.inner.came_short(cohorts)
+
     def remarks(self, config: RunConfig) -> Sequence[str]:
         """See `Strategy.remarks`."""
         return self.inner.remarks(config)

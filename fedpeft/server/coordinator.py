@@ -162,6 +162,7 @@ class Coordinator:
         kind = BufferedRound if self.config.round.mode == "async" else CohortRound
         shorts = sum(event.round == number for event in self.journal.events(EventKind.ROUND_SHORT))
         while True:
+            self.strategy.came_short(self._short_cohorts(number) if shorts else [])
             attempt = kind(self.state, number, self.journal.next_attempt(number), shorts)
             try:
                 gathered = attempt.run(theta)
@@ -194,6 +195,12 @@ class Coordinator:
                 self.state.scheduling.learn(number, attempt.attempt)
             self._commit(number, after, gathered, attempt.attempt)
             return after
+
+    def _short_cohorts(self, number: int) -> list[list[ClientId]]:
+        """Whom the attempts of a round asked that came short; of the journal, so that a restart changes nothing."""
+        short = {event.attempt for event in self.journal.events(EventKind.ROUND_SHORT) if event.round == number}
+        opened = [event for event in self.journal.events(EventKind.ROUND_OPENED) if event.round == number]
+        return [event.payload["cohort"] for event in opened if event.attempt in short]
 
     def _finish(self, theta: FloatArray) -> FloatArray:
         """What the strategy makes of the round, checked: nothing broken is ever committed."""

@@ -28,6 +28,7 @@ from fedpeft.journal.database import FILE
 from fedpeft.simulation.arm_costs import check_arms
 from fedpeft.simulation.federation import Federation, assemble
 from fedpeft.simulation.run import RUN_FILE, perform
+from fedpeft.simulation.same_run import changed_keys, told
 from fedpeft.simulation.wiring import make_agent, make_coordinator
 from fedpeft.types import ClientId, FloatArray, Transport
 
@@ -91,22 +92,15 @@ def _as_it_began(config: RunConfig) -> RunConfig:
     """
     origin = str(config.folder / RUN_FILE)
     with Journal.read(config.folder) as journal:
-        began = tomllib.loads(journal.config_toml)
-    if _settled(tomllib.loads(config.to_toml()), began) != began:
+        began = parse_config(tomllib.loads(journal.config_toml), origin=origin)
+    if changed := changed_keys(began, config):
         raise ConfigError(
-            f"the run in {config.folder} began with another run file than the one given now",
+            f"the run in {config.folder} began with another run file than the one given now: {told(changed)}",
             code="config.other-run-file",
             allowed=f"the run file as it was then: {origin}",
             remedy="change it back to go on with this run, or give the new one another run.name",
         )
-    return parse_config(began, origin=origin)
-
-
-def _settled(given: Any, began: Any) -> Any:
-    """A table as given now, with the value of then in the place of each "auto"."""
-    if isinstance(given, dict) and isinstance(began, dict):
-        return {key: _settled(value, began.get(key)) for key, value in given.items()}
-    return began if given == "auto" and isinstance(began, str) else given
+    return began
 
 
 def agent_for(node_config: Values, run_config: Values) -> tuple[Agent, ClientId]:
@@ -168,7 +162,7 @@ def serve_clients(
 
     Raises:
         ConfigError: the run file is wrong, or has no such client; or its folder cannot be written.
-        RoundError: the SuperLink refuses a node.
+        RoundError: the SuperLink refuses a node at the start, or later the last one that was left.
     """
     federation = assemble(load_run_file(run_file))
     devices = federation.devices

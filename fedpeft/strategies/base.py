@@ -78,6 +78,13 @@ class Strategy(ABC):
     def meet(self, clients: int) -> None:  # noqa: B027 (most strategies have no use for it)
         """Be told, before each `begin`, how many clients take part in the run; here it is not asked for."""
 
+    def came_short(self, cohorts: Sequence[Sequence[ClientId]]) -> None:  # noqa: B027
+        """Be told, before each `begin`, whom the attempts of this round that came short had asked, in their order.
+
+        That is all that outlives such an attempt, after a restart as well; here it is not asked for. In asynchronous
+        rounds a cohort is empty.
+        """
+
     def auxiliary(self) -> Mapping[str, FloatArray]:
         """The vectors of `sends` as they are now, each of shape (d,), fp32, finite; one that is left out is zero.
 
@@ -101,6 +108,8 @@ class Strategy(ABC):
 
     def select(self, available: Sequence[ClientInfo], count: int, seed: int) -> list[ClientId]:
         """Choose the cohort: here uniformly, without replacement.
+
+        What is noted here of a cohort is the attempt's: `begin` forgets it, `finish` makes it part of the state.
 
         Args:
             available: the clients that can be asked now, each once, in any order; the draw does not depend on it.

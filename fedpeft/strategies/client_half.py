@@ -10,16 +10,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedpeft.plugin_files import is_offer, offer
+from fedpeft.plugin_files import forget_edited, is_offer, offer
 from fedpeft.strategies.base import Strategy
 
 
 def settle_objective(strategy: Strategy) -> None:
-    """Give the strategy's objective the name that it has on both sides; a registered name stays.
+    """Give the strategy's objective the name that it has on both sides; a registered name stays. For a run's beginning.
 
     Raises:
         PluginError: no such file or class.
     """
+    forget_edited()  # the strategy may have been made long ago
     if ".py:" in strategy.objective and not is_offer(strategy.objective):
         strategy.objective = offer("objective", strategy.objective, _folder_of(type(strategy)))
 

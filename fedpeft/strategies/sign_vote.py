@@ -27,6 +27,7 @@ class SignVote(Strategy):
     """Majority of signs, one vote a client. Memory: θ and 8 bytes an element. Any order of replies gives the same
     bits."""
 
+    asynchronous = False  # a vote cannot be discounted
     compares = True
 
     def begin(self, theta: FloatArray) -> None:

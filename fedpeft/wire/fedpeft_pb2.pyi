@@ -26,7 +26,7 @@ EVALUATION: Kind
 REFUSAL: Kind
 
 class Header(_message.Message):
-    __slots__ = ("kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info", "weight", "metrics", "refusal", "sections", "memory")
+    __slots__ = ("kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info", "weight", "metrics", "refusal", "sections", "memory", "files")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,13 @@ class Header(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     KIND_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +57,7 @@ class Header(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     SECTIONS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
     kind: Kind
     run: str
     round: int
@@ -66,7 +74,8 @@ class Header(_message.Message):
     refusal: Refusal
     sections: _containers.RepeatedCompositeFieldContainer[Section]
     memory: int
-    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., client: _Optional[str] = ..., codec: _Optional[str] = ..., digest: _Optional[bytes] = ..., version: _Optional[int] = ..., base: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., memory: _Optional[int] = ...) -> None: ...
+    files: _containers.ScalarMap[str, str]
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., client: _Optional[str] = ..., codec: _Optional[str] = ..., digest: _Optional[bytes] = ..., version: _Optional[int] = ..., base: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., memory: _Optional[int] = ..., files: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("seed", "steps", "batch_size", "learning_rate", "weight_decay", "max_grad_norm", "optimizer", "objective", "objective_params", "rank", "codec", "version", "feedback", "layout", "auxiliary", "pruning", "mask", "importance", "frozen")

@@ -31,6 +31,7 @@ from google.protobuf.message import DecodeError
 
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan
 from fedpeft.wire import fedpeft_pb2 as pb
+from fedpeft.wire.files import published
 from fedpeft.wire.limits import REASON, FrameLimits, MalformedFrame, printable
 from fedpeft.wire.sections import Section, check_claims, cut
 
@@ -82,6 +83,7 @@ class Frame:
     refusal: Refusal | None = None
     sections: tuple[Section, ...] = ()  # vectors beside the body
     memory: int = -1  # of an evaluate frame: the round whose memory of the client counts; -1 = none
+    files: Mapping[str, str] = field(default_factory=dict)  # plug-in in a file, as the plan names it -> by content
 
 
 def body_digest(body: bytes, sections: Iterable[Section] = ()) -> bytes:
@@ -116,6 +118,7 @@ def encode_frame(frame: Frame, digest: bytes | None = None) -> bytes:
         metrics=dict(frame.metrics),
         sections=[pb.Section(name=s.name, codec=s.codec, bytes=len(s.body)) for s in frame.sections],
         memory=max(frame.memory, 0),
+        files={**published(_named(frame)), **frame.files},
     )
     if frame.plan is not None:
         header.plan.CopyFrom(_plan_to_wire(frame.plan))
@@ -170,6 +173,9 @@ def _frame_of(header: pb.Header, body: bytes, sections: tuple[Section, ...], lim
         raise MalformedFrame("kind", f"unknown kind {header.kind}", allowed=", ".join(FrameKind))
     _check_names((header.run, header.client, header.codec), limits.max_name)
     _check_metrics(header.metrics, limits)
+    if len(header.files) > limits.max_names:
+        raise MalformedFrame("files", f"{len(header.files)} files", allowed=f"at most {limits.max_names}")
+    _check_names((*header.files, *header.files.values()), limits.max_name)
     if not math.isfinite(header.weight):
         raise MalformedFrame("weight", f"weight is {header.weight}", allowed="a finite number")
     client = ClientId(header.client)
@@ -190,6 +196,7 @@ def _frame_of(header: pb.Header, body: bytes, sections: tuple[Section, ...], lim
         refusal=_refusal_from_wire(header.refusal, limits) if header.HasField("refusal") else None,
         sections=sections,
         memory=header.memory if header.memory > 0 else -1,
+        files=dict(sorted(header.files.items())),
     )
 
 
@@ -228,6 +235,13 @@ def _check_metrics(metrics: Mapping[str, float], limits: FrameLimits) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise MalformedFrame("metrics", f"metric {name} is {value}", allowed="a finite number")
+
+
+def _named(frame: Frame) -> Iterable[str]:
+    """The plug-ins that a coordinator names."""
+    if frame.plan is not None:
+        yield from (frame.plan.codec, frame.plan.auxiliary, frame.plan.optimizer, frame.plan.importance)
+        yield from (section.codec for section in frame.sections)
 
 
 def _plan_to_wire(plan: Plan) -> pb.Plan:

@@ -87,19 +87,28 @@ def _first_step(times: int) -> list[Figure]:
 
 
 def first_steps(times: int) -> list[float]:
-    """Seconds from `simulate` to its first loss, so many times."""
+    """Seconds from `simulate` to the first loss of its first round, so many times.
+
+    What the plan measures before it is no step of training.
+    """
     import peft
     import torch
 
     import fedpeft.simulation.federation
     import fedpeft.simulation.run  # noqa: F401
     from fedpeft import simulate
+    from fedpeft.journal import Event, EventKind
 
     torch.set_num_threads(1)
     reached: list[float] = []
+    opened: list[Event] = []
+
+    def watch(event: Event) -> None:
+        if event.kind is EventKind.ROUND_OPENED:
+            opened.append(event)
 
     def loss(model: Any, batch: Any) -> torch.Tensor:
-        if model.training or torch.is_grad_enabled():
+        if opened and torch.is_grad_enabled():
             reached.append(time.perf_counter())
         return torch.nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
 
@@ -108,6 +117,7 @@ def first_steps(times: int) -> list[float]:
     found = []
     for _ in range(times):
         reached.clear()
+        opened.clear()
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             simulate(
@@ -116,6 +126,7 @@ def first_steps(times: int) -> list[float]:
                 clients={f"c{k:02d}": items[20 * k : 20 * k + 20] for k in range(20)},
                 loss=loss,
                 rounds=1,
+                observers=[watch],
                 options={"run.folder": folder, "evaluation.centralised": False},
             )
         found.append(reached[0] - began)

@@ -9,9 +9,11 @@ import sys
 import pytest
 from tiny_text import write_run
 
-from fedpeft.cli.agent import _check_address, _until_told
+from fedpeft.cli.agent import _check_address, _keys, _until_told
 from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
+from fedpeft.errors import ConfigError
+from fedpeft.simulation.engines.credentials import make_credentials
 from fedpeft.simulation.engines.household import free_port
 
 
@@ -41,6 +43,33 @@ def test_what_is_wrong_is_named(run_file, capfd, tmp_path, case):
     given = ["agent", str(run_file), "--superlink", "127.0.0.1:1", "--insecure", *arguments]
     assert perform(given, Session()) == code
     assert words in " ".join(capfd.readouterr().err.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    return make_credentials(tmp_path_factory.mktemp("keys"), ["c00", "c01"]).nodes
+
+
+def test_a_client_that_is_named_twice_is_refused(nodes):
+    first, second = (f"c00={path}" for path in nodes.values())
+    for pairs in ([first, second], ["c00", second], ["c00", "c00"]):
+        with pytest.raises(ConfigError) as caught:
+            _keys(pairs)
+        assert caught.value.message == f"--client {pairs[0]} and --client {pairs[1]} name the same client"
+        assert caught.value.code == "config.node-client"
+
+
+def test_a_key_of_two_clients_is_refused(nodes, tmp_path):
+    copy = tmp_path / "copy.key"
+    copy.write_bytes(nodes["c00"].read_bytes())
+    copy.chmod(0o600)
+    for path in (nodes["c00"], copy):
+        with pytest.raises(ConfigError) as caught:
+            _keys([f"c00={nodes['c00']}", f"c01={path}"])
+        assert caught.value.message == f"--client c00={nodes['c00']} and --client c01={path} name the same key"
+        assert caught.value.code == "config.node-key"
+    assert list(_keys([f"{client}={path}" for client, path in nodes.items()])) == ["c00", "c01"]
+    assert _keys(["c00", "c01"]) == {"c00": None, "c01": None}
 
 
 @pytest.mark.parametrize(

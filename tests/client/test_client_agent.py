@@ -50,7 +50,7 @@ def delta_of(plan):
 
 def make(tmp_path, clients=("c00", "c01"), downlink=INT8):
     trainer = FakeTrainer()
-    homes = {c: Home([1, 2, 3], [1, 2], ClientStore(tmp_path / c, SIZE), "phone", 512) for c in clients}
+    homes = {c: Home([1, 2, 3], [1, 2], ClientStore(tmp_path / c, SIZE, run="run"), "phone", 512) for c in clients}
     agent = Agent(
         trainer, lambda theta, data: Evaluation(None, float(theta.sum()), len(data)), INITIAL, LAYOUT, homes, LIMITS,
         downlink,

@@ -48,7 +48,7 @@ class Device:
         self.seen = []
         self.replica = replica()
         layout = COORDINATES.layout(self.replica.identity)
-        self.store = ClientStore(folder, layout.size, downlink=DOWNLINK)
+        self.store = ClientStore(folder, layout.size, downlink=DOWNLINK, run="run")
 
         def evaluate(theta, data):
             self.seen.append(self.replica.digest(theta))

@@ -43,7 +43,7 @@ def vector(seed, size=LAYOUT.size):
 
 def make(tmp_path, sharing):
     trainer = FakeTrainer()
-    homes = {"c00": Home([1, 2, 3], [1, 2], ClientStore(tmp_path / "c00", sharing.shared.size))}
+    homes = {"c00": Home([1, 2, 3], [1, 2], ClientStore(tmp_path / "c00", sharing.shared.size, run="run"))}
     agent = Agent(
         trainer, lambda theta, data: Evaluation(None, float(np.abs(theta).sum()), len(data)),
         sharing.shared_of(INITIAL), sharing.shared, homes, LIMITS,

@@ -50,7 +50,7 @@ def ask(agent, frame):
 
 
 def make(tmp_path, validation=VALIDATION, loss=None):
-    home = Home([1, 2, 3], [1, 2], ClientStore(tmp_path / "c00", SIZE), "phone", 512, validation)
+    home = Home([1, 2, 3], [1, 2], ClientStore(tmp_path / "c00", SIZE, run="run"), "phone", 512, validation)
     return Agent(
         FakeTrainer(), lambda theta, data: Evaluation(None, 0.0, len(data)), INITIAL, LAYOUT, {"c00": home}, LIMITS,
         loss=loss,

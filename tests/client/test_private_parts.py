@@ -168,13 +168,6 @@ def test_of_a_run_without_a_run_file_nothing_can_be_built_again(personal):
 
 
 @pytest.mark.slow
-def test_a_client_keeps_its_last_tensors_only(personal):
-    result, _ = personal
-    with pytest.raises(ConfigError, match='which = "best" contradicts client = "c00"'):
-        api.export(result.folder, result.folder / "own", client="c00", which="best")
-
-
-@pytest.mark.slow
 def test_a_clients_own_adapter_is_the_shared_part_with_its_own(tmp_path):
     from tiny_text import write_run
 

@@ -29,7 +29,7 @@ def seen():
 
 @pytest.fixture
 def agent(tmp_path, seen):
-    store = ClientStore(tmp_path, SIZE)
+    store = ClientStore(tmp_path, SIZE, run="run")
     store.keep_broadcast(1, VERSIONS[1], also=())
     store.keep_broadcast(2, VERSIONS[2], also={1})
 

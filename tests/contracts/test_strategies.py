@@ -8,6 +8,7 @@ repository. The parameters should suit a toy whose deltas are about 1 in size. T
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedpeft.contracts import StrategyContract
@@ -152,6 +153,33 @@ class First(FedAvg):
         return [one.client for one in available][:count]
 
 
+class Counts(FedAvg):
+    """Asks those whom it has asked least often, and counts attempts that nobody will remember."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = {}
+
+    def select(self, available, count, seed):
+        order = sorted(super().select(available, len(available), seed), key=lambda one: self.asked.get(one, 0))
+        self.asked |= {client: self.asked.get(client, 0) + 1 for client in order[:count]}
+        return order[:count]
+
+    def state(self):
+        return {"asked": np.array([self.asked.get(f"c{k:02d}", 0) for k in range(20)])}
+
+    def restore(self, state):
+        arrays = self.read_state(state, {"asked": np.int64})
+        self.asked = {f"c{k:02d}": int(count) for k, count in enumerate(arrays["asked"])} if arrays else {}
+
+
+class Deaf(FedAvg):
+    """Weighs a stale update as if it were fresh."""
+
+    def accept(self, update, weight):
+        super().accept(update, update.weight)
+
+
 class Meddles(FedAvg):
     def plan(self, plan, client):
         from dataclasses import replace
@@ -175,6 +203,8 @@ class Explodes(FedAvg):
         (Writes, "what_is_passed_in_is_not_modified_and_not_shared"),
         (Forgets, "an_interruption_leaves_no_trace"),
         (Forgets, "restoring_nothing_is_starting_anew"),
+        (Counts, "a_run_that_was_killed_after_a_short_attempt_goes_on_as_if_it_was_not"),
+        (Deaf, "a_discounted_update_counts_for_less"),
         (Keeps, "memory_does_not_grow_with_the_cohort"),
         (Views, "a_caller_may_reuse_its_buffer"),
         (First, "a_cohort_is_seeded_distinct_and_available"),

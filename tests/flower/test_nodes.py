@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from flwr.app import Message, MessageType
+from flwr.app import Error, Message, MessageType
+from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
 
-from fedpeft.errors import ClientFault
-from fedpeft.flower import compat
+from fedpeft.errors import ClientFault, RoundError
+from fedpeft.flower import compat, make_client_app
 from fedpeft.flower.envelope import pack, unpack
 from fedpeft.flower.nodes import answer, serve_nodes
 
@@ -26,13 +27,25 @@ class Connection:
         self.node_id = node_id
         self.waiting = list(messages)
         self.sent = []
+        self.refused_at = ""
+        self.closed = False
 
     def pull(self):
+        self._asked("pull")
         return self.waiting.pop(0) if self.waiting else None
 
     def push(self, reply, seconds):
         assert seconds >= 0
+        self._asked("push")
         self.sent.append(reply)
+
+    def close(self):
+        self.closed = True
+
+    def _asked(self, what):
+        assert not self.closed
+        if what == self.refused_at:
+            raise RoundError(f"the SuperLink refuses node {self.node_id}", code="engine.node-refused")
 
 
 def message(frame, kind=MessageType.TRAIN, node=7):
@@ -119,3 +132,43 @@ def test_a_message_that_holds_no_frame_is_no_training():
     nodes = {"c00": Connection(1, empty), "c01": Connection(2, message(b"b"))}
     serve(app, nodes, train_ahead=seen.append)
     assert seen == []
+
+
+@pytest.mark.parametrize("at", ["pull", "push"])
+def test_a_node_that_is_refused_is_left_out_and_the_others_are_served_on(at, caplog):
+    nodes = {"c00": Connection(1, message(b"a")), "c01": Connection(2, message(b"b"), message(b"c"))}
+    nodes["c00"].refused_at = at
+    serve(app_of(lambda client, frame: frame), nodes)
+    assert [unpack(reply) for reply in nodes["c01"].sent] == [b"b", b"c"]
+    assert (nodes["c00"].sent, nodes["c00"].closed, nodes["c01"].closed) == ([], True, False)
+    assert "client c00: the SuperLink refuses node 1; it is served no more, others are: c01" in caplog.text
+
+
+def test_when_no_node_is_left_the_service_ends_with_an_error():
+    nodes = {"c00": Connection(1), "c01": Connection(2)}
+    for node in nodes.values():
+        node.refused_at = "pull"
+    with pytest.raises(RoundError, match="client c01: the SuperLink refuses node 2") as caught:
+        serve(app_of(lambda client, frame: frame), nodes)
+    assert (caught.value.code, caught.value.exit_status) == ("engine.node-refused", 6)
+
+
+@pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY])
+def test_a_message_that_holds_an_error_costs_its_client_the_answer_and_nobody_else(kind):
+    """A SuperLink takes one from whoever runs a ServerApp on it."""
+    wrong = message(b"a", kind)
+    wrong = make_message(metadata=wrong.metadata, error=Error(0, "odd"))
+    nodes = {"c00": Connection(1, wrong), "c01": Connection(2, message(b"b"))}
+    serve(make_client_app(lambda node, run: (Echo(), node["client"])), nodes)
+    (error,), (reply,) = nodes["c00"].sent, nodes["c01"].sent
+    assert error.error.reason == "the message holds no frame, but an error"
+    assert unpack(reply) == b"b"
+
+
+class Echo:
+    """An agent."""
+
+    mods = ()
+
+    def handle(self, client, frame):
+        return frame

@@ -13,7 +13,6 @@ from fedpeft.config.loading import resolve_paths
 from fedpeft.errors import ClientFault, PluginError, RoundError
 from fedpeft.flower import compat
 from fedpeft.flower.stock import REFUSED, Stock, known, node_of
-from fedpeft.flower.stock_names import MOOT
 from fedpeft.flower.stock_stage import swift_collections
 from fedpeft.journal import EventKind
 from fedpeft.registry import build
@@ -199,6 +198,28 @@ def test_a_client_whose_loss_cannot_be_weighed_by_is_refused_alone(metrics, said
     assert rule.finish().tobytes() == alone.tobytes()
 
 
+@pytest.mark.parametrize(("q", "loss"), [(10, 1e6), (50, 10.0), (50, 0.0), (-10, 0.0)])
+def test_a_loss_whose_power_leaves_the_range_costs_its_client_alone(q, loss):
+    rule, alone = (stock("QFedAvg", client_learning_rate=1e-3, q=q) for _ in range(2))
+    rule.begin(THETA)
+    with pytest.raises(ClientFault, match=rf"train_loss = .* to the power of q = {q}") as fault:
+        rule.accept(Update(ClientId("c09"), 1, np.ones(D, np.float32), 1.0, {"loss_first": loss}), 1.0)
+    assert (fault.value.code, fault.value.allowed) == ("strategy.range", "2.23e-308 to 3.09e+26")
+    assert "client c09, round 1" in fault.value.message
+    for update in replies(1):
+        rule.accept(update, update.weight)
+    after = rule.finish()
+    assert np.isfinite(after).all()
+    assert after.tobytes() == play(alone, THETA, replies(1)).tobytes()
+
+
+@pytest.mark.parametrize(("q", "loss"), [(0, 1e6), (2, 1e6), (5, 2e4), (10, 200.0), (15, 30.0), (30, 1e-9)])
+def test_a_loss_within_the_range_of_its_power_is_weighed_by(q, loss):
+    rule = stock("QFedAvg", client_learning_rate=1e-3, q=q)
+    far = Update(ClientId("c09"), 1, np.full(D, 1e6, np.float32), 1.0, {"loss_first": loss})
+    assert np.isfinite(play(rule, THETA, [*replies(1), far])).all()
+
+
 def test_bulyan_of_too_few_replies_leaves_theta_as_it_was():
     rule = stock("Bulyan", num_malicious_nodes=1)
     assert play(rule, THETA, replies(1, count=6)).tobytes() == THETA.tobytes()
@@ -221,15 +242,6 @@ def test_what_cannot_work_is_refused_as_an_object_and_as_a_subclass_too():
         Stock(type("Mine", (flowers.FedXgbBagging,), {})())
     with pytest.raises(PluginError, match="a dict is not a strategy of Flower"):
         Stock({})
-
-
-@pytest.mark.parametrize("parameter", ["fraction_train", "min_train_nodes", "eta_l", "arrayrecord_key"])
-def test_a_parameter_without_effect_is_refused_with_what_decides(parameter):
-    error = refusal("FedAdam", **{parameter: 1})
-    assert error.code == "strategy.flower-parameter"
-    assert error.message == f'strategy "flower:FedAdam": {parameter} = 1 has no effect here'
-    assert error.allowed == "eta, beta_1, beta_2, tau"
-    assert MOOT[parameter] in error.remedy
 
 
 def test_wrong_parameters_are_named():

@@ -64,6 +64,40 @@ def test_deployed_and_simulated_end_in_the_same_adapter(tmp_path):
     assert sorted(path.name for path in (tmp_path / "state" / "colours").iterdir()) == ["c00", "c01", "c02"]
 
 
+OWN = """
+import torch
+
+from fedpeft.codecs.fp16 import Fp16
+
+
+class Mine(Fp16):
+    name = "mine"
+
+
+def slow(thetas, plan):
+    return torch.optim.SGD(list(thetas), lr=plan.learning_rate / 2)
+"""
+
+
+@pytest.mark.slow
+def test_plug_ins_in_files_need_not_lie_at_the_same_path_on_both_sides(tmp_path):
+    named = {"codec__up": "own.py:Mine", "codec__auxiliary": "own.py:Mine", "local__optimizer": "own.py:slow"}
+    files = {}
+    for side in ("operator", "device"):
+        files[side] = write_run(tmp_path / side, **{**CHANGES, **named, "run__rounds": 2, "strategy__name": "scaffold"})
+        (tmp_path / side / "own.py").write_text(OWN)
+    told = {"run-file": str(files["operator"])}
+    nodes = {
+        NodeId(100 + k): {"client": f"c{k:02d}", "state": str(tmp_path / "state"), "run-file": str(files["device"])}
+        for k in range(3)
+    }
+    grid = LocalGrid(load_app("client"), nodes, clock=SystemClock(), through_wire=True, run_config=told)
+    run_server_app(load_app("server"), grid, told)
+    with Journal.read(load_run_file(files["operator"]).folder) as journal:
+        assert [event.payload["reason"] for event in journal.events(EventKind.REFUSED)] == []
+        assert journal.last_commit().round == 2
+
+
 @pytest.mark.slow
 def test_a_stopped_coordinator_goes_on_when_it_is_started_again(tmp_path, monkeypatch):
     whole = api.run(load_run_file(write_run(tmp_path / "whole", **CHANGES)))

@@ -4,7 +4,7 @@ import pytest
 from tiny import run_tiny
 
 from fedpeft.errors import PluginError, RoundError
-from fedpeft.plugin_files import _OFFERED, offer, offered
+from fedpeft.plugin_files import _OFFERED, forget_edited, offer, offered
 from fedpeft.registry import build, load
 from fedpeft.strategies import FedProx
 from fedpeft.strategies.client_half import settle_objective
@@ -46,7 +46,18 @@ def test_its_name_is_that_of_its_file_and_contents_wherever_it_lies(tmp_path, ru
     assert other in offered("objective")
     assert load("objective", other).__name__ == "Near"
     (tmp_path / "elsewhere" / "rule.py").write_text(RULE + "\n")
+    forget_edited()
     assert offer("objective", "elsewhere/rule.py:Near", tmp_path) != other
+
+
+def test_a_strategy_that_is_made_before_its_file_is_edited_asks_for_the_new_half_by_the_new_name(tmp_path, rule):
+    before, after = rule(), rule()
+    settle_objective(before)
+    (tmp_path / "rule.py").write_text(RULE + "    edited = True\n")
+    settle_objective(after)
+    assert after.objective != before.objective
+    assert load("objective", after.objective).edited
+    assert not hasattr(load("objective", before.objective), "edited")
 
 
 def test_a_name_that_was_never_offered_says_what_to_do():

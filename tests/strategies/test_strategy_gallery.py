@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_fleet import FakeFleet, FakeRun
 from tiny_text import write_run
 
 from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
 from fedpeft.errors import PluginError
 from fedpeft.flower.stock import known
+from fedpeft.journal import EventKind
 from fedpeft.registry import BUILTIN, build
 from fedpeft.strategies.client_half import settle_objective
 from fedpeft.types import ClientId, ClientInfo, NodeId, Plan, Update
@@ -30,6 +32,16 @@ def infos(*indices):
     return [ClientInfo(ClientId(f"c{index:02d}"), NodeId(index), 5) for index in indices]
 
 
+def fair_round(strategy, available, count, seed):
+    """A round as the coordinator plays it, to whom all answer; returns the cohort."""
+    strategy.begin(np.zeros(1, dtype=np.float32))
+    cohort = strategy.select(available, count, seed)
+    for client in cohort:
+        strategy.accept(Update(client, 1, np.ones(1, dtype=np.float32), 1), 1)
+    strategy.finish()
+    return cohort
+
+
 def fold(strategy, values, theta=0.0):
     strategy.begin(np.array([theta], dtype=np.float32))
     for index, value in enumerate(values):
@@ -41,7 +53,7 @@ def fold(strategy, values, theta=0.0):
 def test_fair_sampling_never_lets_counts_differ_by_more_than_one():
     strategy, available = fair_sampling(), infos(*range(7))
     for seed in range(40):
-        strategy.select(available, 3, seed)
+        fair_round(strategy, available, 3, seed)
         counts = [strategy.asked.get(one.client, 0) for one in available]
         assert max(counts) - min(counts) <= 1
         assert sum(counts) == 3 * (seed + 1)
@@ -50,8 +62,8 @@ def test_fair_sampling_never_lets_counts_differ_by_more_than_one():
 def test_fair_sampling_lets_a_late_client_catch_up():
     strategy = fair_sampling()
     for seed in range(10):
-        strategy.select(infos(0, 1, 2), 1, seed)
-    cohorts = [strategy.select(infos(0, 1, 2, 3), 1, seed) for seed in range(10, 13)]
+        fair_round(strategy, infos(0, 1, 2), 1, seed)
+    cohorts = [fair_round(strategy, infos(0, 1, 2, 3), 1, seed) for seed in range(10, 13)]
     assert cohorts == [["c03"]] * 3
 
 
@@ -61,10 +73,55 @@ def test_fair_sampling_breaks_ties_by_the_seed():
 
 def test_fair_sampling_state_survives_names_beyond_ascii():
     strategy = fair_sampling()
-    strategy.select([ClientInfo(ClientId("klinik-köln"), NodeId(1), 5), *infos(1)], 2, seed=0)
+    fair_round(strategy, [ClientInfo(ClientId("klinik-köln"), NodeId(1), 5), *infos(1)], 2, seed=0)
     resumed = fair_sampling()
     resumed.restore(strategy.state())
     assert resumed.asked == {"c01": 1, "klinik-köln": 1}
+
+
+class Stop(Exception):
+    """Stands for `kill -9`."""
+
+
+def fair_cohorts(folder, broken, *, stop=False, **options):
+    """Cohorts of a run in which some clients' answers are rubbish when `broken(frame)` says so; and its last θ."""
+    fleet = FakeFleet(8)
+    for client in fleet.clients:
+        client.train = lambda frame, own=client: b"rubbish" if broken(own, frame) else own.honest(frame)
+    table = {"ask": 3, "min_replies": 2, "attempts": 3, "deadline_s": 10.0, **options}
+    run = FakeRun(fleet, folder, fair_sampling(), run={"name": "fake", "rounds": 6, "seed": 1}, round=table)
+    if stop:
+        record = run.journal.record
+
+        def killed(kind, /, **payload):
+            event = record(kind, **payload)
+            if kind is EventKind.ROUND_SHORT:
+                raise Stop
+            return event
+
+        run.journal.record = killed
+    try:
+        theta = run.run().tobytes()
+        return [(e.round, e.attempt, e.payload["cohort"]) for e in run.journal.events(EventKind.ROUND_OPENED)], theta
+    finally:
+        run.journal.close()
+
+
+def test_fair_sampling_asks_the_same_clients_when_it_is_killed_between_two_attempts(tmp_path):
+    def broken(client, frame):
+        return (frame.round, frame.attempt) == (2, 1)
+
+    whole = fair_cohorts(tmp_path / "whole", broken)
+    with pytest.raises(Stop):
+        fair_cohorts(tmp_path / "parts", broken, stop=True)
+    assert fair_cohorts(tmp_path / "parts", broken) == whole
+
+
+def test_fair_sampling_is_not_held_up_by_a_client_that_never_answers_well(tmp_path):
+    cohorts, _ = fair_cohorts(tmp_path, lambda client, frame: client.name == "c03", min_replies=3)
+    assert max(number for number, _, _ in cohorts) == 6
+    assert max(attempt for _, attempt, _ in cohorts) == 2  # the next attempt asks others
+    assert sum("c03" in cohort for _, _, cohort in cohorts) in (2, 3)  # as often as anybody: 3 of 8 in 6 rounds
 
 
 @pytest.mark.parametrize(
@@ -89,6 +146,17 @@ def test_extrapolation_is_held_back_by_epsilon():
     assert steps[0] == pytest.approx(0.5 * 100)  # `largest`
     assert steps[1] == pytest.approx(0.5 * 181 / (4 * 10.25))
     assert steps[2] == 0.5
+
+
+def test_extrapolation_counts_a_late_reply_by_its_discount():
+    rule = build("strategy", "extrapolation.py:FedExP", {"epsilon": 1e-12}, relative_to=GALLERY)
+    assert not rule.asynchronous
+    rule.begin(np.zeros(2, dtype=np.float32))
+    rule.accept(Update(ClientId("c00"), 9, np.array([1, 0], dtype=np.float32), weight=7), 7.0)
+    rule.accept(Update(ClientId("c01"), 8, np.array([0, 2], dtype=np.float32), weight=100), 25.0)
+    mean = np.array([1, 0.25 * 2]) / 1.25
+    stretch = (1 + 0.25 * 4) / (2 * 1.25 * (mean**2).sum())
+    np.testing.assert_allclose(rule.finish(), stretch * mean, rtol=1e-6)
 
 
 def test_elastic_net_is_the_gradient_of_its_equation():

@@ -95,7 +95,15 @@ def test_every_kind(kind):
     "full",
     [
         frame(FrameKind.HELLO_REPLY, info=INFO),
-        frame(FrameKind.TRAIN, plan=PLAN, version=2, base=1, body=b"codes", sections=(Section("c", "fp16", b"12"),)),
+        frame(
+            FrameKind.TRAIN,
+            plan=PLAN,
+            version=2,
+            base=1,
+            body=b"codes",
+            sections=(Section("c", "fp16", b"12"),),
+            files={"/home/operator/own.py:Mine": "own.py:Mine#0123456789ab"},
+        ),
         frame(FrameKind.UPDATE, body=bytes(1000), codec="int8", weight=120.0, metrics={"loss_first": 2.5, "a": -1.0}),
         frame(FrameKind.EVALUATE, version=7, base=0, body=b"codes", memory=6),
         frame(FrameKind.EVALUATION, weight=8.0, metrics={"loss": 0.5, "accuracy": 1.0}),
@@ -245,6 +253,11 @@ def test_unknown_kind(kind):
     fault = refusal_of(assemble(header(kind=kind)))
     assert fault.code == "wire.kind"
     assert "hello_reply" in fault.allowed
+
+
+def test_more_files_than_a_plan_can_name():
+    files = {f"{number}.py:A": "a.py:A#0123456789ab" for number in range(257)}
+    assert refusal_of(assemble(header(files=files))).code == "wire.files"
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(32), hashlib.sha256(b"other").digest(), bytes(31), bytes(1000)])

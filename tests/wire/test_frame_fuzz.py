@@ -38,6 +38,7 @@ SEEDS = [
         Frame(FrameKind.HELLO, *_ADDRESS),
         Frame(FrameKind.HELLO_REPLY, *_ADDRESS, info=_INFO),
         Frame(FrameKind.TRAIN, *_ADDRESS, plan=_PLAN, body=bytes(range(256)), version=2, base=1),
+        Frame(FrameKind.TRAIN, *_ADDRESS, plan=_PLAN, files={"/own.py:Mine": "own.py:Mine#0123456789ab"}),
         Frame(FrameKind.UPDATE, *_ADDRESS, body=bytes(300), codec="int8", weight=120, metrics={"a": 1.5, "b": -2.0}),
         Frame(
             FrameKind.UPDATE,
@@ -61,7 +62,7 @@ def judge(data):
     except MalformedFrame as refusal:
         return refusal.code
     numbers = [frame.weight, *frame.metrics.values()]
-    texts = [frame.run, frame.client, frame.codec, *frame.metrics]
+    texts = [frame.run, frame.client, frame.codec, *frame.metrics, *frame.files, *frame.files.values()]
     texts += [text for section in frame.sections for text in (section.name, section.codec)]
     assert len({section.name for section in frame.sections} - {""}) == len(frame.sections) <= LIMITS.max_sections
     if frame.plan is not None:
@@ -95,7 +96,8 @@ def with_other_values(rng):
         message = rng.choice([header, header, header.plan, header.info, header.refusal, *header.sections])
         field = rng.choice(message.DESCRIPTOR.fields)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            entries = {text_of(rng): rng.choice(DOUBLES) for _ in range(rng.choice([1, 2, 70]))}
+            value = text_of(rng) if field.name == "files" else rng.choice(DOUBLES)
+            entries = {text_of(rng): value for _ in range(rng.choice([1, 2, 70]))}
             getattr(message, field.name).update(entries)
         elif field.name == "sections":
             sizes = rng.choice([[3], [0, 200], [2**62], [1] * 40])

@@ -45,7 +45,7 @@ def test_numbers_are_for_ever():
     assert numbers["Header"] == dict(
         enumerate(
             ["kind", "run", "round", "attempt", "client", "codec", "digest", "version", "base", "plan", "info",
-             "weight", "metrics", "refusal", "sections", "memory"],
+             "weight", "metrics", "refusal", "sections", "memory", "files"],
             start=1,
         )
     )  # fmt: skip

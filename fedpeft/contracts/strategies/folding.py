@@ -103,6 +103,20 @@ class Folding(Subject):
         held = replace(counted, held=Held("part", places))
         assert_same_bits(play(self.build(), THETA, [held, whole]), expected)
 
+    def test_a_discounted_update_counts_for_less(self) -> None:
+        """Of a strategy that says `asynchronous`: a stale update's weight is a small part of what its client claims."""
+        if not self.build().asynchronous:
+            return
+        fresh, stale = honest(0), replace(honest(5), delta=-2 * honest(5).delta)
+        ends = []
+        for discount in (1.0, 0.01):
+            strategy = self.build()
+            strategy.begin(THETA)
+            strategy.accept(fresh, fresh.weight)
+            strategy.accept(stale, stale.weight * discount)
+            ends.append(strategy.finish())
+        assert np.all(ends[1] > ends[0]), f"θ ends at {ends[1]} with a discount of 0.01, at {ends[0]} without"
+
     def test_memory_does_not_grow_with_the_cohort(self) -> None:
         """Or it grows by what `keeps_replies` and `copies` admit, and by no more."""
         size, replies = 100_000, 200

@@ -8,6 +8,7 @@ from fedpeft.contracts.strategies.toy import (
     THETA,
     D,
     Subject,
+    ask_and_play,
     assert_same_bits,
     assert_same_state,
     error_of,
@@ -35,14 +36,36 @@ class Resuming(Subject):
 
     def test_the_cohorts_after_an_interruption_are_the_same(self) -> None:
         """Whom `select` draws depends on the seed and on the saved state only."""
-        available = [info(index) for index in range(7)]
-        strategy = self.build()
-        for seed in range(3):
-            strategy.select(available, 3, seed)
-        resumed = self.build()
+        strategy, resumed, theta = self.build(), self.build(), THETA
+        for number in range(1, 4):
+            _, theta = ask_and_play(strategy, theta, number)
         resumed.restore(strategy.state())
-        for seed in range(3, 9):
-            assert strategy.select(available, 3, seed) == resumed.select(available, 3, seed), f"seed {seed}"
+        for number in range(4, 10):
+            cohort, after = ask_and_play(strategy, theta, number)
+            assert cohort == ask_and_play(resumed, theta, number)[0], f"round {number}"
+            theta = after
+
+    def test_a_run_that_was_killed_after_a_short_attempt_goes_on_as_if_it_was_not(self) -> None:
+        """Of an attempt without `finish` only `came_short` tells: what `select` and `accept` noted is forgotten."""
+        strategy, resumed, theta = self.build(), self.build(), THETA
+        for number in range(1, 3):
+            _, theta = ask_and_play(strategy, theta, number)
+        resumed.restore(strategy.state())
+        strategy.came_short([])
+        strategy.begin(theta)
+        short = strategy.select([info(index) for index in range(7)], 3, seed=300)
+        strategy.accept(honest(int(short[0][1:]), 3), 1.0)
+        cohorts, ends = [], []
+        for one in (strategy, resumed):
+            asked, after = ask_and_play(one, theta, 3, [short])
+            cohorts.append([asked])
+            for number in range(4, 7):
+                asked, after = ask_and_play(one, after, number)
+                cohorts[-1].append(asked)
+            ends.append(after)
+        assert cohorts[0] == cohorts[1], f"cohorts {cohorts[0]}, and after a restart {cohorts[1]}"
+        assert_same_bits(*ends)
+        assert_same_state(strategy.state(), resumed.state())
 
     def test_restoring_nothing_is_starting_anew(self) -> None:
         """An empty state makes a used strategy as good as new."""
@@ -54,8 +77,8 @@ class Resuming(Subject):
     def test_a_saved_state_is_a_copy(self) -> None:
         """Nobody's later writing reaches it, nor does it reach anybody."""
         strategy = self.build()
-        strategy.select([info(index) for index in range(5)], 3, seed=1)
-        theta = play_rounds(strategy, THETA, [1, 2])
+        _, theta = ask_and_play(strategy, THETA, 1)
+        theta = play_rounds(strategy, theta, [2])
         saved = strategy.state()
         kept = {name: array.copy() for name, array in saved.items()}
         resumed = self.build()
@@ -71,8 +94,7 @@ class Resuming(Subject):
     def test_a_saved_state_holds_plain_numbers(self) -> None:
         """Integers and floats by name: a snapshot stores nothing else."""
         strategy = self.build()
-        strategy.select([info(index) for index in range(5)], 3, seed=1)
-        play_rounds(strategy, THETA, [1])
+        ask_and_play(strategy, THETA, 1)
         for name, array in strategy.state().items():
             assert isinstance(name, str), f"a key of the state is a {type(name).__name__}"
             assert array.dtype.kind in "fiu", f'state["{name}"] is of dtype {array.dtype}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,26 @@ def play_rounds(strategy: Strategy, theta: FloatArray, numbers: Iterable[int]) -
     for number in numbers:
         theta = play(strategy, theta, [honest(index, number) for index in range(5)])
     return theta
+
+
+def ask_and_play(
+    strategy: Strategy, theta: FloatArray, number: int, short: Sequence[Sequence[ClientId]] = ()
+) -> tuple[list[ClientId], FloatArray]:
+    """A round of three honest clients whom the strategy chooses among seven. Returns them, and the new θ.
+
+    Args:
+        strategy: not in a round.
+        theta: shape (D,), fp32.
+        number: of the round; the cohort's seed, too.
+        short: the cohorts of attempts at this round that came short.
+    """
+    strategy.came_short(short)
+    strategy.begin(theta)
+    cohort = strategy.select([info(index) for index in range(7)], 3, seed=100 * number + len(short))
+    for client in cohort:
+        update = honest(int(client[1:]), number)
+        strategy.accept(update, update.weight)
+    return cohort, strategy.finish()
 
 
 def assert_same_bits(left: FloatArray, right: FloatArray) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from logging import WARNING
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
 from flwr.supercore import log
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -29,18 +30,18 @@ from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_f
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import fleet_http_connection
+from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedpeft.errors import RoundError
 from fedpeft.flower.compat import ON_ITS_WAY_S, check_version, set_message_id
-from fedpeft.flower.compat.waiting import Stopped, Waiting, tls_error, waits_as
+from fedpeft.flower.compat.waiting import Stopped, Waiting, not_known, tls_error, waits_as
+
+NODE_REFUSED = "engine.node-refused"
+"""Code of the error of a node that the SuperLink does not take."""
 
 REFUSED_FOR_S = 60.0
 """Seconds for which a SuperLink takes a node that vanished to be alive, and refuses another in its place: two
 heartbeats of 30 s, which Flower has no setting for."""
-
-
-_NOT_KNOWN = (401, 403)
-"""HTTP status of a request of a node whose key is not, or no longer, registered."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,44 @@ def _refuse(code: int, message: str, *_: Any) -> NoReturn:
 setattr(fleet_http_connection, "flwr_exit", _refuse)  # noqa: B010 - it would end this process, whatever it is
 
 
-class NodeConnection:
-    """A node that a SuperLink knows."""
+class _Client(FleetHttpClient):
+    """Flower's. A heartbeat that is refused counts as one that did not arrive, and is sent again: at a 401 Flower would
+    send SIGINT to the process, at another status, or where the node is taken off the books while its heartbeat is
+    looked at, the heartbeats would end with a traceback. Who asks for messages hears of all three."""
 
-    def __init__(self, node_id: int, calls: Sequence[Any]) -> None:
+    def SendNodeHeartbeat(self, request: SendNodeHeartbeatRequest) -> SendNodeHeartbeatResponse:
+        try:
+            response = super().SendNodeHeartbeat(request)
+        except httpx.HTTPStatusError as error:
+            raise httpx.TransportError(str(error)) from error
+        if not response.success:
+            raise httpx.TransportError("the SuperLink does not know this node")
+        return response
+
+
+setattr(fleet_http_connection, "FleetHttpClient", _Client)  # noqa: B010 - the connection takes none
+
+
+class NodeConnection:
+    """A node that a SuperLink knows.
+
+    Args:
+        node_id: the SuperLink's.
+        calls: those that Flower's connection yields behind it.
+        close: end the connection and its heartbeats; a second time does nothing.
+    """
+
+    def __init__(self, node_id: int, calls: Sequence[Any], close: Callable[[], None] = lambda: None) -> None:
         self.node_id = node_id
+        self.close = close
         self._receive, self._send, _, _, self._pull_object, self._push_object, self._confirm = calls
 
     def pull(self) -> Message | None:
         """The next message for this node; None when there is none, or none that can be read.
 
         Raises:
-            Exception: of the connection: TLS, or a node that the SuperLink does not take any more.
+            RoundError: the SuperLink does not take this node any more (code `engine.node-refused`).
+            Exception: of the connection, e.g. of TLS.
         """
         try:
             received = self._receive()
@@ -128,10 +155,17 @@ class NodeConnection:
         """Go on without one message: it is this node's, and the process may stand for others.
 
         Raises:
+            RoundError: the SuperLink does not take this node any more.
             Exception: the error itself, if it is of the connection and would be met again.
         """
-        refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _NOT_KNOWN
-        if refused or isinstance(error, (httpx.TransportError, ssl.SSLError, _Refused)):
+        if not_known(error):
+            raise RoundError(
+                f"the SuperLink refuses node {self.node_id}: its key is not registered, or this machine's clock is off",
+                code=NODE_REFUSED,
+                allowed="a registered key, and a clock that is right within five minutes",
+                remedy="look at flwr supernode list; register the key or set the clock, and start again",
+            ) from error
+        if isinstance(error, (httpx.TransportError, ssl.SSLError, _Refused)):
             raise error
         log(WARNING, "node %s: %s: %s: %s", self.node_id, what, type(error).__name__, error)
 
@@ -179,17 +213,23 @@ def connect(
             if time.monotonic() >= deadline:
                 raise RoundError(
                     f"the SuperLink at {superlink.address} refuses this node: {error}",
-                    code="engine.node-refused",
-                    allowed="a node whose public key is registered: flwr supernode register KEY.pub",
-                    remedy=f"register it; a node that was killed is refused for {REFUSED_FOR_S:g} s",
+                    code=NODE_REFUSED,
+                    allowed="a public key that is registered (flwr supernode register KEY.pub), and a clock that is "
+                    "right within five minutes",
+                    remedy=f"register it or set the clock; a node that was killed is refused for {REFUSED_FOR_S:g} s",
                 ) from error
             stopped.wait(1.0)
     else:
         raise Stopped
+    node = NodeConnection(node_id, calls, lambda: _leave(connection))
     try:
-        yield NodeConnection(node_id, calls)
+        yield node
     finally:
-        connection.__exit__(None, None, None)  # never with the error: Flower's connection would swallow it
+        node.close()
+
+
+def _leave(connection: AbstractContextManager[Any]) -> None:
+    connection.__exit__(None, None, None)  # never with the error: Flower's connection would swallow it
 
 
 def _no_tls(superlink: SuperLink, error: Exception) -> RoundError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 import httpx
 from flwr.common.constant import SubStatus
@@ -23,18 +22,15 @@ from flwr.proto.runtime_pb2 import (
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid, http_grid
+from flwr.superlink.grid import HttpGrid
 
 from fedpeft.errors import RoundError
-from fedpeft.flower.compat import ON_ITS_WAY_S, check_version
-from fedpeft.flower.compat.replies import apart
+from fedpeft.flower.compat import check_version
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-setattr(http_grid, "pull_objects", partial(pull_objects, initial_backoff=ON_ITS_WAY_S))  # noqa: B010 - typed as fixed
 
 LOOK_S = 0.1
 """Seconds between two questions for the task."""
@@ -65,7 +61,6 @@ def server_task(
     """
     check_version()
     grid = HttpGrid(address, False, root_certificates, token=_acquire(address, root_certificates, secret, wait_s))
-    apart(grid)
     retry = grid._retry_invoker
     retry.max_time, hopeless = patience_s, retry.should_giveup
     retry.should_giveup = lambda error: is_lost() or bool(hopeless and hopeless(error))

@@ -70,6 +70,11 @@ class Waiting:
 _WAITING: ContextVar[Waiting] = ContextVar("_WAITING")
 
 
+def not_known(error: BaseException) -> bool:
+    """Whether the SuperLink refuses the node itself: its key is not, or no longer, registered, or its clock is off."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.UNAUTHORIZED
+
+
 @contextmanager
 def waits_as(waiting: Waiting) -> Iterator[None]:
     """A connection that is begun in here waits so, as long as it lasts."""
@@ -94,11 +99,14 @@ def _hung_up(error: Exception) -> bool:
 
 
 def _invoker() -> RetryInvoker:
-    """Flower's, with its rules of when it is tried again, and of what; but it gives up at every trouble with TLS."""
+    """Flower's, with its rules of when it is tried again, and of what; but it gives up at every trouble with TLS.
+
+    And where the node is not known: there Flower sends SIGINT to the process, which may stand for other nodes.
+    """
     invoker, waiting = make_simple_http_retry_invoker(), _WAITING.get(None)
     if waiting is not None:
         gives_up = invoker.should_giveup or (lambda error: False)
-        invoker.should_giveup = lambda error: not _hung_up(error) and gives_up(error)
+        invoker.should_giveup = lambda error: not_known(error) or (not _hung_up(error) and gives_up(error))
         invoker.on_backoff = lambda state: waiting.away(state.exception)
         invoker.on_success = lambda state: waiting.back()
         invoker.on_giveup = None  # who asked gets the reason
