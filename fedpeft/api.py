@@ -1,22 +1,22 @@
-"""What a notebook and the command line call: run, resume, validate, export, and `simulate` for one's own objects."""
+"""What a notebook and the command line call: run, resume, validate, evaluate, export; `simulate` for own objects."""
 
 from __future__ import annotations
 
 import shutil
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedpeft.config import RunConfig, parse_config
+from fedpeft.config import RunConfig
 from fedpeft.errors import ConfigError, JournalError
-from fedpeft.journal import Event, Journal
+from fedpeft.journal import Event, EventKind, Journal
+from fedpeft.journal.lock import take_lock
 from fedpeft.report import write_report
 from fedpeft.report.summary import Progress, RunPlan, RunResult, summarise
-from fedpeft.types import ClientId
 
 if TYPE_CHECKING:
+    from fedpeft.simulation.evaluated import RunEvaluation
     from fedpeft.simulation.federation import Federation
     from fedpeft.simulation.kept import Kept
     from fedpeft.simulation.run import Work
@@ -68,11 +68,12 @@ def resume(
         JournalError: there is no run in the folder, it is in use, or it is damaged.
     """
     from fedpeft.simulation.federation import assemble
+    from fedpeft.simulation.finished import config_of
     from fedpeft.simulation.own import OWN_OBJECTS
 
     journal = Journal.open(folder)
     try:
-        config = _config_of(journal)
+        config = config_of(journal)
         if config.model.source == OWN_OBJECTS:
             raise ConfigError(
                 f"run {config.run.name} was made of Python objects: there is no run file to resume it from",
@@ -127,45 +128,59 @@ def export(
     """
     from fedpeft.adapters import export_adapter, export_merged
     from fedpeft.simulation.export_folder import Kind, check_export_folder, exporting_to
-    from fedpeft.simulation.federation import assemble
-    from fedpeft.simulation.kept import ADAPTER, adapter_of, check_base
-    from fedpeft.simulation.own import OWN_OBJECTS
-    from fedpeft.simulation.personal import explain_shared, own_adapter
-    from fedpeft.simulation.placing import anywhere
-    from fedpeft.simulation.pruned_export import last_scores, write_pruned
+    from fedpeft.simulation.finished import reopen
+    from fedpeft.simulation.personal import explain_shared
+    from fedpeft.simulation.pruned_export import check_share, write_pruned
 
-    if client is not None and which == "best":
-        raise ConfigError(
-            f'which = "best" contradicts client = "{client}": of its own tensors a client keeps the last ones only',
-            code="config.export",
-            allowed='which = "last" for a client',
-            remedy="leave out one of them",
-        )
+    if pruned != 0:
+        check_share(pruned)
     kind: Kind = "pruned model" if pruned else "model" if merged else "adapter"
     check_export_folder(to, kind)
-    with Journal.read(folder) as journal:
-        config = _config_of(journal)
-        if config.model.source == OWN_OBJECTS:
-            raise ConfigError(
-                f"run {config.run.name} was made of Python objects: there is no run file to build its model from",
-                code="config.own-objects",
-                remedy=f"take what the run has exported itself: {folder / ADAPTER}",
-            )
-        theta = adapter_of(journal, config, which if client is None else "last")
-        federation = assemble(anywhere(config, whole_weights=merged or pruned > 0))
-        check_base(journal, federation)
-        own = federation.whole(theta) if client is None else own_adapter(federation, journal, ClientId(client), theta)
-        scores = last_scores(journal)
-    with exporting_to(to, config.run.name, kind):
+    finished = reopen(folder, which=which, client=client, whole_weights=merged or pruned > 0)
+    federation = finished.federation
+    with exporting_to(to, federation.config.run.name, kind):
         if pruned:
-            return write_pruned(federation, scores, own, pruned, to)
-        federation.adapter.set(own)
+            return write_pruned(federation, finished.scores, finished.theta, pruned, to)
+        federation.adapter.set(finished.theta)
         if merged:
             return export_merged(federation.adapter, to, federation.tokenizer)
         path = export_adapter(federation.adapter, to, base_name=federation.base_name)
         if client is None:
-            explain_shared(federation, path, config.run.name)
+            explain_shared(federation, path, federation.config.run.name)
         return path
+
+
+def evaluate(
+    folder: Path,
+    *,
+    which: Kept = "kept",
+    client: str | None = None,
+    pruned: float | Sequence[float] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> RunEvaluation:
+    """Evaluate what a run has trained, on its test set: the whole model, then smaller ones.
+
+    Of the test set it is `evaluation.test_examples`, where the run file says so.
+
+    Args:
+        folder: of the run.
+        which: adapter, as for `export`.
+        client: whose adapter, as for `export`, on its own held-out examples.
+        pruned: shares of the heads and channels of each layer; each gives the model that `export` would write for it,
+            before the adapter is merged: in a bf16 base merging rounds. It is cut from a base that is not quantised.
+        on_progress: called with the examples that are done, and all of them; of a quantised run twice from the start.
+
+    Raises:
+        ConfigError: there are no test examples, the run was made of Python objects, or its clients keep tensors
+            private and none is named; a share is not in (0, 1), or leaves nothing of a layer.
+        ModelError: `pruned`, and the model cannot be, or the adapter not be merged.
+        JournalError: nothing is committed yet, no best round was looked for, there is no such client, model or data
+            have changed so that the adapter does not fit, or the run is damaged.
+    """
+    from fedpeft.simulation.evaluated import evaluate_run
+
+    ratios = list(pruned) if isinstance(pruned, Iterable) else [float(pruned)] if pruned else []
+    return evaluate_run(folder, which=which, client=client, ratios=ratios, on_progress=on_progress)
 
 
 def simulate(
@@ -234,6 +249,7 @@ def simulate(
     (3, True)
     """
     from fedpeft.kernels import uninstall
+    from fedpeft.simulation.finished import config_of
     from fedpeft.simulation.own import OWN_OBJECTS, own_config, own_federation
 
     options = dict(options or {})
@@ -245,7 +261,9 @@ def simulate(
     }
     if resume:  # on with the kernel that the run began with
         with _told_in_python(), Journal.read(own_config(table, options, peft_config).folder) as begun:
-            options.setdefault("engine.kernel", _config_of(begun).engine.kernel)
+            began, commit = config_of(begun), begun.last_commit()
+        if options.get("engine.kernel", "auto") == "auto":
+            options["engine.kernel"] = began.engine.kernel
     federation = own_federation(
         model=model,
         peft_config=peft_config,
@@ -261,18 +279,51 @@ def simulate(
         table=table,
         options=options,
     )
+    if resume:
+        _check_goes_on(began, federation.config, commit.round if commit is not None else 0)
     with _told_in_python():
         journal = Journal.open(federation.config.folder) if resume else _create(federation.config, fresh)
     try:
+        if resume and federation.config.run.rounds != began.run.rounds and not _stopped(journal):
+            journal.extend(federation.config.to_toml())
         return _perform(federation, journal, observers, None, on_progress, separate=False)
     finally:
         uninstall(federation.adapter.model)  # the model is the user's, who may change its weights
 
 
+def _stopped(journal: Journal) -> bool:
+    """Whether the run ended by a rule of its own: it has all its rounds, however many are asked for."""
+    return any(True for _ in journal.events(EventKind.STOPPED))
+
+
+def _check_goes_on(began: RunConfig, now: RunConfig, committed: int) -> None:
+    """Refuse to go on under other settings: the journal would tell of one run, and hold two.
+
+    Raises:
+        ConfigError: something but the number of rounds has changed, or fewer are asked for than there are.
+    """
+    from fedpeft.simulation.same_run import changed_keys, told
+
+    if changed := changed_keys(began, now, free=("run.rounds", "run.folder")):
+        raise ConfigError(
+            f"the run in {now.folder} began with other settings: {told(changed)}",
+            code="config.other-run-file",
+            allowed=f"those of then: {now.folder / 'run.toml'}; and any number of rounds from {max(1, committed)}",
+            remedy='change them back to go on, give the new run another name="...", or replace it by fresh=True',
+        )
+    if now.run.rounds < committed:
+        raise ConfigError(
+            f"rounds = {now.run.rounds}, and the run in {now.folder} has {committed} behind it",
+            code="config.other-run-file",
+            allowed=f"rounds from {committed}",
+            remedy='ask for as many or more, or give the new run another name="..."',
+        )
+
+
 def _create(config: RunConfig, fresh: bool) -> Journal:
     folder = config.folder
     if fresh and (folder / "journal.sqlite").exists():
-        Journal.open(folder).close()  # refuses when another process runs it
+        take_lock(folder).release()  # refuses when another process runs it; whatever the journal holds, it goes
         shutil.rmtree(folder)
     return Journal.create(folder, run=config.run.name, config_toml=config.to_toml())
 
@@ -295,13 +346,6 @@ def _told_in_python() -> Iterator[None]:
         raise JournalError(
             error.message, code=error.code, allowed=error.allowed, remedy=_REMEDIES[error.code]
         ) from error
-
-
-def _config_of(journal: Journal) -> RunConfig:
-    config = parse_config(tomllib.loads(journal.config_toml), origin=f"run file of {journal.run}")
-    return config.model_copy(
-        update={"run": config.run.model_copy(update={"folder": str(journal.folder.resolve().parent)})}
-    )
 
 
 def _perform(
@@ -356,4 +400,4 @@ class _Teller:
         self.on_progress(Progress(phase, work.done, work.total, text))
 
 
-__all__ = ["Progress", "RunPlan", "RunResult", "export", "resume", "run", "simulate", "validate"]
+__all__ = ["Progress", "RunPlan", "RunResult", "evaluate", "export", "resume", "run", "simulate", "validate"]

@@ -32,6 +32,9 @@ def export_adapter(adapter: FlatAdapter, folder: Path, *, base_name: str) -> Pat
         base_name: what the folder says its base is: a hub id, never a path of this machine when the model has a name.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in ("README.md", "adapter_config.json", "adapter_model.safetensors", TENSORS):
+        # peft would go on with the card that is there, and load the adapter of an earlier export in the other form
+        (folder / stale).unlink(missing_ok=True)
     if not isinstance(adapter.model, PeftModel):
         return _export_tensors(adapter, folder, base_name)
     adapter.model.save_pretrained(str(folder))
@@ -93,13 +96,29 @@ def write_model(model: Any, folder: Path, tokenizer: Any) -> Path:
     return folder
 
 
-def _merge(model: Any) -> Any:
+def check_mergeable(adapter: FlatAdapter) -> None:
+    """Refuse an adapter that `merge` would refuse without trying.
+
+    Raises:
+        ModelError: it is a prompt, or on a layer whose weight another module shares.
+    """
+    if isinstance(adapter.model, PeftModel):
+        _check_mergeable(adapter.model)
+
+
+def _check_mergeable(model: Any) -> str:
+    """The adapter's kind. Errors as `check_mergeable`."""
     kind = str(model.active_peft_config.peft_type.value).lower()
     if model.active_peft_config.is_prompt_learning:
         raise _unmergeable(kind, "its vectors stand before the text, not in a weight")
     shared = _shared_layer(model)
     if shared is not None:
         raise _unmergeable(kind, f"{shared[0]} shares its weight with {shared[1]}, and merging would change both")
+    return kind
+
+
+def _merge(model: Any) -> Any:
+    kind = _check_mergeable(model)
     try:
         return model.merge_and_unload()
     except (NotImplementedError, AttributeError, ValueError, TypeError) as error:

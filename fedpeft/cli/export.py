@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,26 +9,15 @@ import typer
 
 from fedpeft.cli.find import RunArgument, find_run
 from fedpeft.cli.output import Format, FormatOption, print_json
-
-
-class Which(StrEnum):
-    """Whose adapter: see `fedpeft.api.export`."""
-
-    KEPT = "kept"
-    LAST = "last"
-    BEST = "best"
+from fedpeft.cli.which import ClientOption, Which, WhichOption
 
 
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write: new, empty, or an earlier export of its kind.")],
     merged: Annotated[bool, typer.Option("--merged", help="The whole model with the adapter merged in.")] = False,
-    which: Annotated[
-        Which, typer.Option("--round", help="kept: as evaluation.keep says; or the last round, or the best.")
-    ] = Which.KEPT,
-    client: Annotated[
-        str | None, typer.Option("--client", help="Whose, where tensors are private: its own with what is shared.")
-    ] = None,
+    which: WhichOption = Which.KEPT,
+    client: ClientOption = None,
     pruned: Annotated[
         float, typer.Option("--pruned", help="The whole model without this share of heads and channels, merged.")
     ] = 0.0,

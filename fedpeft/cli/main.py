@@ -16,7 +16,21 @@ from typing import Annotated
 import click
 import typer
 
-from fedpeft.cli import agent, bench, compare, doctor, export, listing, new, report, resume, run, show, validate
+from fedpeft.cli import (
+    agent,
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    listing,
+    new,
+    report,
+    resume,
+    run,
+    show,
+    validate,
+)
 from fedpeft.cli.output import Session, print_json, say_error, wants_json
 from fedpeft.errors import FedpeftError
 from fedpeft.version import __version__
@@ -40,6 +54,7 @@ app.command("ls")(listing.ls)
 app.command("show")(show.show)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.add_typer(new.app, name="new")
 app.command("doctor")(doctor.doctor)

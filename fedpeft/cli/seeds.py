@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,32 +153,17 @@ def _one(session: Session, config: RunConfig, *, fresh: bool, format: Format, fi
 
 
 def _same_run_file(config: RunConfig, journal: Any) -> None:
-    """Refuse to go on with a run of another run file; what a file leaves open ("auto"), its run has settled."""
+    """Refuse to go on with a run of another run file."""
     from fedpeft.report.summary import stored_config
+    from fedpeft.simulation.same_run import changed_keys, told
 
-    began, now = (dict(_keys(table.model_dump(mode="json"))) for table in (stored_config(journal), config))
-    changed = [
-        f"{key} = {now.get(key)!r} (was {began.get(key)!r})"
-        for key in sorted({*began, *now})
-        if now.get(key) != began.get(key) and now.get(key) != "auto"
-    ]
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    if changed := changed_keys(stored_config(journal), config):
         raise ConfigError(
-            f"the run in {config.folder} began with another run file: {', '.join(changed[:3])}{more}",
+            f"the run in {config.folder} began with another run file: {told(changed)}",
             code="config.other-run-file",
             allowed=f"the run file as it was then: {config.folder / 'run.toml'}",
             remedy="change it back to go on with them, give the new runs another --name, or replace them: --fresh",
         )
-
-
-def _keys(table: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values."""
-    if not isinstance(table, dict):
-        yield name, table
-        return
-    for key, value in table.items():
-        yield from _keys(value, f"{name}.{key}" if name else key)
 
 
 def _line(result: RunResult) -> str:

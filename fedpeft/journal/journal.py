@@ -138,7 +138,7 @@ class Journal:
 
     @property
     def config_toml(self) -> str:
-        """The resolved run file that the run began with."""
+        """The resolved run file that the run began with, or goes on with since `extend`."""
         return self._config_toml
 
     @property
@@ -201,6 +201,19 @@ class Journal:
         with self._writing() as writer:
             settled = writer.settle()
         self._notify(settled)
+
+    def extend(self, config_toml: str) -> None:
+        """Keep the run file of a run that goes on with more rounds in place of the one that it began with.
+
+        Raises:
+            JournalError: `journal.read-only`, `journal.disk-full` and the like, and then nothing was written.
+        """
+        with self._writing() as writer, writer.transaction() as connection:
+            connection.execute(
+                "UPDATE meta SET value = ?, crc = ? WHERE key = 'config_toml'",
+                (config_toml, database.checksum("config_toml", config_toml)),
+            )
+        self._config_toml = config_toml
 
     def next_attempt(self, round: int) -> int:
         """The number for a new attempt at this round: 1 + the highest that was opened."""

@@ -67,7 +67,7 @@ class RoundRow:
     staleness_max: int | None = None
     owed: float | None = None  # ‖θ − broadcast‖ / ‖θ − θ_0‖ after it; None: the downlink is not by steps
     mixing: Mapping[str, float] | None = None  # what mixing LoRA factors cost, by MIXING's names; None: no rule
-    steps: int = 0  # of optimizers, behind its updates
+    passes: int = 0  # of examples through the model behind its updates, as `RunPlan.step_passes` counts; 0: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,6 @@ class History:
     ranks: tuple[RankCount, ...] = ()  # of clients whose rank a rule lowered
     spreads: dict[int, dict[str, Spread]] = field(default_factory=dict)  # round -> metric -> over the clients
     sessions: int = 0
-    step_passes: int = 0  # see `RunPlan`
 
     @property
     def tests(self) -> list[Evaluated]:
@@ -119,17 +118,20 @@ def read_history(events: Sequence[Event]) -> History:
     pending: list[Reply] = []
     planned: dict[tuple[int | None, int | None, ClientId | None], int] = {}  # steps
     short = 0.0  # seconds of attempts that came short, since the last commit
+    held: dict[ClientId, int] = {}  # training examples
+    plan: Mapping[str, Any] = {}
     for event in events:
         payload = event.payload
         match event.kind:
             case EventKind.RUN_STARTED:
                 history.sessions += 1
                 pending.clear()
-                history.step_passes = (payload.get("plan") or {}).get("step_passes", 0)
+                plan = payload.get("plan") or {}
                 if payload.get("resumed"):
                     history.incidents.append(_incident(event, "resumed", "the run went on after an interruption"))
             case EventKind.HELLO if event.client is not None:
                 history.devices[event.client] = str(payload["device"])
+                held[event.client] = payload["examples"]
             case EventKind.EVALUATED:
                 history.evaluated.append(
                     Evaluated(
@@ -163,8 +165,8 @@ def read_history(events: Sequence[Event]) -> History:
             case EventKind.COMMITTED:
                 history.replies += pending
                 row = _row(event)
-                steps = sum(reply.steps for reply in pending)
-                history.rounds.append(replace(row, seconds=row.seconds + short, steps=steps))
+                passes = sum(reply.steps * _step_passes(plan, held.get(reply.client)) for reply in pending)
+                history.rounds.append(replace(row, seconds=row.seconds + short, passes=passes))
                 pending.clear()
                 short = 0.0
                 history.incidents += [
@@ -181,6 +183,12 @@ def read_history(events: Sequence[Event]) -> History:
         if event.kind in INCIDENTS:
             history.incidents.append(_incident(event, INCIDENTS[event.kind], describe(event)))
     return history
+
+
+def _step_passes(plan: Mapping[str, Any], examples: int | None) -> int:
+    """Of a client's step: one with fewer examples than a batch takes has smaller batches."""
+    passes, batch = int(plan.get("step_passes", 0)), int(plan.get("batch_size", 0))
+    return passes * min(examples, batch) // batch if batch and examples is not None else passes
 
 
 def describe(event: Event) -> str:

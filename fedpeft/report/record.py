@@ -76,7 +76,7 @@ def record_of(journal: Journal) -> RunRecord | None:
     table = tomllib.loads(journal.config_toml)
     history = read_history(list(journal.events()))
     return RunRecord(
-        name=result.folder.name,
+        name=result.folder.resolve().name,  # also of "."
         seed=int(table["run"]["seed"]),
         metric=result.metric,
         values=_values(result),
@@ -97,7 +97,7 @@ def curve_points(history: History) -> tuple[CurvePoint, ...]:
     for row in history.rounds:
         seconds += row.seconds
         uplink += row.moved.get("frame_up", 0)
-        passes += history.step_passes * row.steps
+        passes += row.passes
         spent[row.round] = seconds, uplink, passes
     known = [item for item in history.tests if item.round in spent]
     return tuple(CurvePoint(item.round, *spent[item.round], dict(item.metrics)) for item in known)

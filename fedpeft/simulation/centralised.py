@@ -12,6 +12,7 @@ is renewed as often as a federated round would.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -173,7 +174,7 @@ class CentralisedProcess:
         """What it left behind: the evaluation and the examples passed; None when there is nothing sound."""
         try:
             table = json.loads((self.folder / RESULT).read_text(encoding="utf-8"))
-            if table["wanted"] != self.passes:
+            if table["wanted"] != self.passes or table["run"] != _digest(self.folder):
                 return None
             found = Evaluation(table["accuracy"], table["loss"], table["examples"], table.get("metrics", {}))
             return found, table["passes"]
@@ -193,6 +194,11 @@ class CentralisedProcess:
         for line in self._process.stdout:
             if line.strip().isdigit():
                 self.done = min(int(line), self.passes)
+
+
+def _digest(folder: Path) -> str:
+    """Of the run file: a result that lies there may be of another run, whose journal somebody removed."""
+    return hashlib.sha256((folder / "run.toml").read_bytes()).hexdigest()
 
 
 def _end_with_parent() -> None:
@@ -220,7 +226,7 @@ def main(arguments: list[str]) -> int:
     if not math.isfinite(evaluation.loss):
         sys.stderr.write(f"it diverged: the loss on the test set is {evaluation.loss}\n")
         return 1
-    table = asdict(evaluation) | {"passes": count, "wanted": passes}
+    table = asdict(evaluation) | {"passes": count, "wanted": passes, "run": _digest(folder)}
     write_atomically(folder / RESULT, json.dumps(table).encode())
     return 0
 

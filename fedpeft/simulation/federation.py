@@ -6,7 +6,7 @@ one from the user's own objects instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -216,17 +216,22 @@ class Federation:
         """What the coordinator knows of the arms, where there is a scheduler; measured once."""
         return scheduling_settings(self)
 
+    def expected_steps(self) -> dict[ClientId, float]:
+        """Optimizer steps of each client's round. With a scheduler all arms are taken for equally likely."""
+        if self.config.scheduler is not None:
+            arms: Sequence[int] = axes_of(self.config)[3]
+            return dict.fromkeys(self.train, sum(arms) / len(arms))
+        own = {table.name: float(self.steps(table.name)) for table in self.config.devices}
+        return {client: own[device.table.name] for client, device in self.devices.items()}
+
     def example_passes(self) -> int:
         """Training examples that the whole run is expected to pass through the model, over all clients.
 
-        With a scheduler nobody knows beforehand: all arms are taken for equally likely.
+        A client that has fewer than a batch takes has smaller batches.
         """
-        steps: list[int] = [self.steps(table.name) for table in self.config.devices for _ in range(table.clients)]
-        if self.config.scheduler is not None:
-            steps = axes_of(self.config)[3]
-        return round(
-            self.config.run.rounds * self.config.round.updates * self.config.local.batch_size * sum(steps) / len(steps)
-        )
+        config, steps = self.config, self.expected_steps()
+        a_round = [steps[client] * min(config.local.batch_size, len(data)) for client, data in self.train.items()]
+        return round(config.run.rounds * config.round.updates * sum(a_round) / len(a_round))
 
 
 def assemble(config: RunConfig) -> Federation:

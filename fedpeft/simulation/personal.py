@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedpeft.client import ClientMemory, ClientStore
 from fedpeft.errors import JournalError
-from fedpeft.journal import Journal
+from fedpeft.journal import Commit, Journal
 from fedpeft.journal.snapshot import unpack
 from fedpeft.paths import write_atomically
 from fedpeft.simulation.federation import Federation
@@ -17,17 +17,20 @@ CLIENTS = "clients"
 """Folder in a simulated run's folder that holds a folder for each client."""
 
 
-def own_adapter(federation: Federation, journal: Journal, client: ClientId, shared: FloatArray) -> FloatArray:
-    """A simulated client's own θ, shape (d,), as of the last commit.
+def own_adapter(
+    federation: Federation, journal: Journal, commit: Commit, client: ClientId, shared: FloatArray
+) -> FloatArray:
+    """A simulated client's own θ, shape (d,), as of a commit.
 
     Args:
         federation: of the run.
         journal: of the run.
+        commit: one that the journal still has the snapshot of.
         client: whose.
-        shared: the shared part of θ of the last commit, shape (s,).
+        shared: the shared part of θ of that commit, shape (s,).
 
     Raises:
-        JournalError: there is no such client, or its disk does not hold what the last commit counts on.
+        JournalError: there is no such client, or its disk does not hold what the commit counts on.
     """
     if client not in federation.train:
         raise JournalError(
@@ -39,8 +42,6 @@ def own_adapter(federation: Federation, journal: Journal, client: ClientId, shar
     if federation.replica is not None:  # everybody has the same
         return federation.whole(shared)
     sharing = federation.sharing
-    commit = journal.last_commit()
-    assert commit is not None  # `shared` came from there
     holdings = unpack(journal.blob(commit.snapshot["roster"]))[1]["holdings"]
     counts = int(holdings[client][1]) if client in holdings else -1
     store = ClientStore(journal.folder / CLIENTS / client, sharing.shared.size)

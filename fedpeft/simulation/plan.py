@@ -115,6 +115,7 @@ def make_plan(federation: Federation) -> RunPlan:
         full_model_bytes=4 * federation.base_parameters,
         example_passes=federation.example_passes(),
         step_passes=step_passes(federation.config),
+        batch_size=federation.config.local.batch_size,
         labels=federation.labels,
         test_examples=len(federation.test),
         arithmetic=federation.arithmetic,

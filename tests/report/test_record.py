@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fake_run import fake_config, write_fake_run
@@ -45,8 +46,8 @@ def test_a_run_that_is_not_finished_has_none(tmp_path):
 
 
 def test_what_was_spent_is_that_of_the_rounds_until_then():
-    history = History(step_passes=32)
-    history.rounds = [RoundRow(n, 4, 2.5, {"frame_up": 100}, steps=3) for n in (1, 2, 3)]
+    history = History()
+    history.rounds = [RoundRow(n, 4, 2.5, {"frame_up": 100}, passes=96) for n in (1, 2, 3)]
     history.evaluated = [Evaluated(n, "test", n / 10, 1.0, 50, {"accuracy": n / 10}) for n in (0, 1, 3)]
     spent = [(item.round, item.seconds, item.uplink, item.passes) for item in curve_points(history)]
     assert spent == [(0, 0.0, 0, 0), (1, 2.5, 100, 96), (3, 7.5, 300, 288)]
@@ -120,3 +121,9 @@ def test_a_key_of_another_version_is_refused_by_name(record, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "red"}))
     with pytest.raises(DataError, match=r"line 1: .*colour"):
         read_records(path)
+
+
+def test_a_run_in_the_folder_where_one_stands_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_fake_run(tmp_path / "demo"))
+    with Journal.read(Path(".")) as journal:
+        assert record_of(journal).name == "demo"

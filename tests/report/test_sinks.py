@@ -9,6 +9,7 @@ import types
 
 import pytest
 from fake_run import write_fake_run
+from tiny import run_tiny
 
 from fedpeft.errors import ConfigError, PluginError
 from fedpeft.journal import Event, EventKind, Journal
@@ -178,3 +179,18 @@ def test_what_a_sink_needs_is_looked_for_before_the_run(tmp_path):
     with pytest.raises(PluginError, match='sink "tensorbord" is not known') as caught:
         check_sinks(["csv", "tensorbord"])
     assert 'did you mean "tensorboard"?' in caught.value.remedy
+
+
+def test_a_sink_that_fails_at_its_end_is_told_of(tmp_path):
+    """It may keep all it was given until `close`."""
+    (tmp_path / "own.py").write_text(
+        "class Keeps:\n"
+        "    def __init__(self, folder, run): pass\n"
+        "    def write(self, points): pass\n"
+        "    def close(self): raise OSError(28, 'No space left on device')\n"
+    )
+    result = run_tiny(tmp_path, rounds=1, report__sinks=[f"{tmp_path}/own.py:Keeps"])
+    assert result.finished
+    with Journal.read(result.folder) as journal:
+        (failed,) = journal.events(EventKind.FAILED)
+    assert failed.payload["reason"].endswith("ended: OSError: [Errno 28] No space left on device")

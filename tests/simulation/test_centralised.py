@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -91,6 +92,9 @@ def test_it_trains_on_all_data_and_leaves_its_result(tmp_path):
     assert again._process is None, "what is done is not done again"
     assert again.done == 200
     assert CentralisedProcess(tmp_path, 300).result() is None, "a result for other passes is another result"
+    file = tmp_path / "run.toml"
+    file.write_text(file.read_text(encoding="utf-8") + "# of another run\n", encoding="utf-8")
+    assert again.result() is None, "a result of another run file is another result"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"wanted": 5}', '{"wanted": "5", "accuracy": 1}'])
@@ -141,7 +145,8 @@ def test_a_result_that_is_there_is_used_on_resume(tmp_path, monkeypatch):
         patch.setattr(sys, "executable", "/bin/false")
         with pytest.raises(KeyboardInterrupt):
             api.run(config, observers=[stop])
-        table = {"accuracy": 0.625, "loss": 0.5, "examples": 16, "passes": passes, "wanted": passes}
+        run = hashlib.sha256((config.folder / "run.toml").read_bytes()).hexdigest()
+        table = {"accuracy": 0.625, "loss": 0.5, "examples": 16, "passes": passes, "wanted": passes, "run": run}
         (config.folder / RESULT).write_text(json.dumps(table), encoding="utf-8")
         result = api.resume(config.folder)
     with Journal.read(result.folder) as journal:

@@ -12,7 +12,7 @@ from fedpeft.config import parse_config
 from fedpeft.errors import ConfigError, JournalError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.server.best import read_best
-from fedpeft.simulation.kept import adapter_of
+from fedpeft.simulation.kept import adapter_of, newest_commit
 
 BUSY = {
     "rounds": 6,
@@ -155,6 +155,9 @@ def test_the_best_adapter_of_a_run_that_did_not_look_for_one(tmp_path):
     run_tiny(tmp_path, rounds=1)
     with Journal.read(tmp_path / "tiny") as journal:
         config = parse_config(tomllib.loads(journal.config_toml), origin="test")
-        assert adapter_of(journal, config, "kept").tolist() == adapter_of(journal, config, "last").tolist()
+        commit = newest_commit(journal, config)
+        kept, last = (adapter_of(journal, config, commit, which) for which in ("kept", "last"))
+        assert kept[0] == last[0] == 1
+        assert kept[1].tolist() == last[1].tolist()
         with pytest.raises(JournalError, match="has no best round"):
-            adapter_of(journal, config, "best")
+            adapter_of(journal, config, commit, "best")

@@ -69,12 +69,12 @@ def evaluations(folder):
 
 def trained_of(folder):
     """A run's federation with the last committed adapter."""
-    from fedpeft.api import _config_of
     from fedpeft.journal.snapshot import unpack
     from fedpeft.simulation.federation import assemble
+    from fedpeft.simulation.finished import config_of
 
     with Journal.read(folder) as journal:
-        federation = assemble(_config_of(journal))
+        federation = assemble(config_of(journal))
         arrays, _ = unpack(journal.blob(journal.last_commit().snapshot["adapter"]))
     federation.adapter.set(arrays["theta"])
     return federation

@@ -305,7 +305,7 @@ def test_contradictions_name_key_value_and_remedy(case, tmp_path):
         ),
         (
             {"strategy": {"name": "sign-vote"}, "zeroth__draws": "round", "round__mode": "async"},
-            'strategy SignVote contradicts round.mode = "async"',
+            'strategy.name = "sign-vote" cannot be run with round.mode = "async"',
         ),
         (
             {"zeroth__sampling": "importance", "zeroth__pool": "independent", "zeroth__size": 2**16 + 16},
