@@ -12,8 +12,12 @@ over the clients k heard of so far and the arms that fit their class, the maximu
 from them; G⁺ = G + β √Var G is an upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). L is at most the
 deadline, and who is expected to miss it gains nothing in that sum. Client k gets a_k(L*): slow devices what they can do
 in time, fast ones as much as fits beside them. A share ε of the choices is drawn from the arms that are in time, so
-that exploring costs a client's gain and nobody's time; before anything is known of a class, an arm is drawn from all.
-In asynchronous rounds nobody waits, and a_k has the largest G⁺(a) / T_k(a).
+that exploring costs a client's gain and nobody's time: an insurance against what the two models cannot express. In
+asynchronous rounds nobody waits, and a_k has the largest G⁺(a) / T_k(a).
+
+Before anything is known of a class, an arm is drawn from the lighter half of those that fit, by the larger of its share
+of the most bytes and of the most steps that any of them has: else the first round is as long as the heaviest arm on the
+slowest device. What it teaches less of heavy arms is left to the optimism of G⁺.
 
 A deadline that was missed is a look at the time of an arm on that device and none at what the arm gains, which is for
 all classes: a fast device gains by an arm that is too long for a slow one.
@@ -53,8 +57,8 @@ class Pacing(Scheduler):
 
     def __init__(
         self,
-        exploration: float = 0.25,
-        random: float = 0.05,
+        exploration: float = 0.75,
+        random: float = 0.02,
         discount: float = 0.99,
         steps_exponent: float = GUESS[0],
         rank_exponent: float = GUESS[1],
@@ -86,7 +90,8 @@ class Pacing(Scheduler):
         stream, offered = request.stream(), list(request.offered)
         seconds = self.times.of(request.device, request.client)
         if seconds is None:
-            return Choice(offered[stream.below(len(offered))], "nothing is known of its class", 1.0 / len(offered))
+            light = self._lighter(offered)
+            return Choice(light[stream.below(len(light))], "nothing is known of its class", 1.0 / len(light))
         in_time = [place for place in offered if not self.waits or seconds[place] <= self._limit]
         if not in_time:
             place = min(offered, key=lambda k: (seconds[k], k))
@@ -140,6 +145,13 @@ class Pacing(Scheduler):
         self._replies = {device: float(count) for device, count in state["replies"].items()}
         self._fits = {device: tuple(places) for device, places in state["fits"].items()}
         self._plan()
+
+    def _lighter(self, offered: Sequence[int]) -> list[int]:
+        """The half of them that is lighter, rounded up: no long wait, whichever of bytes and steps is slow."""
+        loads = self.times.features[list(offered), 1:]
+        shares = (loads / np.maximum(loads.max(0), 1e-12)).max(1)
+        order = np.argsort(shares, kind="stable")[: (len(offered) + 1) // 2]
+        return [offered[k] for k in order]
 
     def _best(self, seconds: Numbers, places: Sequence[int]) -> int:
         """The place of the largest G⁺, or G⁺ / T where nobody waits; of equal ones the fastest."""

@@ -154,6 +154,21 @@ def test_after_a_few_rounds_it_plans_nearly_as_well_as_who_knows_everything(seed
     assert rate(places) > fixed, (places, fixed)
 
 
+def test_a_class_nobody_knows_begins_with_arms_that_are_light_in_bytes_and_in_steps():
+    found = Pacing()
+    found.begin(Setting(GRID, loads=LOADS))
+    bytes_sent, steps = np.array(LOADS).T
+    for offered in (tuple(range(12)), tuple(k for k, arm in enumerate(GRID.arms) if not arm.pruning)):
+        choices = [found.choose(Request(ClientId("new"), "slow", 1, n, offered)) for n in range(200)]
+        places = {choice.place for choice in choices}
+        assert len(places) == len(offered) // 2
+        assert {choice.probability for choice in choices} == {1 / len(places)}
+        share = np.maximum(bytes_sent / max(bytes_sent[list(offered)]), steps / max(steps[list(offered)]))
+        assert max(share[list(places)]) <= min(share[list(set(offered) - places)])
+    lone = {found.choose(Request(ClientId("new"), "slow", 1, n, (11,))).place for n in range(5)}
+    assert lone == {11}
+
+
 def test_exploring_stays_in_time():
     found = Pacing(random=1.0)
     found.begin(Setting(GRID, loads=LOADS))
