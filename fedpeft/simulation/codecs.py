@@ -18,7 +18,7 @@ from fedpeft.errors import ConfigError, PluginError
 from fedpeft.registry import build
 from fedpeft.simulation.class_codecs import class_codec, is_relaxed, upward
 from fedpeft.simulation.parts import turns_of
-from fedpeft.simulation.pruning import score_bytes
+from fedpeft.simulation.pruning import pruned_rounds, ratio_mask, score_bytes
 from fedpeft.simulation.ranks import class_rank
 from fedpeft.types import ALL_COMPONENTS, Layout
 
@@ -234,13 +234,20 @@ def broadcast_bytes(federation: Federation) -> int:
 
 
 def mean_update_bytes(federation: Federation) -> int:
-    """Nominal bytes of an update, on average over the clients of all classes."""
+    """Nominal bytes of an update, on average over clients and over rounds: classes that are pruned send less.
+
+    What arms a scheduler will choose is not known beforehand: its clients are counted with the whole of the adapter.
+    """
     config = federation.config
-    total = sum(
-        table.clients
-        * update_bytes(federation, class_codec(config, table), class_rank(config, federation.adapter, table))
-        for table in config.device_classes
-    )
+    total = 0.0
+    for table in config.device_classes:
+        own = class_codec(config, table), class_rank(config, federation.adapter, table)
+        stages = pruned_rounds(federation, table)
+        sizes = {
+            ratio: update_bytes(federation, *own, ratio_mask(federation, ratio) if ratio > 0 else b"")
+            for ratio in stages
+        }
+        total += table.clients * sum(sizes[ratio] * rounds for ratio, rounds in stages.items()) / stages.total()
     return round(total / config.clients)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedpeft.adapters import FlatAdapter
 from fedpeft.codecs.base import fitted
-from fedpeft.config import RunConfig
+from fedpeft.config import DeviceTable, RunConfig
 from fedpeft.config.pruning import PruningTable, is_pruned
 from fedpeft.config.scheduler import axes_of
 from fedpeft.errors import ConfigError, PluginError
@@ -162,9 +163,19 @@ def pruning_notes(federation: Federation) -> list[str]:
     return notes
 
 
+def pruned_rounds(federation: Federation, table: DeviceTable) -> Counter[float]:
+    """Ratios that a device class is pruned by in the rounds of a run, 0 = not at all, and in how many each."""
+    config, target = federation.config, 0.0 if federation.pruner is None else table.pruning
+    return Counter(_ramp(config).ratio(target, number) for number in range(1, config.run.rounds + 1))
+
+
 def _reached(config: RunConfig, ratio: float) -> float:
     """What a target ratio has grown to in the last round."""
-    return Ramp(config.pruning.start, config.pruning.ramp, config.pruning.every).ratio(ratio, config.run.rounds)
+    return _ramp(config).ratio(ratio, config.run.rounds)
+
+
+def _ramp(config: RunConfig) -> Ramp:
+    return Ramp(config.pruning.start, config.pruning.ramp, config.pruning.every)
 
 
 def count_arithmetic(federation: Federation) -> Arithmetic | None:

@@ -15,6 +15,8 @@ from fedpeft.errors import FedpeftError
 from fedpeft.journal import EventKind, Journal
 from fedpeft.pruning.mask import kept_units
 from fedpeft.report.history import describe
+from fedpeft.simulation.codecs import update_bytes
+from fedpeft.simulation.federation import assemble
 
 pytestmark = pytest.mark.slow
 
@@ -199,3 +201,13 @@ def test_what_pruned_clients_cannot_do_is_refused_by_name(run_file, changes, nam
     with pytest.raises(FedpeftError) as error:
         api.validate(load_run_file(run_file, {"run.name": "refused", **changes}))
     assert all(name in str(error.value) for name in names), str(error.value)
+
+
+def test_the_plan_counts_what_pruned_clients_send(run_file, whole_run):
+    asked = {(event.round, event.client): event.payload for event in events(whole_run.folder, EventKind.ASKED)}
+    sent = {True: [], False: []}
+    for event in events(whole_run.folder, EventKind.ACCEPTED):
+        sent["mask" in asked[event.round, event.client]].append(event.payload["bytes"])
+    envelopes = sent[False][0] - update_bytes(assemble(load_run_file(run_file)), "int8")  # losses, counts, a name
+    told = api.validate(load_run_file(run_file)).update_bytes
+    assert told == pytest.approx(sum(sent[True] + sent[False]) / 16 - envelopes, abs=1)
