@@ -73,7 +73,7 @@ def test_one_absurd_reply_changes_little():
     times.add("usual1", "usual", 3, 1e9)
     times.add("usual2", "usual", 3, 0.0)
     times.refit()
-    assert times.of("usual") == pytest.approx(before, rel=0.4)
+    assert times.of("usual") == pytest.approx(before, rel=0.5)
     assert (times.of("usual") >= 0).all()
 
 
