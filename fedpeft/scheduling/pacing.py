@@ -5,15 +5,16 @@ and 3 classes are 36 means, from a dozen noisy replies a round. Here two small m
 `pace_times` for each class and client, and one G(a) of `pace_gains` for all. With them a round is planned as the
 `oracle` would, who is told both:
 
-    L* = argmax_L  Σ_k G⁺(a_k(L)) / E max T_k(a_k(L)),      a_k(L) = argmax { G⁺(a) : T_k(a) <= L },
+    L* = argmax_L  Σ_k G(a_k(L)) / E max T_k(a_k(L)),       a_k(L) = argmax { G(a) : T_k(a) <= L },
                                                             the fastest arm where there is none
 
 over the clients k heard of so far and the arms that fit their class, the maximum over a cohort of the usual size drawn
-from them; G⁺ = G + β √Var G is an upper bound as in GP-UCB (Srinivas et al. 2010, arXiv 0912.3995). L is at most the
-deadline, and who is expected to miss it gains nothing in that sum. Client k gets a_k(L*): slow devices what they can do
-in time, fast ones as much as fits beside them. A share ε of the choices is drawn from the arms that are in time, so
-that exploring costs a client's gain and nobody's time: an insurance against what the two models cannot express. In
-asynchronous rounds nobody waits, and a_k has the largest G⁺(a) / T_k(a).
+from them. L is at most the deadline, and who is expected to miss it gains nothing in that sum. Of the arms with
+T_k(a) <= L* client k gets the one of the largest G⁺ = G + β √Var G, an upper bound as in GP-UCB (Srinivas et al. 2010,
+arXiv 0912.3995): slow devices what they can do in time, fast ones as much as fits beside them. A share ε of the choices
+is drawn from the arms that are in time, an insurance against what the two models cannot express. So exploring costs a
+client's gain and nobody's time; with G⁺ in L*, too, whole rounds would be tried out. In asynchronous rounds nobody
+waits, and a_k has the largest G⁺(a) / T_k(a).
 
 Before anything is known of a class, an arm is drawn from the lighter half of those that fit, by the larger of its share
 of the most bytes and of the most steps that any of them has: else the first round is as long as the heaviest arm on the
@@ -155,15 +156,10 @@ class Pacing(Scheduler):
 
     def _best(self, seconds: Numbers, places: Sequence[int]) -> int:
         """The place of the largest G⁺, or G⁺ / T where nobody waits; of equal ones the fastest."""
-        bound = self._bound
+        bound = self.gains.mean + self.exploration * self.gains.deviation
         if not self.waits:
             bound = bound / np.maximum(seconds, 1e-9)
         return max(places, key=lambda k: (bound[k], -seconds[k], -k))
-
-    @property
-    def _bound(self) -> Numbers:
-        upper: Numbers = self.gains.mean + self.exploration * self.gains.deviation
-        return upper
 
     def _plan(self) -> None:
         """L* from what is known now."""
@@ -201,10 +197,10 @@ class Pacing(Scheduler):
             weights: how many clients each stands for, shape (n,).
             limit: L.
         """
-        bound = np.where(seconds <= limit, self._bound, -np.inf)
-        places = np.where(np.isfinite(bound).any(1), bound.argmax(1), seconds.argmin(1))
+        gains = np.where(seconds <= limit, self.gains.mean, -np.inf)
+        places = np.where(np.isfinite(gains).any(1), gains.argmax(1), seconds.argmin(1))
         took = seconds[np.arange(len(seconds)), places]
-        gained = weights @ (self._bound[places] * (took <= self._longest))
+        gained = weights @ (self.gains.mean[places] * (took <= self._longest))
         took = np.minimum(took, self._longest)
         order = np.argsort(took, kind="stable")
         below = np.cumsum(weights[order]) / weights.sum()

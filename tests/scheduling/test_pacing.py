@@ -182,6 +182,25 @@ def test_exploring_stays_in_time():
     assert max(seconds[place] for place in chosen) <= found._limit < seconds.max()
 
 
+def test_what_is_not_known_of_gains_tempts_no_whole_round():
+    """An optimist tries other arms, in rounds that are as long as without."""
+    lengths, picks = set(), {}
+    for exploration in (0.0, 5.0):
+        found = begun(Setting(GRID, loads=LOADS), exploration=exploration)
+        found.times = learned_times(8, EVERY, noise=0.0)
+        long = GRID.place(Arm(8, 0.0, "int8", 8))
+        seconds = {device: seconds_of(device) for device in CLASSES}
+        found.observe([reply("fast", long, float(seconds["fast"][long]), k) for k in range(6)])
+        found.observe([reply(device, 0, float(seconds[device][0])) for device in ("slow", "usual")])
+        lengths.add(found._limit)
+        picks[exploration] = {device: chosen(found, device) for device in DEVICES}
+    assert len(lengths) == 1
+    assert picks[5.0] != picks[0.0]
+    for device, place in picks[5.0].items():
+        taken = found.times.of(device)
+        assert taken[place] <= max(found._limit, taken.min())
+
+
 def test_where_nobody_waits_each_client_does_what_is_best_in_its_own_time():
     found = Pacing(exploration=0.0, random=0.0)
     found.begin(Setting(GRID, synchronous=False, loads=LOADS))
