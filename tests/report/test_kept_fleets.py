@@ -191,4 +191,4 @@ def _row(group):
         return table["name"]
     if table.get("by_class"):
         return "HetLoRA's ranks by class: TX2 rank 2, the others 8, 8 steps"
-    return f"fixed: rank {table['rank']}, whole, {table['steps']} steps for all"
+    return f"fixed: rank {table['rank']}, {'half' if table['pruning'] else 'whole'}, {table['steps']} steps for all"
