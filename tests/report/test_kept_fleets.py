@@ -39,6 +39,19 @@ def test_the_measurements_of_scheduling_are_those_of_their_runs():
     pair = [next(group for group in groups if _row(group) == name) for name in ("oracle", "pacing")]
     behind = [1 / times_to(pair, Target("accuracy", value))[1].times[0] - 1 for value in (0.75, 0.8, 0.84)]
     assert f"takes {100 * min(behind):.0f} to {100 * max(behind):.0f} % longer than the oracle (aim: 15)" in page
+    targets = [Target("accuracy", value) for value in (0.75, 0.8, 0.84)]
+    one, two, three = (times_to([first, pair[1]], target)[1].times for target in targets)
+    assert f"is {one[0]:.2f}, {two[0]:.2f} and {three[0]:.2f} times as fast as that fixed arm to the three" in page
+    assert f"seeds tell {one[0]:.2f} from 1 ({one[1]:.2f} to {one[2]:.2f})" in page
+    assert two[1] < 1
+    assert three[1] < 1
+    sooner = [
+        seconds_to(mine, target) / seconds_to(other, target)
+        for mine, other in zip(pair[1].records, first.records, strict=True)
+        for target in targets
+    ]
+    assert sum(share < 1 for share in sooner) == 8
+    assert f"slower by {100 * max(sooner) - 100:.0f} % in the ninth" in page
     found = {_row(group): sum(_accuracy_at(record, 60) for record in group.records) / 3 for group in groups}
     assert f"after 60 *seconds* {100 * (found['pacing'] - found[_row(first)]):.1f} less" in page
 
@@ -90,6 +103,9 @@ def test_the_measurements_of_unequal_fleets_are_those_of_their_runs():
     ]
     own = seconds_to(found["2.0", "fixed: rank 8, whole, 8 steps for all"].records[0], targets[1])
     assert f"rank 2 with 8 steps takes {told[0]} and rank 8 with 4 steps {told[1]}, the same arm {own:.1f} s" in page
+    pair = [found["2.0", name] for name in ("oracle", "pacing")]
+    behind = [100 / times_to(pair, target)[1].times[0] - 100 for target in targets]
+    assert f"and takes {min(behind):.0f} to {max(behind):.0f} % longer than the oracle. On the more equal" in page
     pacing = [seconds_to(record, target) for record in found["2.0", "pacing"].records for target in targets]
     fixed = found["2.0", "fixed: rank 8, whole, 8 steps for all"].records
     assert all(2 * a < seconds_to(*b) for a, b in zip(pacing, product(fixed, targets), strict=True))
