@@ -33,7 +33,7 @@ Numbers = npt.NDArray[np.float64]
 
 TIE = 0.05
 """κ: the usual class decides what a class's own replies leave open, and no more. On the fleets of `fedpeft bench
-scheduling` half a reply's weight cost 2 % of the speed: arms never tried on a slow line were taken for quick."""
+scheduling` half a reply's weight cost 1 % of the speed: arms never tried on a slow line were taken for quick."""
 
 ODD = 5.0
 """A reply that took more than so many times as long as expected, or less than that part of it, counts as so much."""

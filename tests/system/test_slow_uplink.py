@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from bare_superlink import bare_superlink
 from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -17,12 +18,9 @@ from flwr.supercore.inflatable.inflatable_utils import push_objects
 from fedpeft.flower import GridTransport
 from fedpeft.flower.compat import set_message_id
 from fedpeft.flower.compat.node import SuperLink, connect
-from fedpeft.flower.compat.superlink import Operator
 from fedpeft.flower.compat.task import server_task
 from fedpeft.flower.envelope import pack
 from fedpeft.simulation.engines import superlink
-from fedpeft.simulation.engines.credentials import make_credentials, public_pem, read_node_key
-from fedpeft.simulation.engines.household import Household, free_port
 from fedpeft.types import Outgoing
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -31,23 +29,13 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 @pytest.fixture
 def nodes(tmp_path):
     """A transport over a SuperLink, and the connections of two nodes: c00 and c01."""
-    credentials = make_credentials(tmp_path / "keys", ["c00", "c01"])
-    authority, secret = credentials.authority.read_bytes(), credentials.secret.read_bytes()
-    with Household(tmp_path, superlink._environment(tmp_path)) as household:
-        port = free_port()
-        superlink._start_superlink(household, port, credentials)
-        household.await_port(port, 180)
-        address = f"127.0.0.1:{port}"
-        keys = {client: read_node_key(path) for client, path in credentials.nodes.items()}
-        with Operator(address, authority) as operator:
-            for client, key in keys.items():
-                operator.register(public_pem(key), client)
-            operator.start_run(superlink.APP, {"run-file": "x"})
-        link = SuperLink(address, authority)
+    with bare_superlink(tmp_path) as found:
+        found.operator.start_run(superlink.APP, {"run-file": "x"})
+        link = SuperLink(found.address, found.authority)
         with (
-            server_task(address, authority, secret) as grid,
-            connect(link, keys["c00"], patience_s=20) as first,
-            connect(link, keys["c01"], patience_s=20) as second,
+            server_task(found.address, found.authority, found.credentials.secret.read_bytes()) as grid,
+            connect(link, found.keys["c00"], patience_s=20) as first,
+            connect(link, found.keys["c01"], patience_s=20) as second,
         ):
             yield GridTransport(grid, ttl=600), first, second
 

@@ -6,16 +6,13 @@ import threading
 import time
 
 import pytest
+from bare_superlink import bare_superlink
 from flwr.clientapp import ClientApp
 from flwr.proto.control_pb2 import UnregisterNodeRequest
 
 from fedpeft.errors import RoundError
 from fedpeft.flower.compat.node import SuperLink
-from fedpeft.flower.compat.superlink import Operator
 from fedpeft.flower.nodes import connected, serve_nodes
-from fedpeft.simulation.engines import superlink
-from fedpeft.simulation.engines.credentials import make_credentials, public_pem, read_node_key
-from fedpeft.simulation.engines.household import Household, free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -23,17 +20,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 @pytest.fixture
 def fleet(tmp_path):
     """A SuperLink, its operator, the keys of c00 and c01, and the ids of their nodes."""
-    credentials = make_credentials(tmp_path / "keys", ["c00", "c01"])
-    authority = credentials.authority.read_bytes()
-    with Household(tmp_path, superlink._environment(tmp_path)) as household:
-        port = free_port()
-        superlink._start_superlink(household, port, credentials)
-        household.await_port(port, 180)
-        address = f"127.0.0.1:{port}"
-        keys = {client: read_node_key(path) for client, path in credentials.nodes.items()}
-        with Operator(address, authority) as operator:
-            ids = {client: operator.register(public_pem(key), client) for client, key in keys.items()}
-            yield SuperLink(address, authority), operator, keys, ids
+    with bare_superlink(tmp_path) as found:
+        yield SuperLink(found.address, found.authority), found.operator, found.keys, found.ids
 
 
 def test_the_others_are_served_until_none_is_left(fleet, caplog):
