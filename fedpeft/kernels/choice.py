@@ -23,7 +23,8 @@ ROWS = 256
 MARGIN = {torch.float32: 0.75, torch.bfloat16: 1.05}
 """Another kernel than torch's own must take at most this share of its time. In fp32 it is either twice as fast or about
 as fast (then it would only hold memory); in bf16 torch computes with the same library, and packing gains about a tenth.
-Neither bound is near what was measured, so that noise does not decide."""
+On most machines neither bound is near what is measured. Where one is (1.4 times as fast in fp32, on an EPYC virtual
+machine), other work beside it may decide, and the last bits of a run with it: `engine.kernel` names one."""
 
 SMALL = 128 * 128
 """Numbers in a matrix below which the choice matters little, and a measurement is mostly noise."""
